@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * C helpers of nf_zoneroute: what Rust cannot call or read itself (static inlines, bit-fields,
+ * unions), gathered so that a packet costs few calls. Prototypes and shared structs; bindgen
+ * reads this file too, so both languages see one layout. Locking and context: at each helper.
+ */
+#ifndef _NF_ZONEROUTE_HELPERS_H
+#define _NF_ZONEROUTE_HELPERS_H
+
+#include <linux/netdevice.h>
+#include <linux/netfilter.h>
+#include <linux/rhashtable.h>
+#include <linux/seq_file.h>
+#include <linux/xarray.h>
+#include <net/dst.h>
+#include <net/netfilter/nf_conntrack.h>
+
+/*
+ * Why a packet, or the route that the kernel chose for it, is kept out of the cache.
+ * NFZR_FIT: it is not. Named in rust/route/reason.rs.
+ */
+enum nfzr_fit {
+	NFZR_FIT = 0,
+	/* of the packet */
+	NFZR_UNFIT_OPTIONS,
+	NFZR_UNFIT_FRAGMENT,
+	NFZR_UNFIT_NOT_HOST,
+	NFZR_UNFIT_SOCKET,
+	NFZR_UNFIT_SECPATH,
+	NFZR_UNFIT_BRIDGE,
+	NFZR_UNFIT_HAS_DST,
+	NFZR_UNFIT_L3MDEV,
+	NFZR_UNFIT_RELATED,
+	NFZR_UNFIT_REWRITTEN,
+	/* of the route */
+	NFZR_UNFIT_NO_ROUTE,
+	NFZR_UNFIT_NOT_UNICAST,
+	NFZR_UNFIT_SAME_DEVICE,
+	NFZR_UNFIT_XFRM,
+	NFZR_UNFIT_LWTUNNEL,
+	NFZR_UNFIT_PMTU,
+	NFZR_UNFIT_MULTIPATH,
+	NFZR_UNFIT_RULES,
+	NFZR_UNFIT_GONE,
+	NFZR_UNFIT_COUNT,
+};
+
+/* What the hooks need of an IPv4 packet, read in one call. Host order throughout. */
+struct nfzr_packet {
+	struct nf_conn *ct;	/* borrowed from the skb; never a template */
+	u64 handle;		/* of the extension; 0 when has_ext is false */
+	u32 iif;		/* index of the receiving device */
+	u32 mark;
+	u8 dir;			/* enum ip_conntrack_dir */
+	u8 dscp;		/* the DSCP bits of the TOS byte, in place */
+	u8 source_check;	/* rp_filter | src_valid_mark << 2, of the receiving device */
+	u8 fit;			/* enum nfzr_fit, of the packet */
+	bool has_ext;
+	bool confirmed;
+};
+
+/* The route that the kernel chose for a packet, with a reference on it. */
+struct nfzr_route {
+	struct dst_entry *dst;	/* owned by the receiver of the struct; NULL unless fit */
+	u32 cookie;
+	u32 oif;
+	u8 fit;			/* enum nfzr_fit, of the route */
+	bool multipath;
+};
+
+/* What the late POST_ROUTING hook needs of a forwarded IPv4 packet. */
+struct nfzr_forwarded {
+	struct nf_conn *ct;	/* borrowed from the skb; confirmed */
+	u64 handle;
+	const struct dst_entry *dst;	/* borrowed, to be compared only */
+	u32 iif;
+	u8 dir;
+	bool has_ext;
+};
+
+/* A direction of a connection, to be shown. Addresses in network order, ports in host order. */
+struct nfzr_tuple {
+	union nf_inet_addr src;
+	union nf_inet_addr dst;
+	u16 sport;		/* or the ICMP id */
+	u16 dport;		/* or ICMP type << 8 | code */
+	u16 zone;		/* the zone of this direction */
+	u16 l3num;
+	u8 protonum;
+};
+
+/*
+ * The head of an entry of rust/kapi/registry.rs: its two links, one for each direction, and the
+ * connection that they stand for. Aligned so that a link's address tells its direction and its
+ * entry.
+ */
+struct nfzr_links {
+	struct rhash_head link[IP_CT_DIR_MAX];
+	struct nf_conn *ct;
+	u32 index;
+	int state;
+} __aligned(16);
+
+bool nfzr_helper_packet4(struct sk_buff *skb, const struct nf_hook_state *state,
+			 struct nfzr_packet *p);
+void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r);
+bool nfzr_helper_use_dst4(struct sk_buff *skb, struct dst_entry *dst, u32 cookie, bool multipath);
+bool nfzr_helper_forwarded4(struct sk_buff *skb, const struct nf_hook_state *state,
+			    struct nfzr_forwarded *f);
+
+bool nfzr_helper_dst_valid(struct dst_entry *dst, u32 cookie);
+void nfzr_helper_dst_put(struct dst_entry *dst);
+u16 nfzr_helper_dst_gateway4(const struct dst_entry *dst, union nf_inet_addr *gw);
+
+void nfzr_helper_ct_get(struct nf_conn *ct);
+void nfzr_helper_ct_put(struct nf_conn *ct);
+bool nfzr_helper_ct_gone(const struct nf_conn *ct);
+u16 nfzr_helper_ct_zone(const struct nf_conn *ct, u8 dir);
+void nfzr_helper_ct_tuple(const struct nf_conn *ct, u8 dir, struct nfzr_tuple *t);
+bool nfzr_helper_ct_ext_add(struct nf_conn *ct);
+void nfzr_helper_ct_ext_set(struct nf_conn *ct, u64 handle);
+
+int nfzr_helper_table_init(struct rhashtable *ht);
+int nfzr_helper_table_insert(struct rhashtable *ht, struct rhash_head *link);
+void nfzr_helper_table_remove(struct rhashtable *ht, struct rhash_head *link);
+struct rhash_head *nfzr_helper_table_find(struct rhashtable *ht, const struct nf_conn *ct, u8 dir);
+u32 nfzr_helper_table_buckets(struct rhashtable *ht);
+void nfzr_helper_table_destroy(struct rhashtable *ht);
+
+void nfzr_helper_xa_init(struct xarray *xa);
+int nfzr_helper_xa_alloc(struct xarray *xa, u32 *index, u32 *next, u32 max, void *entry);
+int nfzr_helper_xa_insert(struct xarray *xa, u32 index, void *entry);
+void *nfzr_helper_xa_erase(struct xarray *xa, u32 index);
+
+void __percpu *nfzr_helper_percpu_alloc(size_t size);
+void nfzr_helper_percpu_inc(u64 __percpu *base, size_t index);
+u64 nfzr_helper_percpu_sum(const u64 __percpu *base, size_t index);
+
+void nfzr_helper_spin_lock_bh(spinlock_t *lock);
+void nfzr_helper_spin_unlock_bh(spinlock_t *lock);
+bool nfzr_helper_spin_trylock_bh(spinlock_t *lock);
+
+void *nfzr_helper_net_generic(const struct net *net, unsigned int id);
+struct net *nfzr_helper_dev_net(const struct net_device *dev);
+int nfzr_helper_dev_ifindex(const struct net_device *dev);
+struct net_device *nfzr_helper_notifier_dev(void *info);
+bool nfzr_helper_ifname(struct net *net, u32 ifindex, char name[IFNAMSIZ]);
+
+struct proc_dir_entry *nfzr_helper_proc_mkdir(struct net *net, const char *name);
+void *nfzr_helper_seq_data(const struct seq_file *seq);
+
+u32 nfzr_helper_jiffies32(void);
+void nfzr_helper_cond_resched(void);
+
+#endif

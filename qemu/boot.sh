@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Boots the pinned kernel with a directory as its disk and runs a command in it:
+# boot.sh [--smp N] [--memory MIB] [--timeout S] [--console FILE] [--interactive] DIR COMMAND
+#
+# COMMAND runs by bash in the guest's /nf_zoneroute, a read-only copy of DIR; what it prints is
+# printed here, and its exit status is this script's. The kernel's messages go to FILE.
+
+. "$(dirname -- "$0")/lib.sh"
+
+smp=1
+memory=2048
+timeout=1800
+console=
+interactive=
+while [ $# -gt 0 ]; do
+	case $1 in
+	--smp) smp=$2; shift 2 ;;
+	--memory) memory=$2; shift 2 ;;
+	--timeout) timeout=$2; shift 2 ;;
+	--console) console=$2; shift 2 ;;
+	--interactive) interactive=1; shift ;;
+	*) break ;;
+	esac
+done
+[ $# -eq 2 ] || die "usage: boot.sh [OPTION]... DIR COMMAND"
+
+read -r release version <<<"$(pinned_kernel)"
+kernel=$(kernel_dir image "$release" "$version")
+guest=$(guest_dir)
+[ -e "$guest/.complete" ] || die "the guest image is missing: run 'make setup' first"
+
+work=$(mktemp -d "$NFZR_CACHE/boot.XXXXXX")
+trap 'rm -rf -- "$work"' EXIT
+console=${console:-$work/console}
+
+mkdir "$work/disk"
+cp -a -- "$1/." "$work/disk/"
+install -m 755 "$NFZR_TOP/qemu/guest-init" "$work/disk/guest-init"
+printf '%s\n' "$2" >"$work/disk/command"
+[ -z "$interactive" ] || touch "$work/disk/interactive"
+in_toolchain mkfs.ext4 -q -d "$work/disk" -L project "$work/disk.ext4" 64M
+
+qemu=(qemu-system-x86_64 -M q35 -accel tcg -cpu max -smp "$smp" -m "$memory" -nographic
+	-no-reboot -nic none -monitor none -kernel "$kernel/vmlinuz" -initrd "$guest/initramfs.cpio.gz"
+	-drive "file=$guest/root.ext4,format=raw,if=virtio,snapshot=on"
+	-drive "file=$work/disk.ext4,format=raw,if=virtio,read-only=on"
+	-device virtio-serial
+	-chardev "file,id=status,path=$work/status")
+if [ -n "$interactive" ]; then
+	qemu+=(-serial mon:stdio -chardev null,id=output)
+else
+	qemu+=(-serial "file:$console" -chardev stdio,id=output,signal=off)
+fi
+qemu+=(-device virtconsole,chardev=output -device virtconsole,chardev=status
+	-append "console=ttyS0 panic=-1 quiet loglevel=4 ${NFZR_APPEND-}")
+
+died=0
+if [ -n "$interactive" ]; then
+	in_toolchain env TMPDIR=/tmp "${qemu[@]}" || died=$?
+else
+	in_toolchain env TMPDIR=/tmp timeout --foreground "$timeout" "${qemu[@]}" </dev/null || died=$?
+fi
+
+if [ ! -s "$work/status" ]; then
+	[ -n "$interactive" ] && exit 0
+	[ "$died" -ne 124 ] || printf 'the guest did not finish within %s s\n' "$timeout" >&2
+	printf 'the guest died; the last kernel messages:\n' >&2
+	tail -n 40 "$console" >&2
+	exit 1
+fi
+exit "$(tr -dc '0-9' <"$work/status")"

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Runs a command in a root directory, from inside a mount namespace that the caller made:
+# enter.sh ROOT [-b FROM TO]... COMMAND...
+# The project, the cache and the kernel's own file systems are bound at their own paths.
+
+set -euo pipefail
+
+root=$1
+shift
+
+bind() {
+	mkdir -p "$root$2"
+	mount --bind "$1" "$root$2"
+}
+
+bind "$NFZR_CACHE" "$NFZR_CACHE"
+bind "$NFZR_TOP" "$NFZR_TOP"
+while [ "${1-}" = -b ]; do
+	bind "$2" "$3"
+	shift 3
+done
+mount --bind /dev "$root/dev"
+mount -t proc proc "$root/proc"
+mount -t sysfs sysfs "$root/sys"
+mount -t tmpfs tmpfs "$root/tmp"
+
+# The machine's own settings (CFLAGS, LD_PRELOAD, a CARGO_HOME, …) play no part in here.
+exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 TERM="${TERM:-dumb}" \
+	NFZR_TOP="$NFZR_TOP" NFZR_CACHE="$NFZR_CACHE" \
+	chroot "$root" sh -c 'cd "$0" && exec "$@"' "$NFZR_TOP" "$@"

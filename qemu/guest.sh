@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Makes what the guest boots: a root image with Debian's tools and the pinned kernel's modules,
+# and the small initramfs that mounts it. Nothing of the project is in either; boot.sh brings
+# that on a disk of its own, so they stay cached while the project changes.
+
+. "$(dirname -- "$0")/lib.sh"
+. "$NFZR_TOP/qemu/bootstrap.sh"
+
+make_guest() {
+	local kernel=$1 release=$2 to=$3
+	bootstrap "$NFZR_TOP/qemu/guest.packages" "$to/root"
+	cp -a -- "$kernel/lib/modules" "$to/root/usr/lib/"
+	mkdir -p "$to/root/nf_zoneroute"
+	in_toolchain mkfs.ext4 -q -d "$to/root" -L guest "$to/root.ext4" 700M
+	remove_tree "$to/root"
+	make_initramfs "$kernel" "$release" "$to/initramfs"
+	in_toolchain sh -c 'cd "$1" && find . | cpio --quiet -o -H newc | gzip -1 >"$1.cpio.gz"' \
+		sh "$to/initramfs"
+	remove_tree "$to/initramfs"
+}
+
+make_initramfs() {
+	local kernel=$1 release=$2 to=$3 module
+	mkdir -p "$to/bin" "$to/modules" "$to/root" "$to/dev" "$to/proc"
+	cp -- "$(toolchain_root)/bin/busybox" "$to/bin/busybox"
+	install -m 755 "$NFZR_TOP/qemu/initramfs-init" "$to/init"
+	# In the order in which they load.
+	in_toolchain modprobe -d "$kernel" -S "$release" --show-depends virtio_blk |
+		awk '$1 == "insmod" { print $2 }' | while read -r module; do
+		in_toolchain xz -dc "$module" >"$to/modules/$(basename "${module%.xz}")"
+		printf '%s\n' "$(basename "${module%.xz}")" >>"$to/modules/order"
+	done
+}
+
+main() {
+	local release version kernel
+	read -r release version <<<"$(pinned_kernel)"
+	kernel=$(kernel_dir image "$release" "$version")
+	lock_cache
+	cached "$(guest_dir)" 'guest image' make_guest "$kernel" "$release"
+}
+
+main "$@"

@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Gets a Debian kernel ready for building Rust modules against it, and the pinned one for booting.
+#
+# kernel.sh                 the pinned kernel: prepared tree, bootable image, modules
+# kernel.sh --prepare KREL  a prepared tree for the kernel release KREL that a Debian machine runs
+#
+# Debian's headers hold no Rust metadata. So the tree is prepared from the kernel's own source
+# package, of the same version, with the headers' .config and Module.symvers.
+
+. "$(dirname -- "$0")/lib.sh"
+
+# The newest release of the pinned series whose headers and source the archive has at one version.
+resolve_pinned() {
+	local to=$1 source version release
+	in_toolchain apt-get update -o Acquire::Retries=3
+	source=linux-source-$KERNEL_SERIES
+	version=$(candidate_of "$source")
+	[ -n "$version" ] ||
+		die "the archive has no $source any more: set KERNEL_SERIES in qemu/kernel.pin to a series that it has"
+	release=$(in_toolchain apt-cache pkgnames "linux-headers-$KERNEL_SERIES." |
+		sed -n "s/^linux-headers-\(.*-$KERNEL_FLAVOUR\)$/\1/p" | grep -v -e -rt- |
+		while read -r release; do
+			[ "$(candidate_of "linux-headers-$release")" != "$version" ] || printf '%s\n' "$release"
+		done | sort -V | tail -n 1)
+	[ -n "$release" ] ||
+		die "the archive has no $KERNEL_FLAVOUR headers of version $version (an update is under way?): try again later"
+	printf '%s %s\n' "$release" "$version" >"$to.new"
+	mv -- "$to.new" "$to"
+}
+
+candidate_of() {
+	in_toolchain apt-cache policy "$1" | sed -n 's/^ *Candidate: \([^(].*\)$/\1/p'
+}
+
+# download TO VERSION PACKAGE...: fetch packages at one version (checked by apt) and unpack them.
+download() {
+	local to=$1 version=$2 package
+	shift 2
+	mkdir -p "$to/debs"
+	for package; do
+		in_toolchain sh -c 'cd "$1" && apt-get download -o Acquire::Retries=3 "$2=$3"' \
+			sh "$to/debs" "$package" "$version"
+	done
+	for package in "$to"/debs/*.deb; do
+		in_toolchain dpkg -x "$package" "$to"
+	done
+	remove_tree "$to/debs"
+}
+
+unpack_source() {
+	local version=$1 series=$2 to=$3
+	download "$to/package" "$version" "linux-source-$series"
+	in_toolchain tar -C "$to" --strip-components=1 -xJf "$to/package/usr/src/linux-source-$series.tar.xz"
+	remove_tree "$to/package"
+}
+
+# prepare SOURCE RELEASE VERSION TO: as toolchain of the kernel's own "modules_prepare".
+prepare() {
+	local source=$1 release=$2 version=$3 to=$4 headers local_version
+	headers=$to/headers
+	download "$headers" "$version" "linux-headers-$release"
+	cp -- "$headers/usr/src/linux-headers-$release/.config" "$to/.config"
+	grep -q '^CONFIG_RUST=y' "$to/.config" ||
+		die "the kernel $release is built without Rust (CONFIG_RUST): nf_zoneroute needs one that has it"
+	check_rustc "$source" "$release" "$to/.config"
+	# vermagic: the release string must come out equal to the running kernel's.
+	local_version=${release#"$(in_toolchain make -s -C "$source" kernelversion)"}
+	in_toolchain make -C "$source" O="$to" CC="$KERNEL_CC" LOCALVERSION="$local_version" \
+		-j "$(nproc)" olddefconfig modules_prepare
+	[ "$(cat "$to/include/config/kernel.release")" = "$release" ] ||
+		die "the prepared tree calls itself $(cat "$to/include/config/kernel.release"), not $release"
+	cp -- "$headers/usr/src/linux-headers-$release/Module.symvers" "$to/Module.symvers"
+	printf '%s\n' "$local_version" >"$to/localversion-nfzr"
+	remove_tree "$headers"
+}
+
+# Rust symbols are named by the compiler that made them.
+check_rustc() {
+	local source=$1 release=$2 config=$3 theirs ours
+	theirs=$(sed -n 's/^CONFIG_RUSTC_VERSION=//p' "$config")
+	ours=$(in_toolchain "$source/scripts/rustc-version.sh" rustc)
+	[ "$theirs" = "$ours" ] ||
+		die "the kernel $release was built by another rustc ($theirs) than the one of $DEBIAN_SUITE ($ours): no module can match it"
+}
+
+unpack_image() {
+	local release=$1 version=$2 to=$3
+	download "$to" "$version" "linux-binary-$release" "linux-modules-$release"
+	find "$to" -type f -name 'vmlinuz*' -exec mv -t "$to" -- {} +
+	mv -- "$to"/vmlinuz* "$to/vmlinuz.new"
+	mv -- "$to/vmlinuz.new" "$to/vmlinuz"
+	mkdir -p "$to/lib"
+	find "$to" -type d -path '*/lib/modules' -prune -exec mv -t "$to/lib" -- {} +
+	remove_tree "$to/boot"
+	remove_tree "$to/usr"
+	in_toolchain depmod -b "$to" "$release"
+}
+
+make_tree() {
+	local release=$1 version=$2 series source
+	series=$(printf '%s\n' "$release" | cut -d. -f1-2)
+	source=$NFZR_CACHE/source-$version
+	cached "$source" "kernel source $version" unpack_source "$version" "$series"
+	cached "$(kernel_dir build "$release" "$version")" "prepare the tree of $release" \
+		prepare "$source" "$release" "$version"
+}
+
+main() {
+	local release version file
+	lock_cache
+	if [ "${1-}" = --prepare ]; then
+		release=${2:?usage: kernel.sh --prepare KREL}
+		say_step 'ask the archive what it has' in_toolchain apt-get update -o Acquire::Retries=3
+		version=$(candidate_of "linux-headers-$release")
+		[ -n "$version" ] ||
+			die "the archive has no linux-headers-$release: prepare a kernel of $DEBIAN_SUITE or $DEBIAN_KERNEL_SUITE (7.2 or newer, installed by apt)"
+		make_tree "$release" "$version"
+		printf 'prepared: %s\n' "$(kernel_dir build "$release" "$version")"
+		return
+	fi
+	file=$(pinned_kernel_file)
+	[ -s "$file" ] || say_step "newest kernel of the series $KERNEL_SERIES" resolve_pinned "$file"
+	read -r release version <"$file"
+	make_tree "$release" "$version"
+	cached "$(kernel_dir image "$release" "$version")" "stock kernel $release" \
+		unpack_image "$release" "$version"
+}
+
+main "$@"

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Installs what the host lacks and makes the toolchain root: a directory with exactly the
+# compilers that Debian built the kernel with, the emulator and the checkers, so that what
+# the host has plays no part.
+
+. "$(dirname -- "$0")/lib.sh"
+. "$NFZR_TOP/qemu/bootstrap.sh"
+
+check_host() {
+	[ "$(id -u)" -eq 0 ] ||
+		die "this needs root (chroot, mounts, packages): run it as 'sudo make …' or in a root shell"
+	[ "$(uname -m)" = x86_64 ] ||
+		die "this machine is $(uname -m); the pinned kernel and its tools are x86_64 only"
+	unshare --mount --propagation private true 2>/dev/null ||
+		die "mounts are not allowed here (a container without CAP_SYS_ADMIN?): run on a real or virtual machine"
+	if ! command -v mmdebstrap >/dev/null; then
+		command -v apt-get >/dev/null ||
+			die "this host is not Debian: install mmdebstrap, set NFZR_MIRROR to a Debian mirror, and run the same command again"
+		say_step 'install mmdebstrap on this host' install_mmdebstrap
+	fi
+}
+
+install_mmdebstrap() {
+	apt-get update
+	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+		mmdebstrap debian-archive-keyring
+}
+
+# apt's lists stay, since kernel.sh resolves and downloads with them.
+make_root() {
+	bootstrap "$NFZR_TOP/qemu/toolchain.packages" "$1" --skip=cleanup/apt/lists
+}
+
+main() {
+	check_host
+	lock_cache
+	cached "$(toolchain_root)" 'toolchain root (rustc, gcc, clang, qemu)' make_root
+}
+
+main "$@"

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Generated bindings: netfilter's C types and functions, and this module's own C helpers.
+//!
+//! They may not be used outside [`crate::kapi`]. Types that the `kernel` crate has bindings for
+//! are that crate's, re-exported here so that both are one type.
+
+#![allow(
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    dead_code,
+    missing_docs,
+    non_camel_case_types,
+    non_snake_case,
+    non_upper_case_globals,
+    unreachable_pub,
+    unsafe_op_in_unsafe_fn
+)]
+
+pub(crate) use kernel::bindings::*;
+
+use kernel::ffi;
+use pin_init::MaybeZeroable;
+
+// Local items win over the glob above.
+include!("bindings_generated.rs");

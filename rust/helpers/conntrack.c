@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Connections. Any context; the caller has a reference on the ct or is under rcu_read_lock() with
+ * one that something else holds.
+ */
+#include <net/netfilter/nf_conntrack_act_ct.h>
+#include <net/netfilter/nf_conntrack_core.h>
+#include <net/netfilter/nf_conntrack_zones.h>
+#include <net/netfilter/nf_nat.h>
+
+/*
+ * A ct that we hold stays linked in nf_nat's table by source. Using a symbol of nf_nat keeps that
+ * module, and so that table, loaded for as long as we are.
+ */
+static void *const nfzr_pin_nf_nat __used = nf_nat_packet;
+
+void nfzr_helper_ct_get(struct nf_conn *ct)
+{
+	nf_conntrack_get(&ct->ct_general);
+}
+
+void nfzr_helper_ct_put(struct nf_conn *ct)
+{
+	nf_ct_put(ct);
+}
+
+/* Nothing tells a module that a ct died; this is what can be seen of it. */
+bool nfzr_helper_ct_gone(const struct nf_conn *ct)
+{
+	return nf_ct_is_dying(ct) || nf_ct_is_expired(ct);
+}
+
+u16 nfzr_helper_ct_zone(const struct nf_conn *ct, u8 dir)
+{
+	return nf_ct_zone_id(nf_ct_zone(ct), dir);
+}
+
+void nfzr_helper_ct_tuple(const struct nf_conn *ct, u8 dir, struct nfzr_tuple *t)
+{
+	const struct nf_conntrack_tuple *tuple = nf_ct_tuple(ct, dir);
+
+	t->src = tuple->src.u3;
+	t->dst = tuple->dst.u3;
+	t->sport = ntohs(tuple->src.u.all);
+	t->dport = ntohs(tuple->dst.u.all);
+	t->zone = nfzr_helper_ct_zone(ct, dir);
+	t->l3num = tuple->src.l3num;
+	t->protonum = tuple->dst.protonum;
+}
+
+/* Only for an unconfirmed ct, which nobody else has seen yet. False: there is one, or no memory. */
+bool nfzr_helper_ct_ext_add(struct nf_conn *ct)
+{
+	return nf_ct_ext_add(ct, NF_CT_EXT_ACT_CT, GFP_ATOMIC | __GFP_NOWARN);
+}
+
+void nfzr_helper_ct_ext_set(struct nf_conn *ct, u64 handle)
+{
+	struct nf_conn_act_ct_ext *ext = nf_conn_act_ct_ext_find(ct);
+
+	if (ext)
+		WRITE_ONCE(*(u64 *)ext, handle);
+}

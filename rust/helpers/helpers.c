@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The C helpers, one translation unit; see include/nf_zoneroute_helpers.h.
+ */
+#include "nf_zoneroute_helpers.h"
+#include "layout_generated.h"
+
+#include "conntrack.c"
+#include "hash.c"
+#include "misc.c"
+#include "route4.c"

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# From bindgen's layout tests, the same as static_asserts in C. Anonymous members, which have no
+# name in C, are left to rustc.
+
+BEGIN {
+	# A record is a Rust statement, however rustfmt broke its lines.
+	RS = ";"
+	print "/* Generated from bindings_generated.rs. */"
+	kind["nf_inet_addr"] = "union"
+}
+
+/__bindgen/ { next }
+
+/\["Size of / {
+	match($0, /size_of::<[a-z0-9_]+>/)
+	name = substr($0, RSTART + 10, RLENGTH - 11)
+	match($0, /- [0-9]+usize/)
+	size = substr($0, RSTART + 2, RLENGTH - 7)
+	printf "static_assert(sizeof(%s %s) == %s);\n", (name in kind) ? kind[name] : "struct", name, size
+	count++
+}
+
+/\["Offset of field: / {
+	match($0, /offset_of!\([a-z0-9_]+, [a-z0-9_]+\)/)
+	split(substr($0, RSTART + 11, RLENGTH - 12), part, ", ")
+	match($0, /- [0-9]+usize/)
+	offset = substr($0, RSTART + 2, RLENGTH - 7)
+	field = part[2]
+	sub(/_$/, "", field)
+	printf "static_assert(offsetof(%s %s, %s) == %s);\n", \
+		(part[1] in kind) ? kind[part[1]] : "struct", part[1], field, offset
+	count++
+}
+
+END {
+	if (count < 20) {
+		print "layout.awk: bindgen's layout tests were not found" > "/dev/stderr"
+		exit 1
+	}
+}

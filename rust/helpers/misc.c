@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Small wrappers of inlines and macros: arrays by index, per-CPU counters, locks, network
+ * devices and namespaces, /proc, time.
+ */
+#include <linux/jiffies.h>
+#include <linux/netdevice.h>
+#include <linux/percpu.h>
+#include <linux/proc_fs.h>
+#include <linux/sched.h>
+#include <linux/spinlock.h>
+#include <linux/xarray.h>
+#include <net/netns/generic.h>
+
+void nfzr_helper_xa_init(struct xarray *xa)
+{
+	xa_init_flags(xa, XA_FLAGS_ALLOC | XA_FLAGS_LOCK_BH);
+}
+
+/* The next free index from *next on, in 1..=max; does not sleep. */
+int nfzr_helper_xa_alloc(struct xarray *xa, u32 *index, u32 *next, u32 max, void *entry)
+{
+	int err = xa_alloc_cyclic_bh(xa, index, entry, XA_LIMIT(1, max), next,
+				     GFP_ATOMIC | __GFP_NOWARN);
+
+	return err < 0 ? err : 0;
+}
+
+/* -EBUSY: the index is taken. Does not sleep. */
+int nfzr_helper_xa_insert(struct xarray *xa, u32 index, void *entry)
+{
+	return xa_insert_bh(xa, index, entry, GFP_ATOMIC | __GFP_NOWARN);
+}
+
+void *nfzr_helper_xa_erase(struct xarray *xa, u32 index)
+{
+	return xa_erase_bh(xa, index);
+}
+
+void __percpu *nfzr_helper_percpu_alloc(size_t size)
+{
+	return __alloc_percpu(size, sizeof(u64));
+}
+
+void nfzr_helper_percpu_inc(u64 __percpu *base, size_t index)
+{
+	this_cpu_inc(base[index]);
+}
+
+u64 nfzr_helper_percpu_sum(const u64 __percpu *base, size_t index)
+{
+	u64 sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(*per_cpu_ptr(&base[index], cpu));
+	return sum;
+}
+
+void nfzr_helper_spin_lock_bh(spinlock_t *lock)
+{
+	spin_lock_bh(lock);
+}
+
+void nfzr_helper_spin_unlock_bh(spinlock_t *lock)
+{
+	spin_unlock_bh(lock);
+}
+
+bool nfzr_helper_spin_trylock_bh(spinlock_t *lock)
+{
+	return spin_trylock_bh(lock);
+}
+
+void *nfzr_helper_net_generic(const struct net *net, unsigned int id)
+{
+	return net_generic(net, id);
+}
+
+struct net *nfzr_helper_dev_net(const struct net_device *dev)
+{
+	return dev_net(dev);
+}
+
+int nfzr_helper_dev_ifindex(const struct net_device *dev)
+{
+	return dev->ifindex;
+}
+
+struct net_device *nfzr_helper_notifier_dev(void *info)
+{
+	return netdev_notifier_info_to_dev(info);
+}
+
+/* Under rcu_read_lock(). False: no such device in the netns. */
+bool nfzr_helper_ifname(struct net *net, u32 ifindex, char name[IFNAMSIZ])
+{
+	const struct net_device *dev = dev_get_by_index_rcu(net, ifindex);
+
+	if (!dev)
+		return false;
+	strscpy(name, dev->name, IFNAMSIZ);
+	return true;
+}
+
+struct proc_dir_entry *nfzr_helper_proc_mkdir(struct net *net, const char *name)
+{
+	return proc_net_mkdir(net, name, net->proc_net);
+}
+
+void *nfzr_helper_seq_data(const struct seq_file *seq)
+{
+	return pde_data(file_inode(seq->file));
+}
+
+u32 nfzr_helper_jiffies32(void)
+{
+	return (u32)jiffies;
+}
+
+void nfzr_helper_cond_resched(void)
+{
+	cond_resched();
+}
