@@ -78,10 +78,12 @@ struct nfzr_forwarded {
 	bool has_ext;
 };
 
-/* A direction of a connection, to be shown. Addresses in network order, ports in host order. */
+/* A direction of a connection, to be shown. Addresses in network order, an IPv4 one in the first
+ * four bytes; ports in host order.
+ */
 struct nfzr_tuple {
-	union nf_inet_addr src;
-	union nf_inet_addr dst;
+	u8 src[16];
+	u8 dst[16];
 	u16 sport;		/* or the ICMP id */
 	u16 dport;		/* or ICMP type << 8 | code */
 	u16 zone;		/* the zone of this direction */
@@ -110,11 +112,12 @@ bool nfzr_helper_forwarded4(struct sk_buff *skb, const struct nf_hook_state *sta
 
 bool nfzr_helper_dst_valid(struct dst_entry *dst, u32 cookie);
 void nfzr_helper_dst_put(struct dst_entry *dst);
-u16 nfzr_helper_dst_gateway4(const struct dst_entry *dst, union nf_inet_addr *gw);
+u16 nfzr_helper_dst_gateway4(const struct dst_entry *dst, u8 gw[16]);
 
 void nfzr_helper_ct_get(struct nf_conn *ct);
 void nfzr_helper_ct_put(struct nf_conn *ct);
 bool nfzr_helper_ct_gone(const struct nf_conn *ct);
+struct net *nfzr_helper_ct_net(const struct nf_conn *ct);
 u16 nfzr_helper_ct_zone(const struct nf_conn *ct, u8 dir);
 void nfzr_helper_ct_tuple(const struct nf_conn *ct, u8 dir, struct nfzr_tuple *t);
 bool nfzr_helper_ct_ext_add(struct nf_conn *ct);
@@ -150,6 +153,7 @@ struct proc_dir_entry *nfzr_helper_proc_mkdir(struct net *net, const char *name)
 void *nfzr_helper_seq_data(const struct seq_file *seq);
 
 u32 nfzr_helper_jiffies32(void);
+u32 nfzr_helper_jiffies_to_ms(u32 j);
 void nfzr_helper_cond_resched(void);
 
 #endif

@@ -30,6 +30,11 @@ bool nfzr_helper_ct_gone(const struct nf_conn *ct)
 	return nf_ct_is_dying(ct) || nf_ct_is_expired(ct);
 }
 
+struct net *nfzr_helper_ct_net(const struct nf_conn *ct)
+{
+	return nf_ct_net(ct);
+}
+
 u16 nfzr_helper_ct_zone(const struct nf_conn *ct, u8 dir)
 {
 	return nf_ct_zone_id(nf_ct_zone(ct), dir);
@@ -39,8 +44,8 @@ void nfzr_helper_ct_tuple(const struct nf_conn *ct, u8 dir, struct nfzr_tuple *t
 {
 	const struct nf_conntrack_tuple *tuple = nf_ct_tuple(ct, dir);
 
-	t->src = tuple->src.u3;
-	t->dst = tuple->dst.u3;
+	memcpy(t->src, &tuple->src.u3, sizeof(t->src));
+	memcpy(t->dst, &tuple->dst.u3, sizeof(t->dst));
 	t->sport = ntohs(tuple->src.u.all);
 	t->dport = ntohs(tuple->dst.u.all);
 	t->zone = nfzr_helper_ct_zone(ct, dir);

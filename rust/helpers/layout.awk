@@ -7,7 +7,6 @@ BEGIN {
 	# A record is a Rust statement, however rustfmt broke its lines.
 	RS = ";"
 	print "/* Generated from bindings_generated.rs. */"
-	kind["nf_inet_addr"] = "union"
 }
 
 /__bindgen/ { next }
@@ -17,7 +16,7 @@ BEGIN {
 	name = substr($0, RSTART + 10, RLENGTH - 11)
 	match($0, /- [0-9]+usize/)
 	size = substr($0, RSTART + 2, RLENGTH - 7)
-	printf "static_assert(sizeof(%s %s) == %s);\n", (name in kind) ? kind[name] : "struct", name, size
+	printf "static_assert(sizeof(struct %s) == %s);\n", name, size
 	count++
 }
 
@@ -28,8 +27,7 @@ BEGIN {
 	offset = substr($0, RSTART + 2, RLENGTH - 7)
 	field = part[2]
 	sub(/_$/, "", field)
-	printf "static_assert(offsetof(%s %s, %s) == %s);\n", \
-		(part[1] in kind) ? kind[part[1]] : "struct", part[1], field, offset
+	printf "static_assert(offsetof(struct %s, %s) == %s);\n", part[1], field, offset
 	count++
 }
 

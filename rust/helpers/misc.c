@@ -118,6 +118,11 @@ u32 nfzr_helper_jiffies32(void)
 	return (u32)jiffies;
 }
 
+u32 nfzr_helper_jiffies_to_ms(u32 j)
+{
+	return jiffies_to_msecs(j);
+}
+
 void nfzr_helper_cond_resched(void)
 {
 	cond_resched();

@@ -239,15 +239,15 @@ void nfzr_helper_dst_put(struct dst_entry *dst)
 }
 
 /* The address family of an IPv4 route's gateway, which is written to *gw; 0: on link. */
-u16 nfzr_helper_dst_gateway4(const struct dst_entry *dst, union nf_inet_addr *gw)
+u16 nfzr_helper_dst_gateway4(const struct dst_entry *dst, u8 gw[16])
 {
 	const struct rtable *rt = dst_rtable(dst);
 
 	if (!rt->rt_uses_gateway)
 		return 0;
 	if (rt->rt_gw_family == AF_INET)
-		gw->ip = rt->rt_gw4;
+		memcpy(gw, &rt->rt_gw4, sizeof(rt->rt_gw4));
 	else
-		gw->in6 = rt->rt_gw6;
+		memcpy(gw, &rt->rt_gw6, sizeof(rt->rt_gw6));
 	return rt->rt_gw_family;
 }

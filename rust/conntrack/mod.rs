@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Zones, their tables, and the flows in them.
+
+#![deny(unsafe_code)]
+
+pub(crate) mod flow;
+pub(crate) mod handle;
+pub(crate) mod table;
+pub(crate) mod zone;

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! State for each network namespace.
+//!
+//! A netns goes in steps: `pre_exit` of everybody, one RCU grace period, `exit` of everybody. The
+//! adapter adds an `rcu_barrier()` between the state's own `exit` and its drop, so that whatever
+//! `exit` handed to RCU is freed when the state is.
+//!
+//! C header: [`include/net/net_namespace.h`](srctree/include/net/net_namespace.h)
+
+use core::{
+    cell::UnsafeCell,
+    mem::{offset_of, size_of},
+    ptr, //
+};
+
+use kernel::{
+    error::{from_result, to_result},
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Full, Relaxed},
+        rcu::rcu_barrier,
+        Arc, //
+    },
+    types::Opaque, //
+};
+
+use crate::{
+    bindings,
+    kapi::{net::Net, netdev::Device}, //
+};
+
+/// A netns that is being set up.
+///
+/// What is made from it belongs into the [`PerNet`] value that `init` returns, and so goes before
+/// the netns does.
+pub(crate) struct Init<'a>(&'a Net);
+
+impl Init<'_> {
+    pub(crate) fn net(&self) -> &Net {
+        self.0
+    }
+}
+
+/// Evidence of being in `pre_exit`: a grace period passes before the [`PerNet`] value's `exit`.
+pub(crate) struct PreExit(());
+
+/// The state of a netns.
+pub(crate) trait PerNet: Sized + Send + Sync + 'static {
+    /// What the states of all netns share.
+    type Shared: Send + Sync + 'static;
+
+    /// Where the subsystem lives; a `static` of the implementer.
+    fn subsys() -> &'static Subsys<Self>;
+
+    /// Sets up a netns, also each that exists at registration. Process context.
+    fn init(init: &Init<'_>, shared: &Arc<Self::Shared>) -> Result<KBox<Self>>;
+
+    /// Makes the state unreachable for packets. Process context.
+    fn pre_exit(&self, cx: &PreExit);
+
+    /// Gives up what packets that were on their way during `pre_exit` left; none are any more.
+    /// `rcu_barrier()` and the drop follow. Process context.
+    fn exit(&self);
+}
+
+/// A pernet subsystem, to be kept in a `static`.
+///
+/// # Invariants
+///
+/// `shared` is `Some` while the operations are registered, and only written while they are not.
+pub(crate) struct Subsys<T: PerNet> {
+    ops: Opaque<bindings::pernet_operations>,
+    id: UnsafeCell<c_uint>,
+    shared: UnsafeCell<Option<Arc<T::Shared>>>,
+    registered: Atomic<bool>,
+}
+
+// SAFETY: `ops` and `id` are the C side's, which locks; `shared` is covered by the invariant.
+unsafe impl<T: PerNet> Sync for Subsys<T> {}
+
+impl<T: PerNet> Subsys<T> {
+    /// Not registered.
+    pub(crate) const fn new() -> Self {
+        Self {
+            ops: Opaque::uninit(),
+            id: UnsafeCell::new(0),
+            shared: UnsafeCell::new(None),
+            registered: Atomic::new(false),
+        }
+    }
+
+    /// Sets up every netns, now and to come. Process context; sleeps.
+    pub(crate) fn register(&'static self, shared: Arc<T::Shared>) -> Result<Registration<T>> {
+        if self.registered.xchg(true, Full) {
+            return Err(EBUSY);
+        }
+        // INVARIANT: Not registered yet.
+        // SAFETY: `registered` went from false to true here, so nobody else is at it.
+        unsafe { *self.shared.get() = Some(shared) };
+        let ops = bindings::pernet_operations {
+            init: Some(Self::init),
+            pre_exit: Some(Self::pre_exit),
+            exit_batch: Some(Self::exit_batch),
+            id: self.id.get(),
+            // A pointer to the state; the state's own memory is ours.
+            size: size_of::<*mut T>(),
+            ..Default::default()
+        };
+        // SAFETY: As above, and the memory is valid for it.
+        unsafe { self.ops.get().write(ops) };
+        // SAFETY: `self` is static, so `ops` and `id` stay.
+        let result = to_result(unsafe { bindings::register_pernet_subsys(self.ops.get()) });
+        if let Err(err) = result {
+            self.reset();
+            return Err(err);
+        }
+        Ok(Registration(self))
+    }
+
+    /// Drops what `register` kept.
+    fn reset(&self) {
+        // SAFETY: The operations are not registered, and `registered` still keeps others out.
+        drop(unsafe { (*self.shared.get()).take() });
+        self.registered.store(false, Relaxed);
+    }
+
+    /// Where a netns keeps the pointer to its state.
+    ///
+    /// # Safety
+    ///
+    /// `net` is valid and the operations are registered.
+    unsafe fn place(&self, net: *const bindings::net) -> *mut *mut T {
+        // SAFETY: The id was assigned before the first netns was set up.
+        let id = unsafe { *self.id.get() };
+        // SAFETY: By the function's requirement.
+        unsafe { bindings::nfzr_helper_net_generic(net, id) }.cast()
+    }
+
+    /// The state of the netns of a device that something happens to.
+    ///
+    /// `None` while the netns has none yet: its loopback device is there earlier.
+    pub(super) fn of_device<'a>(&self, device: &Device<'a>) -> Option<&'a T> {
+        // SAFETY: A `Device` is in its netns under RTNL, and notifiers exist only while the
+        // operations are registered.
+        let place = unsafe { self.place(device.net()) };
+        // SAFETY: Null until `init`, and then valid until `exit_batch`, which runs when the
+        // netns has no devices any more.
+        unsafe { (*place).as_ref() }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the netns core for our operations.
+    unsafe extern "C" fn init(net: *mut bindings::net) -> c_int {
+        let subsys = T::subsys();
+        from_result(|| {
+            // SAFETY: The operations are registered, so by the type invariant nobody writes it.
+            let shared = unsafe { &*subsys.shared.get() }.as_ref().ok_or(EINVAL)?;
+            // SAFETY: The core hands us a valid netns.
+            let init = Init(unsafe { Net::from_raw(net) });
+            let state = T::init(&init, shared)?;
+            // SAFETY: As above.
+            let place = unsafe { subsys.place(net) };
+            // SAFETY: The netns' own place for it.
+            unsafe { place.write(KBox::into_raw(state)) };
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the netns core for our operations; also for a netns whose `init` failed.
+    unsafe extern "C" fn pre_exit(net: *mut bindings::net) {
+        // SAFETY: The core hands us a valid netns.
+        let place = unsafe { T::subsys().place(net) };
+        // SAFETY: Null or what `init` put there.
+        if let Some(state) = unsafe { (*place).as_ref() } {
+            state.pre_exit(&PreExit(()));
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the netns core for our operations, a grace period after `pre_exit`.
+    unsafe extern "C" fn exit_batch(list: *mut bindings::list_head) {
+        let each = |with: &mut dyn FnMut(*mut *mut T)| {
+            // SAFETY: The list is valid, and nobody changes it meanwhile.
+            let mut head = unsafe { (*list).next };
+            while !ptr::eq(head, list) {
+                // SAFETY: Every element is the `exit_list` of a netns.
+                let net = unsafe {
+                    head.byte_sub(offset_of!(bindings::net, exit_list))
+                        .cast::<bindings::net>()
+                };
+                // SAFETY: A valid netns.
+                with(unsafe { T::subsys().place(net) });
+                // SAFETY: As above.
+                head = unsafe { (*head).next };
+            }
+        };
+        each(&mut |place| {
+            // SAFETY: Null or what `init` put there.
+            if let Some(state) = unsafe { (*place).as_ref() } {
+                state.exit();
+            }
+        });
+        rcu_barrier();
+        each(&mut |place| {
+            // SAFETY: The netns' own place for it; nobody looks there any more.
+            let state = unsafe { place.replace(ptr::null_mut()) };
+            if !state.is_null() {
+                // SAFETY: From `KBox::into_raw` in `init`.
+                drop(unsafe { KBox::from_raw(state) });
+            }
+        });
+    }
+}
+
+/// The states of all netns; dropping it takes them down. Process context; sleeps.
+pub(crate) struct Registration<T: PerNet>(&'static Subsys<T>);
+
+impl<T: PerNet> Drop for Registration<T> {
+    fn drop(&mut self) {
+        // SAFETY: Registered in `Subsys::register`, and this is the only owner.
+        unsafe { bindings::unregister_pernet_subsys(self.0.ops.get()) };
+        self.0.reset();
+    }
+}

@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Entries for connections: each owns one reference on its connection, has a number in a registry,
+//! and is linked once per direction into a table, where it is found by tuple.
+//!
+//! A table is the kernel's rhashtable, keyed by the tuple in the connection itself; a registry is
+//! an XArray. Both are read under RCU and grow and shrink on their own.
+//!
+//! # Life of an entry
+//!
+//! new (being linked) -> live -> dead -> unlinked -> [grace period] -> value dropped, connection
+//! put, memory freed. Live to dead has one winner, who unlinks and hands the entry to RCU. Whoever
+//! finds an entry is under RCU, so it is whole for as long as he looks at it, dead or not.
+//!
+//! # Locks
+//!
+//! rhashtable's bucket lock, the XArray's lock: each inside one call, never one in the other, and
+//! nothing is put, allocated by us or printed under them. Both keep bottom halves off.
+//!
+//! C headers: [`include/linux/rhashtable.h`](srctree/include/linux/rhashtable.h),
+//! [`include/linux/xarray.h`](srctree/include/linux/xarray.h)
+
+use core::{
+    cell::UnsafeCell,
+    marker::PhantomData,
+    ops::Deref,
+    ptr::{self, NonNull}, //
+};
+
+use kernel::{
+    error::to_result,
+    prelude::*,
+    static_assert,
+    sync::{
+        aref::ARef,
+        atomic::{Atomic, Full, Relaxed, Release},
+        rcu, //
+    },
+    types::Opaque, //
+};
+
+use crate::{
+    bindings,
+    kapi::{
+        conntrack::{Conn, Dir},
+        rcu::{RcuBox, ReadSide},
+        slab::{Cache, Object},
+        xarray::RawXArray, //
+    },
+};
+
+const NEW: i32 = 0;
+const LIVE: i32 = 1;
+const DEAD: i32 = 2;
+
+/// The entry of a connection, with a value.
+///
+/// Owners: the registry, from `insert` to the end of `kill`; then RCU.
+///
+/// # Invariants
+///
+/// * One reference on `links.ct` is ours.
+/// * `links.link[dir]` is in `tables[dir]` while the state is live; each table counts the entry as
+///   a user until the entry is dropped.
+#[repr(C)]
+pub(crate) struct Entry<T: Send + Sync> {
+    links: UnsafeCell<bindings::nfzr_links>,
+    tables: [NonNull<RawTable>; 2],
+    value: T,
+}
+
+// SAFETY: The C side and atomics synchronise what is in `links`; the rest is not changed.
+unsafe impl<T: Send + Sync> Send for Entry<T> {}
+// SAFETY: As above.
+unsafe impl<T: Send + Sync> Sync for Entry<T> {}
+
+static_assert!(core::mem::offset_of!(Object<Entry<()>>, value) == 0);
+static_assert!(core::mem::offset_of!(Entry<()>, links) == 0);
+
+impl<T: Send + Sync> Deref for Entry<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: Send + Sync> Entry<T> {
+    fn link(&self, dir: Dir) -> *mut bindings::rhash_head {
+        // CAST: `links` starts with the two links.
+        let first = self.links.get().cast::<bindings::rhash_head>();
+        // SAFETY: The array has two elements.
+        unsafe { first.add(usize::from(dir.as_raw())) }
+    }
+
+    fn table(&self, dir: Dir) -> &RawTable {
+        let [original, reply] = &self.tables;
+        let table = match dir {
+            Dir::Original => original,
+            Dir::Reply => reply,
+        };
+        // SAFETY: By the type invariant the table counts us, and so stays.
+        unsafe { table.as_ref() }
+    }
+
+    fn state(&self) -> &Atomic<i32> {
+        // SAFETY: The field is valid as long as `self`.
+        let state = unsafe { ptr::addr_of_mut!((*self.links.get()).state) };
+        // SAFETY: Nothing but this accesses the state once the entry is made.
+        unsafe { Atomic::from_ptr(state) }
+    }
+
+    /// The connection.
+    pub(crate) fn conn(&self) -> &Conn {
+        // SAFETY: Not changed once the entry is made, and by the type invariant we hold a
+        // reference.
+        unsafe { Conn::from_raw((*self.links.get()).ct) }
+    }
+
+    /// The number in the registry: 1 to [`Registry::MAX_INDEX`].
+    pub(crate) fn index(&self) -> u32 {
+        // SAFETY: Written before anyone could find the entry.
+        unsafe { (*self.links.get()).index }
+    }
+
+    /// Whether the entry is the connection's.
+    pub(crate) fn is_of(&self, ct: &Conn) -> bool {
+        ptr::eq(self.conn(), ct)
+    }
+}
+
+impl<T: Send + Sync> Drop for Entry<T> {
+    fn drop(&mut self) {
+        let ct = NonNull::from(self.conn());
+        // SAFETY: The reference is ours, by the type invariant; this is where it goes.
+        drop(unsafe { ARef::from_raw(ct) });
+        for dir in Dir::ALL {
+            self.table(dir).leave();
+        }
+    }
+}
+
+/// A `struct rhashtable` of links, and how many entries' directions count on it.
+struct RawTable {
+    ht: Opaque<bindings::rhashtable>,
+    /// Entries' directions that are linked or were until RCU frees them; [`CLOSED`]: no more.
+    users: Atomic<i32>,
+}
+
+const CLOSED: i32 = i32::MIN;
+
+impl RawTable {
+    fn enter(&self) -> bool {
+        let mut users = self.users.load(Relaxed);
+        loop {
+            if users < 0 || users == i32::MAX {
+                return false;
+            }
+            match self.users.cmpxchg(users, users.wrapping_add(1), Full) {
+                Ok(_) => return true,
+                Err(now) => users = now,
+            }
+        }
+    }
+
+    fn leave(&self) {
+        // ORDERING: Release, to the full exchange of `close`: what the entry did to the table
+        // comes before the table's end.
+        self.users.fetch_sub(1, Release);
+    }
+
+    fn close(&self) -> bool {
+        self.users.cmpxchg(0, CLOSED, Full).is_ok()
+    }
+}
+
+/// A table of entries by tuple.
+///
+/// # Invariants
+///
+/// `raw` is boxed memory of ours with an initialised rhashtable.
+pub(crate) struct Table<T: Send + Sync> {
+    raw: NonNull<RawTable>,
+    _entries: PhantomData<fn() -> T>,
+}
+
+// SAFETY: The C side synchronises what is in the table.
+unsafe impl<T: Send + Sync> Send for Table<T> {}
+// SAFETY: As above.
+unsafe impl<T: Send + Sync> Sync for Table<T> {}
+
+impl<T: Send + Sync> Table<T> {
+    /// An empty table. Process context: rhashtable's own rule.
+    pub(crate) fn new() -> Result<Self> {
+        let raw = KBox::new(
+            RawTable {
+                ht: Opaque::uninit(),
+                users: Atomic::new(0),
+            },
+            GFP_KERNEL,
+        )?;
+        // SAFETY: Boxed, so it stays where it is.
+        to_result(unsafe { bindings::nfzr_helper_table_init(raw.ht.get()) })?;
+        // INVARIANT: Initialised just now.
+        Ok(Self {
+            raw: NonNull::from(KBox::leak(raw)),
+            _entries: PhantomData,
+        })
+    }
+
+    fn raw(&self) -> &RawTable {
+        // SAFETY: By the type invariant.
+        unsafe { self.raw.as_ref() }
+    }
+
+    /// The entry of a connection that is in this table with that direction. Any context.
+    pub(crate) fn find<'r>(
+        &self,
+        ct: &Conn,
+        dir: Dir,
+        _rcu: &ReadSide<'r>,
+    ) -> Option<&'r Entry<T>> {
+        // SAFETY: Initialised, and under RCU.
+        let link = unsafe {
+            bindings::nfzr_helper_table_find(self.raw().ht.get(), ct.as_raw(), dir.as_raw())
+        };
+        let link = NonNull::new(link)?;
+        // SAFETY: Every link is the `dir`th of the two that an `Entry<T>` starts with.
+        let entry = unsafe { link.sub(usize::from(dir.as_raw())) }.cast::<Entry<T>>();
+        // SAFETY: Found under RCU, so the entry is not freed before `'r` ends.
+        Some(unsafe { entry.as_ref() })
+    }
+
+    /// How many buckets the table has now.
+    pub(crate) fn buckets(&self) -> u32 {
+        // SAFETY: Initialised, by the type invariant.
+        unsafe { bindings::nfzr_helper_table_buckets(self.raw().ht.get()) }
+    }
+
+    /// Closes the table for good if nothing counts on it; `true`: it is closed.
+    pub(crate) fn close(&self) -> bool {
+        self.raw().close()
+    }
+}
+
+impl<T: Send + Sync> Drop for Table<T> {
+    /// Process context.
+    fn drop(&mut self) {
+        let users = self.raw().users.load(Relaxed);
+        if kernel::warn_on!(users != 0 && users != CLOSED) {
+            // An entry still points here: keep the memory rather than have it used after.
+            return;
+        }
+        // SAFETY: Initialised, and nothing is linked into it nor will be.
+        unsafe { bindings::nfzr_helper_table_destroy(self.raw().ht.get()) };
+        // SAFETY: From `KBox::leak` in `new`.
+        drop(unsafe { KBox::from_raw(self.raw.as_ptr()) });
+    }
+}
+
+/// All entries of a netns, by number.
+///
+/// # Invariants
+///
+/// Every pointer in `raw` is to the value of an initialised `Object<Entry<T>>`, which the registry
+/// owns.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Registry<T: Send + Sync> {
+    #[pin]
+    raw: RawXArray,
+    /// Where the search for a free number goes on; under the XArray's lock.
+    next: UnsafeCell<u32>,
+    _owner: PhantomData<T>,
+}
+
+// SAFETY: `raw` synchronises, `next` with it.
+unsafe impl<T: Send + Sync> Send for Registry<T> {}
+// SAFETY: As above.
+unsafe impl<T: Send + Sync> Sync for Registry<T> {}
+
+impl<T: Send + Sync> Registry<T> {
+    /// The highest number.
+    pub(crate) const MAX_INDEX: u32 = i32::MAX as u32;
+
+    /// An empty registry.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            raw <- RawXArray::new(),
+            next: UnsafeCell::new(1),
+            _owner: PhantomData,
+        })
+    }
+
+    /// Makes and links an entry. Does not sleep.
+    ///
+    /// Errors: `EEXIST`, the connection has one in these tables; `EAGAIN`, a table is closed;
+    /// `ENOMEM`; and what rhashtable has (`EBUSY`, it is being rebuilt; `E2BIG`).
+    pub(crate) fn insert<'r>(
+        &'r self,
+        cache: &Cache<Entry<T>>,
+        ct: ARef<Conn>,
+        tables: [&Table<T>; 2],
+        value: T,
+        rcu: &ReadSide<'r>,
+    ) -> Result<&'r Entry<T>> {
+        let [original, reply] = tables;
+        if !original.raw().enter() {
+            return Err(EAGAIN);
+        }
+        if !reply.raw().enter() {
+            original.raw().leave();
+            return Err(EAGAIN);
+        }
+        let entry = Entry {
+            links: UnsafeCell::new(bindings::nfzr_links {
+                ct: ARef::into_raw(ct).cast().as_ptr(),
+                state: NEW,
+                ..Default::default()
+            }),
+            // INVARIANT: Both count us, and the reference on the connection is ours.
+            tables: [original.raw, reply.raw],
+            value,
+        };
+        // On failure the entry is dropped, and with it what it holds.
+        let object = RcuBox::from(cache.alloc(entry)?);
+        let entry: &Entry<T> = &object;
+        // SAFETY: The fields are valid, `next` is this array's own, and entries are aligned.
+        unsafe {
+            self.raw.alloc(
+                ptr::addr_of_mut!((*entry.links.get()).index),
+                self.next.get(),
+                Self::MAX_INDEX,
+                ptr::from_ref(entry).cast_mut().cast(),
+            )
+        }?;
+        if let Err(err) = self.link(entry) {
+            // Nobody kills an entry that is new, so this is its only end.
+            self.raw.erase(entry.index());
+            return Err(err);
+        }
+        let index = entry.index();
+        // INVARIANT: From here on the registry is the owner.
+        core::mem::forget(object);
+        let Some(entry) = self.get(index, rcu) else {
+            return Err(EINVAL);
+        };
+        // ORDERING: Release, to the full exchange of `kill`: who kills sees both links.
+        entry.state().store(LIVE, Release);
+        Ok(entry)
+    }
+
+    fn link(&self, entry: &Entry<T>) -> Result {
+        let insert = |dir| {
+            // SAFETY: The table counts the entry; the link is in no table yet, and the entry
+            // stays until it is unlinked and a grace period after.
+            to_result(unsafe {
+                bindings::nfzr_helper_table_insert(entry.table(dir).ht.get(), entry.link(dir))
+            })
+        };
+        insert(Dir::Original)?;
+        insert(Dir::Reply).inspect_err(|_| Self::unlink(entry, Dir::Original))
+    }
+
+    fn unlink(entry: &Entry<T>, dir: Dir) {
+        // SAFETY: The table counts the entry, and the link is in it: the caller linked it, or won
+        // its death.
+        unsafe { bindings::nfzr_helper_table_remove(entry.table(dir).ht.get(), entry.link(dir)) };
+    }
+
+    /// The entry with a number. Any context.
+    pub(crate) fn get<'r>(&'r self, index: u32, _rcu: &ReadSide<'r>) -> Option<&'r Entry<T>> {
+        let entry = NonNull::new(self.raw.load(index).cast::<Entry<T>>())?;
+        // SAFETY: By the type invariant; an entry that left is freed after a grace period.
+        Some(unsafe { entry.as_ref() })
+    }
+
+    /// The first entry with the number `from` or a later one. Any context.
+    pub(crate) fn next<'r>(
+        &'r self,
+        from: u32,
+        _rcu: &ReadSide<'r>,
+    ) -> Option<(u32, &'r Entry<T>)> {
+        let (index, entry) = self.raw.next(from)?;
+        // SAFETY: As in `get`.
+        Some((index, unsafe { entry.cast::<Entry<T>>().as_ref() }))
+    }
+
+    /// Ends an entry of this registry; `true`: by this call. Any context.
+    pub(crate) fn kill(&self, entry: &Entry<T>, rcu: &ReadSide<'_>) -> bool {
+        let index = entry.index();
+        if !self
+            .get(index, rcu)
+            .is_some_and(|ours| ptr::eq(ours, entry))
+        {
+            return false;
+        }
+        if entry.state().cmpxchg(LIVE, DEAD, Full).is_err() {
+            return false;
+        }
+        for dir in Dir::ALL {
+            Self::unlink(entry, dir);
+        }
+        let object = self.raw.erase(index).cast::<Object<Entry<T>>>();
+        if let Some(object) = NonNull::new(object) {
+            // SAFETY: The registry owned it and gave it up just now. The value comes first in an
+            // object, so a pointer to the one is a pointer to the other.
+            drop(unsafe { RcuBox::from_raw(object) });
+        }
+        true
+    }
+}
+
+#[pinned_drop]
+impl<T: Send + Sync> PinnedDrop for Registry<T> {
+    /// Process context: if there are entries, waits until RCU has freed them, so that their tables
+    /// may be dropped.
+    fn drop(self: Pin<&mut Self>) {
+        let mut from = 0;
+        {
+            let guard = rcu::read_lock();
+            let rcu = ReadSide::of(&guard);
+            while let Some((index, entry)) = self.next(from, &rcu) {
+                self.kill(entry, &rcu);
+                from = index.saturating_add(1);
+            }
+        }
+        if from != 0 {
+            rcu::rcu_barrier();
+        }
+    }
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Packets, as a netfilter hook sees them.
+//!
+//! A hook's packet is the hook's alone while it runs, so its views copy what they need, and only
+//! the connection and the route stay references.
+//!
+//! C header: [`include/linux/skbuff.h`](srctree/include/linux/skbuff.h)
+
+use core::ptr::NonNull;
+
+use kernel::types::Opaque;
+
+use crate::{
+    bindings,
+    kapi::{
+        conntrack::{Conn, Dir},
+        dst::{Dst, DstId},
+        hook::State,
+        rcu::ReadSide, //
+    },
+};
+
+/// A packet in a hook: `struct sk_buff`.
+#[repr(transparent)]
+pub(crate) struct SkBuff(Opaque<bindings::sk_buff>);
+
+/// Why a packet or its route is kept out of the cache: `enum nfzr_fit`, without `NFZR_FIT`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unfit(u8);
+
+impl Unfit {
+    /// How many reasons there are.
+    pub(crate) const COUNT: usize = bindings::nfzr_fit_NFZR_UNFIT_COUNT as usize - 1;
+
+    fn from_raw(fit: u8) -> Option<Self> {
+        (u32::from(fit) != bindings::nfzr_fit_NFZR_FIT).then_some(Self(fit))
+    }
+
+    /// 0 for the first reason.
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.0.wrapping_sub(1))
+    }
+}
+
+/// An IPv4 packet of a connection at PRE_ROUTING; numbers in host order.
+pub(crate) struct Packet<'r> {
+    /// The connection, which the packet holds a reference on.
+    pub(crate) ct: &'r Conn,
+    /// Which way the packet goes.
+    pub(crate) dir: Dir,
+    /// What the extension holds; `None`: the connection has no extension.
+    pub(crate) handle: Option<u64>,
+    /// Whether the connection is confirmed.
+    pub(crate) confirmed: bool,
+    /// Index of the receiving device.
+    pub(crate) iif: u32,
+    /// `skb->mark`.
+    pub(crate) mark: u32,
+    /// The DSCP bits of the TOS byte, in place.
+    pub(crate) dscp: u8,
+    /// How the receiving device checks sources: `rp_filter | src_valid_mark << 2`.
+    pub(crate) source_check: u8,
+    /// Why no cached route can serve the packet.
+    pub(crate) unfit: Option<Unfit>,
+}
+
+/// A route that the kernel chose, and what the cache keeps of it.
+pub(crate) struct Route {
+    /// The route, with a reference.
+    pub(crate) dst: Dst,
+    /// Index of the sending device.
+    pub(crate) oif: u32,
+}
+
+/// A forwarded IPv4 packet of a confirmed connection at POST_ROUTING.
+pub(crate) struct Forwarded<'r> {
+    /// The connection, which the packet holds a reference on.
+    pub(crate) ct: &'r Conn,
+    /// Which way the packet goes.
+    pub(crate) dir: Dir,
+    /// What the extension holds; `None`: the connection has no extension.
+    pub(crate) handle: Option<u64>,
+    /// The route that the packet goes by.
+    pub(crate) dst: DstId,
+    /// Index of the device that it came in by.
+    pub(crate) iif: u32,
+}
+
+impl SkBuff {
+    /// # Safety
+    ///
+    /// `skb` is a packet that is in a hook, and the hook's alone, for `'a`.
+    pub(super) unsafe fn from_raw<'a>(skb: *mut bindings::sk_buff) -> &'a Self {
+        // CAST: `SkBuff` is transparent over `struct sk_buff`.
+        // SAFETY: By the function's requirement.
+        unsafe { &*skb.cast() }
+    }
+
+    /// Reads the packet at PRE_ROUTING; `None`: it has no connection, or is untracked.
+    pub(crate) fn packet<'r>(&self, state: &State<'r>) -> Option<Packet<'r>> {
+        let mut raw = bindings::nfzr_packet::default();
+        // SAFETY: The packet is in this hook, with this state, under RCU.
+        if !unsafe { bindings::nfzr_helper_packet4(self.0.get(), state.as_raw(), &mut raw) } {
+            return None;
+        }
+        Some(Packet {
+            // SAFETY: The packet holds a reference on its connection while it is in the hook.
+            ct: unsafe { Conn::from_raw(raw.ct) },
+            dir: Dir::from_raw(raw.dir),
+            handle: raw.has_ext.then_some(raw.handle),
+            confirmed: raw.confirmed,
+            iif: raw.iif,
+            mark: raw.mark,
+            dscp: raw.dscp,
+            source_check: raw.source_check,
+            unfit: Unfit::from_raw(raw.fit),
+        })
+    }
+
+    /// Adds our empty extension to the packet's unconfirmed connection; `false`: it has one, or
+    /// there is no memory.
+    pub(crate) fn add_extension(&self, packet: &Packet<'_>) -> bool {
+        if packet.confirmed {
+            return false;
+        }
+        // SAFETY: The connection is unconfirmed, so nobody but this packet's hook has it.
+        unsafe { bindings::nfzr_helper_ct_ext_add(packet.ct.as_raw()) }
+    }
+
+    /// Has the kernel choose the packet's route, as it would right after this hook, and tells
+    /// which it was. Whatever the answer, the packet goes on as if the kernel had done it.
+    pub(crate) fn route(&self, _rcu: &ReadSide<'_>) -> Result<Route, Unfit> {
+        let mut raw = bindings::nfzr_route::default();
+        // SAFETY: The packet is in a PRE_ROUTING hook, under RCU, and has no route.
+        unsafe { bindings::nfzr_helper_route4(self.0.get(), &mut raw) };
+        match (Unfit::from_raw(raw.fit), NonNull::new(raw.dst)) {
+            (None, Some(dst)) => Ok(Route {
+                // SAFETY: The helper took a reference for us, and the cookie with it.
+                dst: unsafe { Dst::from_raw(dst, raw.cookie, raw.multipath) },
+                oif: raw.oif,
+            }),
+            (unfit, _) => Err(unfit.unwrap_or(Unfit(bindings::nfzr_fit_NFZR_UNFIT_GONE as u8))),
+        }
+    }
+
+    /// Gives the packet a cached route without a reference; `false`: the kernel no longer holds
+    /// the route for valid, and the packet is as it was.
+    ///
+    /// The packet must not have a route: [`Packet::unfit`] says so of one that has.
+    pub(crate) fn use_route<'r>(&self, dst: &'r Dst, _rcu: &ReadSide<'r>) -> bool {
+        // SAFETY: The slot that owns `dst` outlives the read-side critical section that the
+        // packet is handled in, and whoever queues the packet takes a reference of his own.
+        unsafe {
+            bindings::nfzr_helper_use_dst4(
+                self.0.get(),
+                dst.as_raw(),
+                dst.cookie(),
+                dst.multipath(),
+            )
+        }
+    }
+
+    /// Reads the packet at POST_ROUTING; `None`: it is not forwarded, or has no confirmed
+    /// connection of its own.
+    pub(crate) fn forwarded<'r>(&self, state: &State<'r>) -> Option<Forwarded<'r>> {
+        let mut raw = bindings::nfzr_forwarded::default();
+        // SAFETY: The packet is in this hook, with this state, under RCU.
+        if !unsafe { bindings::nfzr_helper_forwarded4(self.0.get(), state.as_raw(), &mut raw) } {
+            return None;
+        }
+        Some(Forwarded {
+            // SAFETY: The packet holds a reference on its connection while it is in the hook.
+            ct: unsafe { Conn::from_raw(raw.ct) },
+            dir: Dir::from_raw(raw.dir),
+            handle: raw.has_ext.then_some(raw.handle),
+            dst: DstId(raw.dst),
+            iif: raw.iif,
+        })
+    }
+}

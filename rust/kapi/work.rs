@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the `kernel` crate's work queues lack: a delayed work that is really cancelled.
+//!
+//! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
+
+use kernel::{
+    sync::Arc,
+    workqueue::{HasDelayedWork, WorkItem}, //
+};
+
+use crate::bindings;
+
+/// Ends the delayed work of an [`Arc`] when dropped: then it neither runs nor is queued, and
+/// queueing it has no effect. Dropping sleeps.
+pub(crate) struct CancelOnDrop<T: HasDelayedWork<T> + WorkItem<Pointer = Arc<T>>>(
+    pub(crate) Arc<T>,
+);
+
+impl<T: HasDelayedWork<T> + WorkItem<Pointer = Arc<T>>> Drop for CancelOnDrop<T> {
+    fn drop(&mut self) {
+        let owner = Arc::as_ptr(&self.0).cast_mut();
+        // SAFETY: `owner` is a valid `T`, kept by `self.0`.
+        let work = unsafe { T::raw_get_work(owner) };
+        // SAFETY: `HasDelayedWork` promises that this `work_struct` is in a `delayed_work`.
+        let delayed = unsafe {
+            kernel::container_of!(
+                work.cast::<bindings::work_struct>(),
+                bindings::delayed_work,
+                work
+            )
+        };
+        // SAFETY: Initialised with its owner. This is process context, by the type's contract.
+        if unsafe { bindings::disable_delayed_work_sync(delayed) } {
+            // SAFETY: The work was queued, for which the queue was given a reference by
+            // `Arc::into_raw`; it will not run, so the reference is ours to drop.
+            drop(unsafe { Arc::from_raw(owner.cast_const()) });
+        }
+    }
+}

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a network namespace has: its state, and what makes the kernel use it.
+
+#![deny(unsafe_code)]
+
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc,
+        ArcBorrow, //
+    },
+    workqueue::{self, impl_has_delayed_work, new_delayed_work, DelayedWork, WorkItem}, //
+};
+
+use crate::{
+    conntrack::{
+        flow::{Flow, Held},
+        handle::Salt,
+        table::FlowTable,
+        zone::Stock, //
+    },
+    hooks,
+    kapi::{
+        conntrack::Dir,
+        hook,
+        percpu::Counters,
+        pernet::{self, Init, PerNet, PreExit},
+        proc_fs,
+        rcu::ReadSide,
+        registry::Entry,
+        slab::Cache,
+        sysctl::Table,
+        time,
+        work::CancelOnDrop, //
+    },
+    proc,
+    route::{
+        reason::Reason,
+        slot::{Now, Slot}, //
+    },
+    stats::{Counter, Event},
+    sysctl, //
+};
+
+/// What all netns share.
+#[pin_data]
+pub(crate) struct Shared {
+    /// Memory of flows.
+    pub(crate) flows: Cache<Entry<Flow>>,
+    /// Memory of slots.
+    pub(crate) slots: Cache<Slot>,
+    /// Zones in stock.
+    #[pin]
+    pub(crate) stock: Stock,
+    /// Whether a new netns starts switched on.
+    enable: bool,
+}
+
+impl Shared {
+    /// Process context.
+    pub(crate) fn new(enable: bool) -> Result<Arc<Self>> {
+        let shared = Arc::pin_init(
+            try_pin_init!(Self {
+                flows: Cache::new(c"nf_zoneroute_flow")?,
+                slots: Cache::new(c"nf_zoneroute_slot")?,
+                stock <- Stock::new(),
+                enable,
+            }),
+            GFP_KERNEL,
+        )?;
+        shared.stock.refill()?;
+        Ok(shared)
+    }
+}
+
+/// The state of a netns, which hooks, files and the garbage collector share.
+///
+/// Fields that RCU callbacks touch (`held`) are reference-counted; the rest is dropped in process
+/// context, after the callbacks: by [`NetNs`], whose last owner the netns core is.
+#[pin_data]
+pub(crate) struct NetState {
+    /// sysctl `enable`: 0 or 1.
+    pub(crate) enable: Atomic<u32>,
+    /// sysctl `route_cache`: 0 or 1.
+    pub(crate) route_cache: Atomic<u32>,
+    /// sysctl `max_age_ms`.
+    pub(crate) max_age_ms: Atomic<u32>,
+    /// The netns is going.
+    closing: Atomic<bool>,
+    /// How often something happened that may have changed a route.
+    generation: Atomic<u32>,
+    /// All counters.
+    pub(crate) counters: Counters<Counter>,
+    /// All flows.
+    #[pin]
+    pub(crate) flows: FlowTable,
+    /// References held.
+    pub(crate) held: Arc<Held>,
+    /// What all netns share.
+    pub(crate) shared: Arc<Shared>,
+    #[pin]
+    collector: DelayedWork<Self>,
+}
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self> for NetState { self.collector }
+}
+
+/// How often the garbage collector runs while there is something to collect, in ms.
+const COLLECT_MS: u32 = 1000;
+
+impl NetState {
+    fn new(shared: &Arc<Shared>) -> Result<Arc<Self>> {
+        let salt = Salt::new(time::random_u32());
+        let held = Arc::new(Held::new(), GFP_KERNEL)?;
+        Arc::pin_init(
+            try_pin_init!(Self {
+                enable: Atomic::new(shared.enable.into()),
+                route_cache: Atomic::new(1),
+                max_age_ms: Atomic::new(1000),
+                closing: Atomic::new(false),
+                generation: Atomic::new(0),
+                counters: Counters::new()?,
+                flows <- FlowTable::new(salt),
+                held,
+                shared: shared.clone(),
+                collector <- new_delayed_work!("nf_zoneroute::collect"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Whether packets are looked at.
+    pub(crate) fn is_on(&self) -> bool {
+        self.enable.load(Relaxed) != 0 && !self.closing.load(Relaxed)
+    }
+
+    /// Whether routes are cached.
+    pub(crate) fn is_caching(&self) -> bool {
+        self.is_on() && self.route_cache.load(Relaxed) != 0
+    }
+
+    /// What a slot is measured against now.
+    pub(crate) fn now(&self) -> Now {
+        Now {
+            jiffies: time::jiffies32(),
+            generation: self.generation.load(Relaxed),
+            max_age: time::from_ms(self.max_age_ms.load(Relaxed)),
+        }
+    }
+
+    /// Counts a packet, and returns why.
+    pub(crate) fn count_packet(&self, reason: Reason) {
+        self.counters.inc(Counter::Packet(reason));
+    }
+
+    /// Counts an event.
+    pub(crate) fn count(&self, event: Event) {
+        self.counters.inc(Counter::Event(event));
+    }
+
+    /// Makes every slot old.
+    pub(crate) fn invalidate(&self, why: Event) {
+        self.generation.add(1, Relaxed);
+        self.count(why);
+    }
+
+    /// Drops the slots that `bad` says are, and remembers why. Process context.
+    pub(crate) fn purge(
+        &self,
+        why: Reason,
+        event: Event,
+        bad: impl Fn(&Slot, &ReadSide<'_>) -> bool,
+    ) {
+        self.flows
+            .for_each(|flow, rcu| self.purge_flow(flow, rcu, why, event, &bad));
+    }
+
+    fn purge_flow(
+        &self,
+        flow: &Entry<Flow>,
+        rcu: &ReadSide<'_>,
+        why: Reason,
+        event: Event,
+        bad: impl Fn(&Slot, &ReadSide<'_>) -> bool,
+    ) {
+        for dir in Dir::ALL {
+            let purged = flow.direction(dir).purge(rcu, |slot| bad(slot, rcu));
+            for _ in 0..purged {
+                flow.note(dir, why);
+                self.count(event);
+            }
+        }
+    }
+
+    /// Has the garbage collector run in a second, unless it will anyway. Any context.
+    pub(crate) fn arm(this: ArcBorrow<'_, Self>) {
+        // When it is queued already, the reference comes back and is dropped.
+        let _ = workqueue::system_unbound()
+            .enqueue_delayed::<Arc<Self>, 0>(this.into(), time::work_delay(COLLECT_MS));
+    }
+
+    /// Ends every flow. Process context.
+    fn end_all(&self) {
+        self.flows.for_each(|flow, rcu| {
+            self.flows.kill(flow, rcu);
+        });
+    }
+
+    /// Ends what has ended, and drops what is of no use. Whether anything is left.
+    fn collect(&self) -> bool {
+        let (on, caching) = (self.is_on(), self.is_caching());
+        let left = self.flows.for_each(|flow, rcu| {
+            if flow.conn().is_gone() {
+                if self.flows.kill(flow, rcu) {
+                    self.count(Event::FlowGone);
+                }
+            } else if !on {
+                if self.flows.kill(flow, rcu) {
+                    self.count(Event::FlowDisabled);
+                }
+            } else if !caching {
+                self.purge_flow(flow, rcu, Reason::Empty, Event::SlotDisabled, |_, _| true);
+            } else {
+                // An idle flow must not keep a route that the kernel wants to be rid of.
+                self.purge_flow(
+                    flow,
+                    rcu,
+                    Reason::Obsolete,
+                    Event::SlotObsolete,
+                    |slot, rcu| !slot.dst().is_valid(rcu),
+                );
+            }
+        });
+        let zones = self.flows.zones().collect();
+        // Without memory the stock is filled up next time.
+        let _ = self.shared.stock.refill();
+        left != 0 || zones != 0
+    }
+}
+
+impl WorkItem for NetState {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        if this.collect() {
+            Self::arm(this.as_arc_borrow());
+        }
+    }
+}
+
+/// All that a netns has of us.
+///
+/// Teardown: `pre_exit` switches off, unregisters the hooks and ends the flows; a grace period;
+/// `exit` ends the flows that packets on their way still made; `rcu_barrier()`; then the fields
+/// drop in order: the files and sysctls (waiting for who is in one), the hooks' memory, the garbage
+/// collector (waiting for it), the state with its empty tables.
+pub(crate) struct NetNs {
+    _files: proc_fs::Dir<NetState>,
+    _sysctls: Table<NetState>,
+    consume: hook::Registration<hooks::Consume>,
+    commit: hook::Registration<hooks::Commit>,
+    _collector: CancelOnDrop<NetState>,
+    pub(crate) state: Arc<NetState>,
+}
+
+static SUBSYS: pernet::Subsys<NetNs> = pernet::Subsys::new();
+
+impl PerNet for NetNs {
+    type Shared = Shared;
+
+    fn subsys() -> &'static pernet::Subsys<Self> {
+        &SUBSYS
+    }
+
+    fn init(init: &Init<'_>, shared: &Arc<Shared>) -> Result<KBox<Self>> {
+        let state = NetState::new(shared)?;
+        // Dropped last but for the state if something below fails.
+        let collector = CancelOnDrop(state.clone());
+        let files = proc::files(init, state.clone())?;
+        let sysctls = sysctl::table(init, state.clone())?;
+        let commit = hook::Registration::new(init, state.clone())?;
+        let consume = hook::Registration::new(init, state.clone())?;
+        Ok(KBox::new(
+            Self {
+                _files: files,
+                _sysctls: sysctls,
+                consume,
+                commit,
+                _collector: collector,
+                state,
+            },
+            GFP_KERNEL,
+        )?)
+    }
+
+    fn pre_exit(&self, cx: &PreExit) {
+        self.state.closing.store(true, Relaxed);
+        self.consume.unregister(cx);
+        self.commit.unregister(cx);
+        self.state.end_all();
+    }
+
+    fn exit(&self) {
+        self.state.end_all();
+    }
+}

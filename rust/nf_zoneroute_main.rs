@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0
+#![crate_name = "nf_zoneroute"]
+
+//! Zones and routes for conntrack: connections listed by zone, and routes kept by the connection.
+//!
+//! See README.md for what it does, and `kapi` for the rules that the code below it relies on.
+
+mod bindings;
+mod conntrack;
+mod events;
+mod hooks;
+mod kapi;
+mod netns;
+mod proc;
+mod route;
+mod stats;
+mod sysctl;
+
+use kernel::prelude::*;
+
+use crate::{
+    kapi::{
+        netdev::Notifier,
+        pernet::PerNet, //
+    },
+    netns::{NetNs, Shared},
+};
+
+module! {
+    type: ZoneRoute,
+    name: "nf_zoneroute",
+    authors: ["The nf_zoneroute developers"],
+    description: "Conntrack zones with tables of their own, and routes kept by the connection",
+    license: "GPL",
+    params: {
+        enable: bool {
+            default: true,
+            description: "Start switched on in every network namespace",
+        },
+    },
+}
+
+/// The module.
+///
+/// Teardown: the notifier is unregistered, then the netns are taken down (each as [`NetNs`] says,
+/// ending in `rcu_barrier()`), and with the last of them goes what they share: the stock of zones
+/// and the caches, which wait for RCU once more.
+struct ZoneRoute {
+    _notifier: Notifier<NetNs>,
+}
+
+impl kernel::Module for ZoneRoute {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        let shared = Shared::new(module_parameters::enable.value())?;
+        let module = Self {
+            _notifier: Notifier::new(NetNs::subsys().register(shared)?)?,
+        };
+        pr_info!("loaded\n");
+        Ok(module)
+    }
+}
+
+impl Drop for ZoneRoute {
+    fn drop(&mut self) {
+        pr_info!("unloaded\n");
+    }
+}

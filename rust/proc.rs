@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! /proc/net/nf_zoneroute: `zones`, `routes` and `stats`.
+
+#![deny(unsafe_code)]
+
+use kernel::{
+    fmt,
+    prelude::*,
+    seq_file::SeqFile,
+    seq_print,
+    sync::{atomic::Relaxed, Arc}, //
+};
+
+use crate::{
+    conntrack::{flow::Flow, zone::Zone},
+    kapi::{
+        conntrack::Dir,
+        pernet::Init,
+        proc_fs,
+        rcu::ReadSide,
+        registry::Entry,
+        time, //
+    },
+    netns::NetState,
+    route::{direction::Direction, reason::Reason, slot::Slot},
+    stats::{Counter, Event}, //
+};
+
+/// Makes the directory and its files.
+pub(crate) fn files(init: &Init<'_>, state: Arc<NetState>) -> Result<proc_fs::Dir<NetState>> {
+    let dir = proc_fs::Dir::new(init, c"nf_zoneroute", state)?;
+    dir.rows::<Zones>(c"zones")?;
+    dir.rows::<Routes>(c"routes")?;
+    dir.text::<Stats>(c"stats")?;
+    Ok(dir)
+}
+
+/// `zones`: a line for each zone in use.
+struct Zones;
+
+impl proc_fs::Rows for Zones {
+    type Data = NetState;
+    type Row = Zone;
+
+    fn find<'r>(net: &'r NetState, from: u32, rcu: &ReadSide<'r>) -> Option<(u32, &'r Zone)> {
+        net.flows.zones().next(from, rcu)
+    }
+
+    fn show(_net: &NetState, zone: &Zone, to: &SeqFile, _rcu: &ReadSide<'_>) {
+        seq_print!(
+            to,
+            "zone={} flows={} buckets={} new={}\n",
+            zone.id(),
+            zone.flows(),
+            zone.table.buckets(),
+            zone.arrivals(),
+        );
+    }
+}
+
+/// `routes`: a line for each direction of each flow.
+struct Routes;
+
+impl proc_fs::Rows for Routes {
+    type Data = NetState;
+    type Row = Entry<Flow>;
+
+    fn find<'r>(
+        net: &'r NetState,
+        from: u32,
+        rcu: &ReadSide<'r>,
+    ) -> Option<(u32, &'r Entry<Flow>)> {
+        net.flows.next(from, rcu)
+    }
+
+    fn show(net: &NetState, flow: &Entry<Flow>, to: &SeqFile, rcu: &ReadSide<'_>) {
+        for dir in Dir::ALL {
+            let tuple = flow.conn().tuple(dir);
+            let direction = flow.direction(dir);
+            seq_print!(
+                to,
+                "{} {} zone={} dir={} src={} dst={} {} {} hits={} last={}\n",
+                tuple.l3name(),
+                tuple.protocol(),
+                tuple.zone(),
+                match dir {
+                    Dir::Original => "orig",
+                    Dir::Reply => "reply",
+                },
+                tuple.src(),
+                tuple.dst(),
+                tuple.ports(),
+                Shown {
+                    net,
+                    flow,
+                    direction,
+                    rcu
+                },
+                direction.hits(),
+                flow.last(dir).name(),
+            );
+        }
+    }
+}
+
+/// The route that a direction has, live or else staged.
+struct Shown<'a> {
+    net: &'a NetState,
+    flow: &'a Entry<Flow>,
+    direction: &'a Direction,
+    rcu: &'a ReadSide<'a>,
+}
+
+impl Shown<'_> {
+    fn slot(&self, f: &mut fmt::Formatter<'_>, slot: &Slot, state: &str) -> fmt::Result {
+        let key = slot.key();
+        f.write_str("iif=")?;
+        self.device(f, key.iif)?;
+        f.write_fmt(fmt!(" mark={:#x} dscp={} oif=", key.mark, key.dscp >> 2))?;
+        self.device(f, slot.oif())?;
+        match slot.dst().gateway() {
+            Some(gateway) => f.write_fmt(fmt!(" via={gateway}"))?,
+            None => f.write_str(" via=onlink")?,
+        }
+        let age = time::jiffies32().wrapping_sub(slot.born());
+        f.write_fmt(fmt!(" state={state} age_ms={}", time::to_ms(age)))
+    }
+
+    /// By name, or by number when it is gone.
+    fn device(&self, f: &mut fmt::Formatter<'_>, ifindex: u32) -> fmt::Result {
+        match self.flow.conn().net().ifname(ifindex, self.rcu) {
+            Some(name) => f.write_fmt(fmt!("{name}")),
+            None => f.write_fmt(fmt!("#{ifindex}")),
+        }
+    }
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(slot) = self.direction.live(self.rcu) {
+            let good = slot.is_good(self.net.now(), self.rcu);
+            self.slot(f, slot, if good { "live" } else { "stale" })
+        } else if let Some(slot) = self.direction.staged(self.rcu) {
+            self.slot(f, slot, "staged")
+        } else {
+            f.write_str("iif=- mark=- dscp=- oif=- via=- state=none age_ms=-")
+        }
+    }
+}
+
+/// `stats`: a line for each counter.
+struct Stats;
+
+impl proc_fs::Text for Stats {
+    type Data = NetState;
+
+    fn show(net: &NetState, to: &SeqFile) {
+        for &reason in Reason::ALL {
+            let count = net.counters.sum(Counter::Packet(reason));
+            let kind = if reason == Reason::Hit { "" } else { "miss_" };
+            seq_print!(to, "{kind}{} {count}\n", reason.name());
+        }
+        for &event in Event::ALL {
+            let count = net.counters.sum(Counter::Event(event));
+            seq_print!(to, "{} {count}\n", event.name());
+        }
+        seq_print!(to, "ct_references {}\n", net.held.flows.load(Relaxed));
+        seq_print!(to, "dst_references {}\n", net.held.slots.load(Relaxed));
+    }
+}

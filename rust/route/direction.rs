@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The routes of one direction of a flow: the live one, which serves packets, and the staged one,
+//! which a packet was given and has not yet carried through confirm.
+//!
+//! A staged route never serves a packet. It becomes the live one when a packet leaves by it that
+//! came in by its device: so what some spoofed packet was given evicts nothing.
+
+#![deny(unsafe_code)]
+
+use kernel::sync::atomic::{Atomic, Relaxed};
+
+use crate::{
+    kapi::{
+        dst::DstId,
+        rcu::{RcuBox, RcuCell, ReadSide},
+        skb::SkBuff, //
+    },
+    route::{
+        key::Key,
+        reason::Reason,
+        slot::{Now, Slot}, //
+    },
+};
+
+/// The routes of a direction, and how many packets they served.
+pub(crate) struct Direction {
+    live: RcuCell<Slot>,
+    staged: RcuCell<Slot>,
+    hits: Atomic<i64>,
+}
+
+impl Direction {
+    /// No routes.
+    pub(crate) const fn new() -> Self {
+        Self {
+            live: RcuCell::new(),
+            staged: RcuCell::new(),
+            hits: Atomic::new(0),
+        }
+    }
+
+    /// Gives a packet the live route, or says why not.
+    pub(crate) fn consume<'r>(
+        &'r self,
+        skb: &SkBuff,
+        key: &Key,
+        now: Now,
+        rcu: &ReadSide<'r>,
+    ) -> Result<(), Reason> {
+        let slot = self.live.load(rcu).ok_or(Reason::Empty)?;
+        slot.try_use(skb, key, now, rcu)?;
+        self.hits.add(1, Relaxed);
+        Ok(())
+    }
+
+    /// Whether a new route may be tried now: once a jiffy, as long as none is carried through.
+    pub(crate) fn may_stage(&self, now: Now, rcu: &ReadSide<'_>) -> bool {
+        self.staged
+            .load(rcu)
+            .is_none_or(|slot| slot.born() != now.jiffies)
+    }
+
+    /// Keeps a route that a packet was given.
+    pub(crate) fn stage(&self, slot: RcuBox<Slot>) {
+        drop(self.staged.swap(Some(slot)));
+    }
+
+    /// Makes the staged route the live one if a packet that came in by `iif` leaves by it; `true`:
+    /// by this call.
+    pub(crate) fn commit(&self, dst: DstId, iif: u32, rcu: &ReadSide<'_>) -> bool {
+        let Some(staged) = self.staged.load(rcu) else {
+            return false;
+        };
+        if dst != *staged.dst() || iif != staged.key().iif {
+            return false;
+        }
+        let Some(slot) = self.staged.take_if(staged, rcu) else {
+            return false;
+        };
+        drop(self.live.swap(Some(slot)));
+        true
+    }
+
+    /// Drops the routes that `bad` says are; how many those were.
+    pub(crate) fn purge(&self, rcu: &ReadSide<'_>, bad: impl Fn(&Slot) -> bool) -> usize {
+        [&self.live, &self.staged]
+            .into_iter()
+            .filter(|cell| {
+                cell.load(rcu)
+                    .filter(|slot| bad(slot))
+                    .and_then(|slot| cell.take_if(slot, rcu))
+                    .is_some()
+            })
+            .count()
+    }
+
+    /// The live route.
+    pub(crate) fn live<'r>(&'r self, rcu: &ReadSide<'r>) -> Option<&'r Slot> {
+        self.live.load(rcu)
+    }
+
+    /// The staged route.
+    pub(crate) fn staged<'r>(&'r self, rcu: &ReadSide<'r>) -> Option<&'r Slot> {
+        self.staged.load(rcu)
+    }
+
+    /// How many packets live routes served.
+    pub(crate) fn hits(&self) -> i64 {
+        self.hits.load(Relaxed)
+    }
+}

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Cached routes: what one depends on, how long it is good, and where a direction keeps its own.
+
+#![deny(unsafe_code)]
+
+pub(crate) mod direction;
+pub(crate) mod key;
+pub(crate) mod reason;
+pub(crate) mod slot;

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Why a packet took the cached route, or did not.
+//!
+//! Pure: also built and tested on the host.
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// What a packet of a confirmed connection came to at PRE_ROUTING.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub(crate) enum Reason {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Reason {
+            /// All, in the order of their numbers.
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The name in /proc.
+            pub(crate) fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The cached route was used.
+    Hit = "hit",
+    /// The connection has no flow (yet).
+    NoFlow = "no_flow",
+    /// The direction has no route yet, or lost it.
+    Empty = "empty",
+    /// It came in by another device than the route's packet.
+    Iif = "iif",
+    /// It has another mark.
+    Mark = "mark",
+    /// It has another DSCP.
+    Dscp = "dscp",
+    /// The device's rp_filter or src_valid_mark was switched.
+    SourceCheck = "source_check",
+    /// Something happened that may have changed the route.
+    Invalidated = "invalidated",
+    /// The route was as old as max_age_ms allows.
+    Aged = "aged",
+    /// The kernel declared the route obsolete.
+    Obsolete = "obsolete",
+    /// The route's device went away.
+    DeviceGone = "device_gone",
+    /// A new route was tried just before; one try a jiffy.
+    Limited = "limited",
+    /// No memory for the route.
+    NoMemory = "no_memory",
+    /// The packet has IP options.
+    Options = "options",
+    /// The packet is a fragment, or was put together from some.
+    Fragment = "fragment",
+    /// The packet was not addressed to this host's link-layer address.
+    NotHost = "not_host",
+    /// The packet has a socket already.
+    Socket = "socket",
+    /// The packet came out of IPsec.
+    Secpath = "secpath",
+    /// The packet comes by way of a bridge.
+    Bridge = "bridge",
+    /// The packet has a route already: a tunnel's metadata, loopback.
+    HasDst = "has_dst",
+    /// The device it comes or goes by belongs to a VRF, or is one.
+    L3mdev = "l3mdev",
+    /// The packet is about the connection but not of it: an ICMP error.
+    Related = "related",
+    /// Addresses or ports are not what conntrack made them.
+    Rewritten = "rewritten",
+    /// The kernel has no route for it.
+    NoRoute = "no_route",
+    /// The route is no plain one to another host.
+    NotUnicast = "not_unicast",
+    /// The route goes out where the packet came in.
+    SameDevice = "same_device",
+    /// The route goes through IPsec.
+    Xfrm = "xfrm",
+    /// The route has a lightweight tunnel.
+    Lwtunnel = "lwtunnel",
+    /// The route has a learned MTU.
+    Pmtu = "pmtu",
+    /// The route's nexthop is chosen by more than the connection.
+    Multipath = "multipath",
+    /// Rules select on what the key lacks.
+    Rules = "rules",
+    /// The route went away between the lookup and our taking it.
+    Gone = "gone",
+}
+
+impl Reason {
+    /// How many there are.
+    pub(crate) const COUNT: usize = Self::ALL.len();
+
+    /// The first of those that `kapi::skb::Unfit` numbers.
+    const FIRST_UNFIT: usize = Self::Options as usize;
+
+    /// How many of those there are.
+    pub(crate) const UNFIT_COUNT: usize = Self::COUNT - Self::FIRST_UNFIT;
+
+    /// The reason for a number of `kapi::skb::Unfit`.
+    pub(crate) fn from_unfit(index: usize) -> Self {
+        Self::ALL
+            .get(Self::FIRST_UNFIT.saturating_add(index))
+            .copied()
+            .unwrap_or(Self::Gone)
+    }
+
+    /// For an `Atomic<i8>`.
+    pub(crate) fn as_raw(self) -> i8 {
+        // CAST: There are fewer than 128.
+        self as i8
+    }
+
+    /// Back from [`Reason::as_raw`].
+    pub(crate) fn from_raw(raw: i8) -> Self {
+        usize::try_from(raw)
+            .ok()
+            .and_then(|raw| Self::ALL.get(raw))
+            .copied()
+            .unwrap_or(Self::Empty)
+    }
+}
+
+const _: () = assert!(Reason::COUNT < 128);

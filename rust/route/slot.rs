@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A slot: one cached route, with all that says for which packets and how long it is good.
+
+#![deny(unsafe_code)]
+
+use kernel::sync::{atomic::Relaxed, Arc};
+
+use crate::{
+    conntrack::flow::Held,
+    kapi::{
+        dst::Dst,
+        rcu::ReadSide,
+        skb::{Route, SkBuff}, //
+    },
+    route::{
+        key::{aged, Key},
+        reason::Reason, //
+    },
+};
+
+/// A cached route. Not changed once it is published.
+pub(crate) struct Slot {
+    dst: Dst,
+    held: Arc<Held>,
+    key: Key,
+    oif: u32,
+    generation: u32,
+    born: u32,
+}
+
+/// What a slot is measured against.
+#[derive(Clone, Copy)]
+pub(crate) struct Now {
+    /// Jiffies, the low 32 bits.
+    pub(crate) jiffies: u32,
+    /// The netns' generation: how often something happened that may change routes.
+    pub(crate) generation: u32,
+    /// In jiffies.
+    pub(crate) max_age: u32,
+}
+
+impl Slot {
+    /// A slot for the route that the kernel chose for a packet with `key`. `now` was taken before
+    /// the lookup: what happens meanwhile makes the slot old.
+    pub(crate) fn new(route: Route, key: Key, now: Now, held: Arc<Held>) -> Self {
+        held.slots.add(1, Relaxed);
+        Self {
+            dst: route.dst,
+            held,
+            key,
+            oif: route.oif,
+            generation: now.generation,
+            born: now.jiffies,
+        }
+    }
+
+    /// Gives a packet the route, or says why not; then the packet is as it was.
+    pub(super) fn try_use<'r>(
+        &'r self,
+        skb: &SkBuff,
+        key: &Key,
+        now: Now,
+        rcu: &ReadSide<'r>,
+    ) -> Result<(), Reason> {
+        if let Some(difference) = self.key.difference(key) {
+            return Err(difference);
+        }
+        if let Some(reason) = self.expired(now) {
+            return Err(reason);
+        }
+        if !skb.use_route(&self.dst, rcu) {
+            return Err(Reason::Obsolete);
+        }
+        Ok(())
+    }
+
+    fn expired(&self, now: Now) -> Option<Reason> {
+        if self.generation != now.generation {
+            Some(Reason::Invalidated)
+        } else if aged(self.born, now.jiffies, now.max_age) {
+            Some(Reason::Aged)
+        } else {
+            None
+        }
+    }
+
+    /// Whether a packet with the slot's own key would be served.
+    pub(crate) fn is_good(&self, now: Now, rcu: &ReadSide<'_>) -> bool {
+        self.expired(now).is_none() && self.dst.is_valid(rcu)
+    }
+
+    /// The route.
+    pub(crate) fn dst(&self) -> &Dst {
+        &self.dst
+    }
+
+    /// What the route was chosen by.
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Index of the sending device.
+    pub(crate) fn oif(&self) -> u32 {
+        self.oif
+    }
+
+    /// Whether the slot has to do with a device.
+    pub(crate) fn is_on(&self, ifindex: u32) -> bool {
+        self.oif == ifindex || self.key.iif == ifindex
+    }
+
+    /// Jiffies, the low 32 bits, just before the lookup.
+    pub(crate) fn born(&self) -> u32 {
+        self.born
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.held.slots.fetch_sub(1, Relaxed);
+    }
+}
