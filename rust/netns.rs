@@ -11,7 +11,7 @@ use kernel::{
         Arc,
         ArcBorrow, //
     },
-    workqueue::{self, impl_has_delayed_work, new_delayed_work, DelayedWork, WorkItem}, //
+    workqueue::{impl_has_delayed_work, new_delayed_work, DelayedWork, WorkItem}, //
 };
 
 use crate::{
@@ -33,7 +33,7 @@ use crate::{
         slab::Cache,
         sysctl::Table,
         time,
-        work::CancelOnDrop, //
+        work::{self, CancelOnDrop}, //
     },
     proc,
     route::{
@@ -198,7 +198,7 @@ impl NetState {
     /// Has the garbage collector run in a second, unless it will anyway. Any context.
     pub(crate) fn arm(this: ArcBorrow<'_, Self>) {
         // When it is queued already, the reference comes back and is dropped.
-        let _ = workqueue::system_unbound()
+        let _ = work::system_dfl()
             .enqueue_delayed::<Arc<Self>, 0>(this.into(), time::work_delay(COLLECT_MS));
     }
 

@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the `kernel` crate's work queues lack: a delayed work that is really cancelled.
+//! What the `kernel` crate's work queues lack: a delayed work that is really cancelled, and the
+//! queue that the kernel wants unbound work on.
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
 use kernel::{
     sync::Arc,
-    workqueue::{HasDelayedWork, WorkItem}, //
+    workqueue::{HasDelayedWork, Queue, WorkItem}, //
 };
 
 use crate::bindings;
+
+/// The system's default queue, `system_dfl_wq`: unbound, for work that may take long.
+pub(crate) fn system_dfl() -> &'static Queue {
+    // SAFETY: The kernel made it before modules are loaded and keeps it.
+    unsafe { Queue::from_raw(bindings::system_dfl_wq) }
+}
 
 /// Ends the delayed work of an [`Arc`] when dropped: then it neither runs nor is queued, and
 /// queueing it has no effect. Dropping sleeps.

@@ -1,0 +1,244 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# What must not be served from the cache is not: for each rule, a flow that is a hit until then
+# misses for that very reason, and its packets go where the kernel sends them.
+
+. ./lib.sh
+plan 44
+
+load
+router
+serve udp
+mac_of_r=$(in_ns r cat /sys/class/net/c1/address)
+
+# warm NS SPORT: a flow that is being served.
+warm() {
+	ask "$1" udp 5 --sport "$2" >/dev/null
+	[ "$(gained hit ask "$1" udp 1 --sport "$2" 2>/dev/null)" = 2 ] ||
+		echo "# the flow from port $2 is not being served"
+}
+
+# misses REASON COUNT COMMAND...: COMMAND makes COUNT packets miss for REASON.
+misses() {
+	local reason=$1 count=$2
+	shift 2
+	is "$(gained "miss_$reason" "$@" 2>/dev/null)" "$count"
+}
+
+# to_r OPTION...: a handmade packet from c for r to forward.
+to_r() {
+	in_ns c python3 traffic.py frame c0 "$mac_of_r" 10.0.1.2 "$SERVER" --dport $PORT "$@"
+}
+
+flow_lives() {
+	is "$(gained hit ask "$1" udp 3 --sport "$2" 2>/dev/null)" 6
+}
+
+# Of the packet.
+
+warm c 4000
+check 'IP options: a miss' misses options 3 ask c udp 3 --sport 4000 --options 01010101
+check 'IP options: answered' is "$(ask c udp 3 --sport 4000 --options 01010101)" 3
+check 'IP options: the flow is served before and after' flow_lives c 4000
+
+check 'fragments, put together for conntrack: a miss both ways' \
+	misses fragment 6 ask c udp 3 --sport 4000 --size 3000
+check 'fragments: answered' is "$(ask c udp 3 --sport 4000 --size 3000)" 3
+
+before=$(arrived by_a)
+check 'a frame to the broadcast address: a miss' misses not_host 1 \
+	in_ns c python3 traffic.py frame c0 ff:ff:ff:ff:ff:ff 10.0.1.2 $SERVER --sport 4000 --dport $PORT
+check 'a frame to the broadcast address: dropped by the kernel, as ever' is "$(arrived by_a)" "$before"
+
+modprobe nft_tproxy
+background r python3 traffic.py echo udp 0.0.0.0 9999 --transparent
+in_ns r nft -f - <<-'END'
+	table ip divert {
+		chain pre {
+			type filter hook prerouting priority mangle
+			udp sport 4000 tproxy to :9999 accept
+		}
+	}
+END
+until_true 5 in_ns r grep -q ':270F ' /proc/net/udp
+check 'a packet that TPROXY gave a socket: a miss' misses socket 1 to_r --sport 4000
+in_ns r nft delete table ip divert
+
+check 'an ICMP error about the flow: a miss, though the flow is found' misses related 3 \
+	in_ns c python3 traffic.py ask udp $SERVER 9 3 --sport 4010 --timeout 0.2
+check 'an ICMP error about the flow: delivered' eval \
+	'in_ns c python3 -c "
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((\"\", 4010)); s.settimeout(2)
+s.connect((\"'$SERVER'\", 9)); s.send(b\"x\")
+try: s.recv(9); raise SystemExit(1)
+except ConnectionRefusedError: pass"'
+
+warm c 4001
+in_ns r nft -f - <<-'END'
+	table ip rewrite {
+		chain pre {
+			type filter hook prerouting priority 0
+			udp sport 4001 ip saddr set 10.0.1.77
+		}
+	}
+END
+check 'a source that was rewritten behind conntrack: a miss' misses rewritten 1 to_r --sport 4001
+in_ns r nft flush chain ip rewrite pre
+in_ns r nft add rule ip rewrite pre udp sport 4001 ip daddr set 10.0.3.2
+check 'a destination that was rewritten: a miss' misses rewritten 1 to_r --sport 4001
+in_ns r nft flush chain ip rewrite pre
+in_ns r nft add rule ip rewrite pre udp sport 4001 udp dport set 8
+check 'a port that was rewritten: a miss' misses rewritten 1 to_r --sport 4001
+in_ns r nft delete table ip rewrite
+check 'and served again afterwards' flow_lives c 4001
+
+# Tunnels.
+
+ip -n r link add tun_r type ipip external
+ip -n r link set tun_r up
+ip -n c link add tun_c type ipip local 10.0.1.2 remote 10.0.1.1
+ip -n c addr add 10.0.5.2/24 dev tun_c
+ip -n c link set tun_c up
+ip -n c route add 10.0.3.2 dev tun_c
+ip -n r route add 10.0.5.0/24 via 10.0.1.2
+check "packets with a tunnel's metadata: a miss" misses has_dst 4 \
+	in_ns c python3 traffic.py ask udp 10.0.3.2 $SINK 5 --sport 4002 --oneway
+check "packets with a tunnel's metadata: no route is kept" \
+	is "$(routes sport=4002 dir=orig | field state)" none
+ip -n c link del tun_c
+ip -n r link del tun_r
+ip -n r route del 10.0.5.0/24
+
+# ipsec FROM-NS FROM TO-NS TO DIRECTION-IN: what FROM sends to SERVER reaches TO by ESP.
+ipsec() {
+	local key=0x0123456789abcdef0123456789abcdef01234567
+	for ns in "$1" "$3"; do
+		ip -n "$ns" xfrm state add src "$2" dst "$4" proto esp spi 100 mode tunnel \
+			auth 'hmac(sha1)' "$key" enc 'ecb(cipher_null)' ''
+	done
+	ip -n "$1" xfrm policy add src 0.0.0.0/0 dst "$SERVER" dir out \
+		tmpl src "$2" dst "$4" proto esp mode tunnel
+	ip -n "$3" xfrm policy add src 0.0.0.0/0 dst "$SERVER" dir "$5" \
+		tmpl src "$2" dst "$4" proto esp mode tunnel level use
+}
+
+no_ipsec() {
+	for ns; do
+		ip -n "$ns" xfrm policy flush
+		ip -n "$ns" xfrm state flush
+	done
+}
+
+warm c 4003
+ipsec c 10.0.1.2 r 10.0.1.1 fwd
+check 'packets out of IPsec: a miss' misses secpath 3 ask c udp 3 --sport 4003
+check 'packets out of IPsec: answered' is "$(ask c udp 3 --sport 4003)" 3
+no_ipsec c r
+
+warm c 4004
+ipsec r 10.0.2.1 s 10.0.2.2 in
+check 'packets into IPsec: answered' is "$(ask c udp 3 --sport 4004)" 3
+check 'packets into IPsec: no route of theirs goes live' \
+	is "$(gained committed ask c udp 3 --sport 4004 2>/dev/null) $(gained hit ask c udp 3 --sport 4004 2>/dev/null)" '0 3'
+check 'packets into IPsec: IPsec did it' eval \
+	'[ "$(ip -n s -s xfrm state | grep -A1 "lifetime current" | grep -o "[0-9]*(packets)" | tr -dc 0-9)" -ge 6 ]'
+no_ipsec r s
+warm c 4004
+check 'and served again afterwards' flow_lives c 4004
+
+modprobe mpls_iptunnel
+ip -n r route replace $SERVER encap mpls 100 via 10.0.2.2
+check 'a route with a lightweight tunnel: a miss' misses lwtunnel 2 \
+	ask c udp 2 --sport 4004 --oneway
+ip -n r route replace $SERVER via 10.0.2.2
+
+# Of the route.
+
+warm c 4005
+ip -n r route replace unreachable $SERVER
+check 'a route that says unreachable: a miss' misses not_unicast 2 to_r --sport 4005 --count 2
+ip -n r route replace $SERVER via 10.0.2.2
+warm c 4005
+check 'and served again afterwards' flow_lives c 4005
+ip -n r addr add $SERVER/32 dev lo
+check 'a destination that became local: a miss' misses not_unicast 2 to_r --sport 4005 --count 2
+ip -n r addr del $SERVER/32 dev lo
+warm c 4005
+
+ip -n c route add 10.7.7.7 via 10.0.1.1
+ip -n r route add 10.7.7.7 via 10.0.1.2
+check 'a route back out by the same device: a miss' misses same_device 4 \
+	in_ns c python3 traffic.py ask udp 10.7.7.7 9 5 --sport 4006 --oneway
+check 'a route back out by the same device: no route is kept' \
+	is "$(routes sport=4006 dir=orig | field state)" none
+
+mac_to_r=$(in_ns r cat /sys/class/net/s1/address)
+in_ns s python3 traffic.py frame s0 "$mac_to_r" 10.0.2.2 10.0.2.1 --quote $SERVER --mtu 1300
+check 'the kernel learned an MTU' eval 'ip -n r route get '$SERVER' | grep -q "mtu 1300"'
+check 'a route with a learned MTU: a miss' misses pmtu 3 ask c udp 3 --sport 4005
+check 'a route with a learned MTU: answered' is "$(ask c udp 3 --sport 4005)" 3
+ip -n r route flush cache
+ip -n r route del $SERVER
+ip -n r route add $SERVER nexthop via 10.0.2.2 nexthop via 10.0.3.2
+warm c 4005
+check 'several nexthops: served, since the connection picks one' flow_lives c 4005
+in_ns r sysctl -qw net.ipv4.fib_multipath_hash_policy=2
+ip -n r route flush cache
+check 'several nexthops, chosen by inner headers: a miss' misses multipath 3 ask c udp 3 --sport 4005
+in_ns r sysctl -qw net.ipv4.fib_multipath_hash_policy=0 net.ipv4.fib_multipath_use_neigh=1
+ip -n r route flush cache
+check 'several nexthops, chosen by neighbours: a miss' misses multipath 3 ask c udp 3 --sport 4005
+in_ns r sysctl -qw net.ipv4.fib_multipath_use_neigh=0
+ip -n r route replace $SERVER via 10.0.2.2
+warm c 4005
+
+ip -n r rule add uidrange 5-6 lookup main
+check 'a rule that selects by user: a miss' misses rules 6 ask c udp 3 --sport 4005
+ip -n r rule del uidrange 5-6 lookup main
+ip -n r rule add tun_id 7 lookup main
+check 'a rule that selects by tunnel: a miss' misses rules 6 ask c udp 3 --sport 4005
+ip -n r rule del tun_id 7 lookup main
+warm c 4005
+check 'and served again without such rules' flow_lives c 4005
+
+# Devices.
+
+ip -n r link add vrf0 type vrf table 10
+ip -n r link set vrf0 up
+ip -n r link set d1 master vrf0
+ip -n r route add $SERVER via 10.0.3.2 dev t1 table 10
+check 'a device in a VRF: a miss, each time round' misses l3mdev 8 \
+	ask d udp 5 --sport 4007 --oneway
+check 'a device in a VRF: no route is kept' is "$(routes sport=4007 dir=orig | field state)" none
+ip -n r link del vrf0
+ip -n r link set d1 down
+ip -n r link set d1 up
+warm d 4008
+
+modprobe br_netfilter
+in_ns r sysctl -qw net.bridge.bridge-nf-call-iptables=1
+ip -n r link add br0 type bridge
+ip -n r addr del 10.0.4.1/24 dev d1
+ip -n r link set d1 master br0
+ip -n r addr add 10.0.4.1/24 dev br0
+ip -n r link set br0 address "$(in_ns r cat /sys/class/net/d1/address)"
+ip -n r link set br0 up
+until_true 5 in_ns d ping -q -c 1 -W 1 10.0.4.1
+check 'packets by way of br_netfilter: a miss' misses bridge 3 ask d udp 3 --sport 4008
+check 'packets by way of br_netfilter: answered' is "$(ask d udp 3 --sport 4008)" 3
+ip -n r link del br0
+rmmod br_netfilter
+
+# Staging is limited, and what is staged evicts nothing.
+
+warm c 4009
+for tos in 4 8 12 16 20; do
+	to_r --sport 4009 --tos $tos --count 20 &
+done
+wait $(jobs -p | tail -n 5)
+check 'many keys at once: not every packet stages a route' eval '[ "$(stat_of miss_limited)" -gt 0 ]'
+check 'nothing was dropped from memory' is "$(stat_of miss_no_memory)" 0
+forget_flows
+check 'and nothing is held in the end' no_references

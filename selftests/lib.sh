@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What every selftest shares: KTAP, the router that most of them use, and readings of /proc.
+# Sourced in the guest, by a script that says `plan N` first and then makes N checks.
+#
+#   c (10.0.1.2) --- c1 r ---+--- s1: 10.0.2.0/24 --- s0 s   (path A)
+#   d (10.0.4.2) --- d1   \--+--- t1: 10.0.3.0/24 --- t0     (path B)
+#                                            10.9.9.9 is on s's loopback
+#
+# r routes 10.9.9.9 by path A. s counts what comes to it by s0 and by t0.
+
+set -euo pipefail
+
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
+
+SERVER=10.9.9.9
+PORT=7
+# A port of s that swallows what comes.
+SINK=11
+CHECKS=0
+JOBS=()
+
+# What a check that failed leaves behind for its reader.
+FAILED=0
+
+plan() {
+	PLAN=$1
+	echo "1..$PLAN"
+	trap finish EXIT
+	set -o errtrace
+	trap 'echo "# ${BASH_SOURCE[0]##*/}:$LINENO: $BASH_COMMAND"' ERR
+}
+
+ok() {
+	CHECKS=$((CHECKS + 1))
+	echo "ok $CHECKS - $*"
+}
+
+not_ok() {
+	CHECKS=$((CHECKS + 1))
+	FAILED=1
+	echo "not ok $CHECKS - $*"
+}
+
+skip() {
+	CHECKS=$((CHECKS + 1))
+	echo "ok $CHECKS - $1 # SKIP $2"
+}
+
+# check NAME COMMAND...: one test, which passes if the command does.
+check() {
+	local name=$1
+	shift
+	if "$@"; then
+		ok "$name"
+	else
+		not_ok "$name"
+		printf '# failed: %s\n' "$*"
+		show_state
+	fi
+}
+
+# is ACTUAL EXPECTED: equal; says so if not.
+is() {
+	[ "$1" = "$2" ] || {
+		printf '# is %s, expected %s\n' "$1" "$2"
+		return 1
+	}
+}
+
+# within ACTUAL LOW HIGH
+within() {
+	[ "$1" -ge "$2" ] && [ "$1" -le "$3" ] || {
+		printf '# is %s, expected %s to %s\n' "$1" "$2" "$3"
+		return 1
+	}
+}
+
+show_state() {
+	in_ns r grep -v ' 0$' /proc/net/nf_zoneroute/stats 2>/dev/null | sed 's/^/# /' || true
+	in_ns r cat /proc/net/nf_zoneroute/routes 2>/dev/null | sed 's/^/# /' || true
+}
+
+finish() {
+	local status=$?
+	for job in "${JOBS[@]}"; do
+		kill "$job" 2>/dev/null || true
+	done
+	wait
+	for ns in $(ip netns list | awk '{ print $1 }'); do
+		ip netns del "$ns"
+	done
+	if [ "$status" -ne 0 ]; then
+		echo "# the script ended early with status $status"
+	fi
+	[ "$status" -ne 0 ] || [ "$CHECKS" -eq "$PLAN" ] || status=1
+	[ "$status" -ne 0 ] || status=$FAILED
+	exit "$status"
+}
+
+# until_true SECONDS COMMAND...: poll.
+until_true() {
+	local limit=$((SECONDS + $1))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ "$SECONDS" -lt "$limit" ] || return 1
+		sleep 0.05
+	done
+}
+
+in_ns() {
+	ip netns exec "$@"
+}
+
+# background NS COMMAND...: run until the script ends.
+background() {
+	in_ns "$@" >/dev/null 2>&1 &
+	JOBS+=($!)
+}
+
+load() {
+	insmod /nf_zoneroute/nf_zoneroute.ko "$@"
+}
+
+unload() {
+	rmmod nf_zoneroute
+}
+
+make_ns() {
+	local ns
+	for ns; do
+		ip netns add "$ns"
+		ip -n "$ns" link set lo up
+		# No duplicate address detection, no router solicitations: no packets but the test's.
+		in_ns "$ns" sysctl -qw net.ipv6.conf.all.disable_ipv6=1
+	done
+}
+
+# link NS DEV ADDR PEER-NS PEER-DEV PEER-ADDR
+link() {
+	ip link add "$2" netns "$1" type veth peer name "$5" netns "$4"
+	ip -n "$1" addr add "$3" dev "$2"
+	ip -n "$4" addr add "$6" dev "$5"
+	ip -n "$1" link set "$2" up
+	ip -n "$4" link set "$5" up
+}
+
+# The router of the picture above, tracking connections, with old age out of the way.
+router() {
+	make_ns c d r s
+	link c c0 10.0.1.2/24 r c1 10.0.1.1/24
+	link d d0 10.0.4.2/24 r d1 10.0.4.1/24
+	link s s0 10.0.2.2/24 r s1 10.0.2.1/24
+	link s t0 10.0.3.2/24 r t1 10.0.3.1/24
+	ip -n s addr add "$SERVER/32" dev lo
+	ip -n c route add default via 10.0.1.1
+	ip -n d route add default via 10.0.4.1
+	ip -n s route add default via 10.0.2.1
+	ip -n r route add "$SERVER" via 10.0.2.2
+	in_ns r sysctl -qw net.ipv4.ip_forward=1
+	for ns in r s; do
+		in_ns "$ns" sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
+	done
+	in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000 2>/dev/null || true
+	track
+	in_ns s nft -f - <<-'END'
+		table ip count {
+			counter by_a {}
+			counter by_b {}
+			chain pre {
+				type filter hook prerouting priority raw
+				ip daddr 10.9.9.9 iifname "s0" counter name by_a
+				ip daddr 10.9.9.9 iifname "t0" counter name by_b
+				udp dport 11 drop
+			}
+		}
+	END
+	# Neighbours known, so that no packet waits for one.
+	in_ns c ping -q -c 1 10.0.2.2 >/dev/null
+	in_ns d ping -q -c 1 10.0.3.2 >/dev/null
+	in_ns r ping -q -c 1 -I t1 10.0.3.2 >/dev/null
+	# What the set-up itself set going.
+	forget_flows
+}
+
+# Connection tracking in r, by a rule as operators have it.
+track() {
+	in_ns r nft -f - <<-'END'
+		table ip firewall {
+			chain forward {
+				type filter hook forward priority filter; policy accept;
+				ct state invalid counter drop
+				ct state new counter accept
+			}
+		}
+	END
+}
+
+forget_flows() {
+	in_ns r conntrack -F >/dev/null 2>&1 || true
+	until_true 10 no_references
+}
+
+no_references() {
+	[ "$(stat_of ct_references)" = 0 ] && [ "$(stat_of dst_references)" = 0 ]
+}
+
+# serve PROTO: answers on SERVER.
+serve() {
+	background s python3 traffic.py echo "$1" "$SERVER" "$PORT"
+	case $1 in
+	udp) until_true 10 in_ns s grep -q ':0007 ' /proc/net/udp ;;
+	tcp) until_true 10 in_ns s grep -q ':0007 ' /proc/net/tcp ;;
+	*) until_true 10 in_ns s grep -q '09090' /proc/net/raw ;;
+	esac
+}
+
+# ask NS PROTO COUNT [OPTION...]: requests to SERVER; prints how many were answered.
+ask() {
+	local ns=$1 proto=$2 count=$3
+	shift 3
+	in_ns "$ns" python3 traffic.py ask "$proto" "$SERVER" "$PORT" "$count" "$@" |
+		sed 's/.*answered=//'
+}
+
+# stat_of NAME [NS]: a counter of /proc/net/nf_zoneroute/stats.
+stat_of() {
+	in_ns "${2:-r}" awk -v name="$1" '$1 == name { print $2; found = 1 }
+		END { exit !found }' /proc/net/nf_zoneroute/stats
+}
+
+# gained NAME COMMAND...: how much a counter grew over a command, whose output goes to stderr.
+gained() {
+	local name=$1 before
+	shift
+	before=$(stat_of "$name")
+	"$@" >&2
+	echo $(($(stat_of "$name") - before))
+}
+
+# routes PATTERN...: the lines of /proc/net/nf_zoneroute/routes that have every word.
+routes() {
+	local word lines
+	lines=$(in_ns r cat /proc/net/nf_zoneroute/routes)
+	for word; do
+		lines=$(grep -F -- "$word" <<<"$lines") || return 1
+	done
+	printf '%s\n' "$lines"
+}
+
+# field NAME: of the line on standard input.
+field() {
+	tr ' ' '\n' | sed -n "s/^$1=//p" | head -n 1
+}
+
+# arrived by_a|by_b: packets that came to the server by a path.
+arrived() {
+	in_ns s nft list counter ip count "$1" | awk '$1 == "packets" { print $2 }'
+}

@@ -1,0 +1,181 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Packets for the selftests, one after the other, so that a test can count them.
+
+  traffic.py echo PROTO ADDR PORT            answer whatever comes, until killed
+  traffic.py ask PROTO DST PORT COUNT [...]  send COUNT requests, each after the last one's answer
+  traffic.py frame DEV [...]                 send one handmade IPv4 packet as it is
+
+PROTO is udp, tcp or the number of an IP protocol. `ask` prints "sent=N answered=M".
+"""
+
+import argparse
+import os
+import socket
+import struct
+import sys
+import time
+
+
+def open_socket(proto):
+    if proto == "udp":
+        return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    if proto == "tcp":
+        return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    return socket.socket(socket.AF_INET, socket.SOCK_RAW, int(proto))
+
+
+def echo(args):
+    sock = open_socket(args.proto)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if args.transparent:
+        sock.setsockopt(socket.IPPROTO_IP, 19, 1)
+    sock.bind((args.addr, args.port if args.proto in ("udp", "tcp") else 0))
+    if args.proto == "tcp":
+        sock.listen(64)
+        while True:
+            conn, _ = sock.accept()
+            if os.fork() == 0:
+                sock.close()
+                while data := conn.recv(2048):
+                    conn.sendall(data)
+                os._exit(0)
+            conn.close()
+    while True:
+        data, peer = sock.recvfrom(2048)
+        # A raw socket hands over the IP header too.
+        sock.sendto(data if args.proto == "udp" else data[20:], peer)
+
+
+def ask(args):
+    sock = open_socket(args.proto)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if args.mark is not None:
+        sock.setsockopt(socket.SOL_SOCKET, 36, args.mark)
+    if args.tos is not None:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, args.tos)
+    if args.options:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, bytes.fromhex(args.options))
+    if args.sport or args.src:
+        sock.bind((args.src or "0.0.0.0", args.sport))
+    sock.settimeout(args.timeout)
+    if args.proto == "tcp":
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.connect((args.dst, args.port if args.proto in ("udp", "tcp") else 0))
+    sent = answered = 0
+    for number in range(args.count):
+        request = struct.pack("!I", number) + bytes(args.size - 4)
+        try:
+            sent += 1
+            sock.sendall(request)
+            if args.oneway:
+                answered += 1
+            else:
+                while True:
+                    answer = sock.recv(args.size + 64)
+                    answer = answer if args.proto in ("udp", "tcp") else answer[20:]
+                    if answer[:4] == request[:4]:
+                        answered += 1
+                        break
+        except OSError:
+            pass
+        if args.interval:
+            time.sleep(args.interval)
+    print(f"sent={sent} answered={answered}")
+
+
+def checksum(data):
+    if len(data) % 2:
+        data += b"\0"
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def mac(text):
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def ip_header(proto, src, dst, payload, tos=0, options=b"", flags=0, ident=1):
+    ihl = 5 + len(options) // 4
+
+    def pack(sum_):
+        return struct.pack("!BBHHHBBH4s4s", 4 << 4 | ihl, tos, ihl * 4 + len(payload), ident,
+                           flags, 64, proto, sum_, socket.inet_aton(src), socket.inet_aton(dst)
+                           ) + options
+
+    return pack(checksum(pack(0)))
+
+
+def frame(args):
+    if args.quote:
+        # An ICMP "fragmentation needed" about an echo reply that dst would have sent: of what dst
+        # sends itself, the one thing that the kernel believes without a socket.
+        echo_reply = struct.pack("!BBHHH", 0, 0, checksum(struct.pack("!BBHHH", 0, 0, 0, 1, 1)),
+                                 1, 1)
+        inner = ip_header(1, args.dst, args.quote, echo_reply, flags=0x4000) + echo_reply
+        body = struct.pack("!BBHHH", 3, 4, 0, 0, args.mtu) + inner
+        payload = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
+        proto = 1
+    else:
+        data = bytes(args.size)
+        payload = struct.pack("!HHHH", args.sport, args.dport, 8 + len(data), 0) + data
+        proto = 17
+    packet = ip_header(proto, args.src, args.dst, payload, args.tos,
+                       bytes.fromhex(args.options)) + payload
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    sock.bind((args.dev, 0))
+    source = sock.getsockname()[4]
+    for _ in range(args.count):
+        sock.send(mac(args.mac) + source + b"\x08\x00" + packet)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    verbs = parser.add_subparsers(required=True)
+
+    verb = verbs.add_parser("echo")
+    verb.add_argument("proto")
+    verb.add_argument("addr")
+    verb.add_argument("port", type=int)
+    verb.add_argument("--transparent", action="store_true", help="as TPROXY asks for")
+    verb.set_defaults(run=echo)
+
+    verb = verbs.add_parser("ask")
+    verb.add_argument("proto")
+    verb.add_argument("dst")
+    verb.add_argument("port", type=int)
+    verb.add_argument("count", type=int)
+    verb.add_argument("--src")
+    verb.add_argument("--sport", type=int, default=0)
+    verb.add_argument("--mark", type=int)
+    verb.add_argument("--tos", type=lambda text: int(text, 0))
+    verb.add_argument("--options", help="IP options, in hex")
+    verb.add_argument("--size", type=int, default=16)
+    verb.add_argument("--timeout", type=float, default=1.0)
+    verb.add_argument("--interval", type=float, default=0)
+    verb.add_argument("--oneway", action="store_true")
+    verb.set_defaults(run=ask)
+
+    verb = verbs.add_parser("frame")
+    verb.add_argument("dev")
+    verb.add_argument("mac")
+    verb.add_argument("src")
+    verb.add_argument("dst")
+    verb.add_argument("--sport", type=int, default=0)
+    verb.add_argument("--dport", type=int, default=0)
+    verb.add_argument("--tos", type=int, default=0)
+    verb.add_argument("--options", default="")
+    verb.add_argument("--size", type=int, default=16)
+    verb.add_argument("--count", type=int, default=1)
+    verb.add_argument("--quote", help="send fragmentation needed about this destination")
+    verb.add_argument("--mtu", type=int, default=1400)
+    verb.set_defaults(run=frame)
+
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
