@@ -17,7 +17,7 @@ use crate::{
         registry::Entry,
         skb::{Forwarded, Packet, SkBuff, Unfit}, //
     },
-    netns::NetState,
+    netns::{NetState, Shared},
     route::{key::Key, reason::Reason, slot::Slot},
     stats::Event, //
 };
@@ -160,6 +160,6 @@ fn make_flow(net: ArcBorrow<'_, NetState>, packet: &Forwarded<'_>, state: &State
         Err(NoFlow::Busy) => Event::FlowBusy,
         Err(NoFlow::Memory) => Event::FlowNoMemory,
     });
-    // Also when there is none: the garbage collector refills the stock.
+    Shared::refill_if_asked(&net.shared);
     NetState::arm(net);
 }

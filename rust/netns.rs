@@ -56,6 +56,21 @@ pub(crate) struct Shared {
     pub(crate) stock: Stock,
     /// Whether a new netns starts switched on.
     enable: bool,
+    #[pin]
+    refill: DelayedWork<Self>,
+}
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self> for Shared { self.refill }
+}
+
+impl WorkItem for Shared {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        // Without memory it stays as it is until a zone is asked for again.
+        let _ = this.stock.refill();
+    }
 }
 
 impl Shared {
@@ -67,11 +82,20 @@ impl Shared {
                 slots: Cache::new(c"nf_zoneroute_slot")?,
                 stock <- Stock::new(),
                 enable,
+                refill <- new_delayed_work!("nf_zoneroute::refill"),
             }),
             GFP_KERNEL,
         )?;
         shared.stock.refill()?;
         Ok(shared)
+    }
+
+    /// Has the stock of zones refilled, if somebody took one. Any context.
+    pub(crate) fn refill_if_asked(this: &Arc<Self>) {
+        if this.stock.was_asked() {
+            // When it is queued already, the reference comes back and is dropped.
+            let _ = work::system_dfl().enqueue_delayed::<Arc<Self>, 0>(this.clone(), 0);
+        }
     }
 }
 
@@ -235,8 +259,6 @@ impl NetState {
             }
         });
         let zones = self.flows.zones().collect();
-        // Without memory the stock is filled up next time.
-        let _ = self.shared.stock.refill();
         left != 0 || zones != 0
     }
 }

@@ -21,7 +21,8 @@ use kernel::prelude::*;
 use crate::{
     kapi::{
         netdev::Notifier,
-        pernet::PerNet, //
+        pernet::PerNet,
+        work::CancelOnDrop, //
     },
     netns::{NetNs, Shared},
 };
@@ -43,17 +44,21 @@ module! {
 /// The module.
 ///
 /// Teardown: the notifier is unregistered, then the netns are taken down (each as [`NetNs`] says,
-/// ending in `rcu_barrier()`), and with the last of them goes what they share: the stock of zones
-/// and the caches, which wait for RCU once more.
+/// ending in `rcu_barrier()`), the refilling of the stock is cancelled, and with that goes what the
+/// netns shared: the stock of zones and the caches, which wait for RCU once more.
 struct ZoneRoute {
     _notifier: Notifier<NetNs>,
+    _refill: CancelOnDrop<Shared>,
 }
 
 impl kernel::Module for ZoneRoute {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         let shared = Shared::new(module_parameters::enable.value())?;
+        // Dropped after the netns if setting those up fails.
+        let refill = CancelOnDrop(shared.clone());
         let module = Self {
             _notifier: Notifier::new(NetNs::subsys().register(shared)?)?,
+            _refill: refill,
         };
         pr_info!("loaded\n");
         Ok(module)

@@ -170,8 +170,8 @@ router() {
 			counter by_b {}
 			chain pre {
 				type filter hook prerouting priority raw
-				ip daddr 10.9.9.9 iifname "s0" counter name by_a
-				ip daddr 10.9.9.9 iifname "t0" counter name by_b
+				ip daddr 10.9.9.9 meta l4proto udp iifname "s0" counter name by_a
+				ip daddr 10.9.9.9 meta l4proto udp iifname "t0" counter name by_b
 				udp dport 11 drop
 			}
 		}

@@ -3,7 +3,7 @@
 //! Zones: the tables of a netns, one for each zone id in use.
 //!
 //! A table can only be made in process context, but a zone's first packet may come in softirq. So
-//! the module keeps a few made ones in stock, and the garbage collector refills it.
+//! the module keeps a few made ones in stock, and refills it when one was taken.
 //!
 //! Locks, in this order: the stock's, the XArray's. Under the stock's nothing is freed.
 
@@ -81,6 +81,8 @@ impl Zone {
 pub(crate) struct Stock {
     #[pin]
     zones: SpinLockBh<KVec<KBox<Zone>>>,
+    /// Somebody took one, or found none.
+    asked: Atomic<bool>,
 }
 
 impl Stock {
@@ -95,6 +97,7 @@ impl Stock {
                 c"conntrack::zone::Stock",
                 kernel::static_lock_class!(),
             ),
+            asked: Atomic::new(false),
         })
     }
 
@@ -110,6 +113,11 @@ impl Stock {
         Ok(())
     }
 
+    /// Whether it was asked for a zone since this was called last, and so should be refilled.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.asked.load(Relaxed) && self.asked.xchg(false, Relaxed)
+    }
+
     /// Puts a zone from the stock in use under an id that has none. Does not sleep.
     fn put_in_use<'r>(
         &self,
@@ -121,6 +129,7 @@ impl Stock {
         if let Some(zone) = zones.get(id.into(), rcu) {
             return Some(zone);
         }
+        self.asked.store(true, Relaxed);
         let mut zone = stock.pop()?;
         zone.id = id;
         if let Err((_, zone)) = zones.insert(id.into(), zone) {

@@ -1,0 +1,99 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# A packet that differs from the route's in what routing looks at is a miss, and goes the way that
+# the rules give it: by mark, DSCP and device. And what rp_filter would drop is dropped.
+
+. ./lib.sh
+plan 17
+
+load
+router
+serve udp
+mac_of_r_d=$(in_ns r cat /sys/class/net/d1/address)
+
+# Path B for what a rule says.
+ip -n r route add $SERVER via 10.0.3.2 table 100
+ip -n r route flush cache
+
+# by_path COMMAND...: how many packets came by path A and B.
+by_path() {
+	local a b
+	a=$(arrived by_a)
+	b=$(arrived by_b)
+	"$@" >&2
+	echo "$(($(arrived by_a) - a)) $(($(arrived by_b) - b))"
+}
+
+# marked IIF-MARK: what c's packets from port 4000 are marked with in mangle.
+marked() {
+	in_ns r nft -f - <<-END
+		table ip tag
+		delete table ip tag
+		table ip tag {
+			chain pre {
+				type filter hook prerouting priority mangle
+				udp sport 4000 meta mark set $1
+			}
+		}
+	END
+}
+
+ip -n r rule add fwmark 7 lookup 100
+ask c udp 10 --sport 4000 >/dev/null
+check 'without a mark: path A' is "$(by_path ask c udp 3 --sport 4000 2>/dev/null)" '3 0'
+marked 7
+before=$(stat_of miss_mark)
+check 'a mark mid-flow: path B from the first packet on' \
+	is "$(by_path ask c udp 3 --sport 4000 2>/dev/null)" '0 3'
+check 'a mark mid-flow: one miss by mark' is $(($(stat_of miss_mark) - before)) 1
+check 'the new route is live, with its mark' \
+	is "$(routes sport=4000 dir=orig state=live | field mark) $(routes sport=4000 dir=orig | field oif)" '0x7 t1'
+marked 0
+check 'no mark any more: path A at once' is "$(by_path ask c udp 3 --sport 4000 2>/dev/null)" '3 0'
+ip -n r rule del fwmark 7 lookup 100
+
+ip -n r rule add dscp 10 lookup 100
+ask c udp 10 --sport 4001 >/dev/null
+before=$(stat_of miss_dscp)
+check 'a DSCP mid-flow: path B from the first packet on' \
+	is "$(by_path ask c udp 3 --sport 4001 --tos 0x28 2>/dev/null)" '0 3'
+check 'a DSCP mid-flow: one miss by DSCP' is $(($(stat_of miss_dscp) - before)) 1
+check 'the old DSCP again: path A at once' \
+	is "$(by_path ask c udp 3 --sport 4001 2>/dev/null)" '3 0'
+ip -n r rule del dscp 10 lookup 100
+
+ip -n r rule add iif d1 lookup 100
+ask c udp 10 --sport 4002 >/dev/null
+check 'another device mid-flow: path B' is "$(by_path in_ns d python3 traffic.py frame d0 \
+	"$mac_of_r_d" 10.0.1.2 $SERVER --sport 4002 --dport $SINK --count 3 2>/dev/null)" '0 3'
+# The same tuple, so the same connection, as c's.
+before=$(stat_of miss_iif)
+check 'another device mid-flow, the same connection: path B' is "$(by_path in_ns d python3 \
+	traffic.py frame d0 "$mac_of_r_d" 10.0.1.2 $SERVER --sport 4002 --dport $PORT 2>/dev/null)" '0 1'
+check 'another device mid-flow: a miss by device' is $(($(stat_of miss_iif) - before)) 1
+check 'the first device again: path A' is "$(by_path ask c udp 3 --sport 4002 2>/dev/null)" '3 0'
+ip -n r rule del iif d1 lookup 100
+
+# Spoofed: c's address from d. rp_filter is off, so it passes; then it is switched on, mid-flow.
+spoof() {
+	in_ns d python3 traffic.py frame d0 "$mac_of_r_d" 10.0.1.2 $SERVER --sport 4003 --dport $PORT \
+		--count 10
+}
+PORT=$SINK
+ask c udp 10 --sport 4003 --oneway >/dev/null
+spoof
+check 'rp_filter off: a spoofed source passes' is "$(by_path spoof 2>/dev/null)" '10 0'
+check 'rp_filter off: the flow has its route from d' is "$(routes sport=4003 dir=orig | field iif)" d1
+in_ns r sysctl -qw net.ipv4.conf.d1.rp_filter=1
+check 'rp_filter on: not one spoofed packet passes' is "$(by_path spoof 2>/dev/null)" '0 0'
+in_ns r sysctl -qw net.ipv4.conf.c1.rp_filter=1
+check 'rp_filter on: the true source passes' \
+	is "$(by_path ask c udp 5 --sport 4003 --oneway 2>/dev/null)" '5 0'
+in_ns r sysctl -qw net.ipv4.conf.d1.rp_filter=0
+# A burst from the wrong device neither evicts the true one's route nor is served by it.
+ask c udp 5 --sport 4003 --oneway >/dev/null
+in_ns r sysctl -qw net.ipv4.conf.d1.rp_filter=1
+spoof
+check 'a spoofed burst that rp_filter drops evicts nothing' \
+	is "$(gained hit ask c udp 5 --sport 4003 --oneway 2>/dev/null)" 5
