@@ -115,7 +115,8 @@ in_ns() {
 
 # background NS COMMAND...: run until the script ends.
 background() {
-	in_ns "$@" >/dev/null 2>&1 &
+	# exec: what is killed in the end must be the command, not a shell around it.
+	(exec ip netns exec "$@") >/dev/null 2>&1 &
 	JOBS+=($!)
 }
 

@@ -2,9 +2,9 @@
 
 //! Whole numbers in a netns' /proc/sys/net.
 //!
-//! Checking is the kernel's `proc_douintvec_minmax()`: what is no number is refused with `EINVAL`,
-//! what is out of range with `ERANGE`, and who may write is the netns' own rule (CAP_NET_ADMIN in
-//! its user namespace). A refused write changes nothing.
+//! Checking is the kernel's `proc_douintvec_minmax()`: what is no number or out of range is refused
+//! with `EINVAL`, and who may write is the netns' own rule (CAP_NET_ADMIN in its user namespace:
+//! else `EPERM` or `EACCES`). A refused write changes nothing.
 //!
 //! C header: [`include/linux/sysctl.h`](srctree/include/linux/sysctl.h)
 

@@ -1,0 +1,69 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Loading and unloading: what is said, what appears, and that it goes again; under traffic too.
+
+. ./lib.sh
+plan 17
+
+lines() {
+	dmesg | sed 's/^\[[^]]*\] //' | grep nf_zoneroute
+}
+
+make_ns c
+load
+check 'loading says so in one line' is "$(lines | grep -cv taint)" 1
+check 'the line' is "$(lines | tail -n 1)" 'nf_zoneroute: loaded'
+check 'the files are there, in a netns that was there before' \
+	is "$(in_ns c ls /proc/net/nf_zoneroute | paste -sd ' ')" 'routes stats zones'
+check 'the sysctls are there' \
+	is "$(in_ns c ls /proc/sys/net/nf_zoneroute | paste -sd ' ')" 'enable max_age_ms route_cache'
+make_ns d
+check 'both are there in a netns that came later' \
+	is "$(in_ns d ls /proc/net/nf_zoneroute /proc/sys/net/nf_zoneroute | grep -c .)" 8
+check 'the files are for root' \
+	is "$(in_ns c stat -c %a /proc/net/nf_zoneroute/{routes,stats,zones} | paste -sd ' ')" '440 440 440'
+check 'it starts switched on' is "$(in_ns c sysctl -n net.nf_zoneroute.enable)" 1
+check 'it keeps nf_nat loaded' eval '! rmmod nf_nat 2>/dev/null'
+unload
+check 'unloading says so' is "$(lines | tail -n 1)" 'nf_zoneroute: unloaded'
+check 'the files are gone' eval \
+	'! in_ns c ls /proc/net/nf_zoneroute 2>/dev/null && ! in_ns d ls /proc/sys/net/nf_zoneroute 2>/dev/null'
+load enable=0
+check 'with enable=0 it starts switched off' is "$(in_ns c sysctl -n net.nf_zoneroute.enable)" 0
+unload
+check 'a parameter that is none is refused' eval '! load enable=perhaps 2>/dev/null'
+ip netns del c
+ip netns del d
+
+load
+router
+serve udp
+serve tcp
+in_ns c python3 traffic.py ask udp $SERVER $PORT 1500 --sport 4000 --interval 0.01 >/tmp/udp &
+udp=$!
+in_ns c python3 traffic.py ask tcp $SERVER $PORT 1500 --sport 4001 --interval 0.01 >/tmp/tcp &
+tcp=$!
+until_true 10 routes sport=4000 dir=orig state=live
+served=0
+for _ in $(seq 20); do
+	unload
+	sleep 0.1
+	load
+	until_true 5 routes sport=4000 dir=orig state=live && served=$((served + 1))
+done
+check 'removed and inserted 20 times under traffic, and each time the flow is served again' is $served 20
+unload
+wait $udp $tcp
+check 'no UDP packet was lost' is "$(cat /tmp/udp)" 'sent=1500 answered=1500'
+check 'no TCP request was lost' is "$(cat /tmp/tcp)" 'sent=1500 answered=1500'
+check 'conntrack can let go of everything' eval 'in_ns r conntrack -F >/dev/null 2>&1
+	until_true 5 eval "[ \$(ip netns exec r sysctl -n net.netfilter.nf_conntrack_count) = 0 ]"'
+
+# With a reader in the files, and a file held open across the removal.
+load
+background r bash -c 'while :; do cat /proc/net/nf_zoneroute/{routes,stats,zones}; done'
+background r bash -c 'exec sleep 100 5</proc/net/nf_zoneroute/routes'
+sleep 0.5
+unload
+check 'removed while somebody reads' eval '[ ! -d /sys/module/nf_zoneroute ]'

@@ -1,0 +1,76 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# What is held is let go: flows end with their connections, routes with what they depend on; and
+# packets that are served really do without the FIB.
+
+. ./lib.sh
+plan 16
+
+load
+router
+serve udp
+
+ask c udp 5 --sport 4000 >/dev/null
+check 'a flow holds one connection and two routes' \
+	is "$(stat_of ct_references) $(stat_of dst_references)" '1 2'
+check 'the zone counts it' is "$(in_ns r cat /proc/net/nf_zoneroute/zones)" \
+	"zone=0 flows=1 buckets=$(in_ns r cat /proc/net/nf_zoneroute/zones | field buckets) new=$(in_ns r cat /proc/net/nf_zoneroute/zones | field new)"
+in_ns r conntrack -D -p udp --orig-port-src 4000 >/dev/null 2>&1
+check 'a connection that is deleted is let go' until_true 5 no_references
+check 'and is counted' is "$(stat_of flow_gone)" "$(stat_of flow_new)"
+
+in_ns r sysctl -qw net.netfilter.nf_conntrack_udp_timeout=1 net.netfilter.nf_conntrack_udp_timeout_stream=1
+ask c udp 5 --sport 4001 >/dev/null
+check 'a connection that times out is let go' until_true 10 no_references
+in_ns r sysctl -qw net.netfilter.nf_conntrack_udp_timeout=30 net.netfilter.nf_conntrack_udp_timeout_stream=120
+
+in_ns c python3 - <<-'END'
+	import socket
+	for sport in range(4100, 4600):
+	    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+	    s.bind(("0.0.0.0", sport)); s.connect(("10.9.9.9", 7)); s.settimeout(1)
+	    for _ in range(3):
+	        s.send(b"x" * 16); s.recv(64)
+END
+check 'five hundred flows' is "$(stat_of ct_references) $(stat_of dst_references)" '500 1000'
+check 'each has its two lines' is "$(in_ns r cat /proc/net/nf_zoneroute/routes | sort -u | wc -l)" 1000
+check 'the table grew' eval '[ "$(in_ns r cat /proc/net/nf_zoneroute/zones | field buckets)" -ge 512 ]'
+ip -n r link del s1
+check 'a device that goes takes its routes with it' is "$(stat_of dst_references)" 0
+check 'but no flow' is "$(stat_of ct_references)" 500
+forget_flows
+check 'and the flows go with their connections' no_references
+check 'the table shrank or went' until_true 10 eval \
+	'[ "$(in_ns r cat /proc/net/nf_zoneroute/zones | field buckets)" = "" ]'
+
+link s s0 10.0.2.2/24 r s1 10.0.2.1/24
+ip -n s route replace default via 10.0.2.1
+ip -n r route replace $SERVER via 10.0.2.2
+ask c udp 5 --sport 4002 >/dev/null
+ip -n r route replace $SERVER via 10.0.3.2
+check 'an idle flow does not keep routes that are obsolete' until_true 5 eval \
+	'[ "$(stat_of dst_references)" = 0 ]'
+ip -n r route replace $SERVER via 10.0.2.2
+
+# The kernel's own count of its lookups, for a hundred packets that are served and a hundred not.
+# All netns trace into one buffer, and the hosts look their own packets up: what counts is the
+# difference. "iif 1" is what a host sends.
+trace=/sys/kernel/tracing
+echo 1 >$trace/events/fib/fib_table_lookup/enable
+lookups() {
+	echo >$trace/trace
+	ask c udp 50 --sport 4002 >/dev/null
+	grep 'fib_table_lookup:' $trace/trace | grep -v ' iif 1 ' |
+		grep -c -e '10.0.1.2/[0-9]* -> 10.9.9.9/' -e '10.9.9.9/[0-9]* -> 10.0.1.2/' || true
+}
+ask c udp 5 --sport 4002 >/dev/null
+served=$(lookups)
+in_ns r sysctl -qw net.nf_zoneroute.route_cache=0
+ask c udp 5 --sport 4002 >/dev/null
+unserved=$(lookups)
+echo 0 >$trace/events/fib/fib_table_lookup/enable
+echo "# FIB lookups for 100 packets: served $served, not served $unserved"
+check 'packets that are not served are looked up' eval "[ $unserved -ge 100 ]"
+check 'packets that are served are looked up once fewer each' eval "[ $((unserved - served)) -ge 100 ]"
+check 'nothing failed for lack of memory' is "$(stat_of miss_no_memory) $(stat_of flow_no_memory)" '0 0'

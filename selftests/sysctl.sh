@@ -1,0 +1,79 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The switches: what they do to flows that are being served, and what they refuse.
+
+. ./lib.sh
+plan 29
+
+load
+router
+serve udp
+
+# refuses NAME VALUE ERROR: writing VALUE fails so, and changes nothing.
+refuses() {
+	local file=/proc/sys/net/nf_zoneroute/$1 before error
+	before=$(in_ns r cat "$file")
+	error=$(in_ns r python3 -c '
+import errno, os, sys
+fd = os.open(sys.argv[1], os.O_WRONLY)
+try:
+    os.write(fd, sys.argv[2].encode())
+    print("none")
+except OSError as err:
+    print(errno.errorcode[err.errno])' "$file" "$2")
+	is "$error $(in_ns r cat "$file")" "$3 $before"
+}
+
+for value in 2 4294967295 4294967296; do
+	check "enable refuses $value" refuses enable $value EINVAL
+done
+for value in -1 on 0x 1x; do
+	check "route_cache refuses '$value'" refuses route_cache "$value" EINVAL
+done
+check 'max_age_ms refuses 0' refuses max_age_ms 0 EINVAL
+check 'max_age_ms refuses more than a minute' refuses max_age_ms 60001 EINVAL
+for value in 1 1000 60000; do
+	check "max_age_ms takes $value" eval "in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=$value &&
+		is \"\$(in_ns r sysctl -n net.nf_zoneroute.max_age_ms)\" $value"
+done
+check 'writing without CAP_NET_ADMIN is refused' eval "! in_ns r setpriv --bounding-set -net_admin \
+	--inh-caps -net_admin --reuid 65534 --clear-groups \
+	sh -c 'echo 0 >/proc/sys/net/nf_zoneroute/enable' 2>/dev/null"
+check 'reading the files without being root is refused' eval "! in_ns r setpriv --reuid 65534 --regid 65534 --clear-groups \
+	cat /proc/net/nf_zoneroute/routes 2>/dev/null"
+check 'the files refuse to be written' eval "! in_ns r sh -c 'echo x >/proc/net/nf_zoneroute/stats' 2>/dev/null"
+check "another netns' switches are its own" eval "in_ns c sysctl -qw net.nf_zoneroute.enable=0 &&
+	is \"\$(in_ns r sysctl -n net.nf_zoneroute.enable)\" 1"
+
+ask c udp 10 --sport 4000 >/dev/null
+check 'max_age_ms=60000: served' is "$(gained hit ask c udp 5 --sport 4000 2>/dev/null)" 10
+in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=1
+sleep 0.1
+aged=$(stat_of miss_aged)
+check 'max_age_ms=1: answered all the same' is "$(ask c udp 5 --sport 4000 --interval 0.05)" 5
+check 'max_age_ms=1: every packet that comes later than that is looked up' \
+	is $(($(stat_of miss_aged) - aged)) 10
+in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000
+
+ask c udp 2 --sport 4000 >/dev/null
+in_ns r sysctl -qw net.nf_zoneroute.route_cache=0
+check 'route_cache=0: nothing is served' is "$(gained hit ask c udp 5 --sport 4000 2>/dev/null)" 0
+check 'route_cache=0: answered' is "$(ask c udp 5 --sport 4000)" 5
+check 'route_cache=0: no route is kept' until_true 5 eval '[ "$(stat_of dst_references)" = 0 ]'
+check 'route_cache=0: the flow is' is "$(stat_of ct_references)" 1
+in_ns r sysctl -qw net.nf_zoneroute.route_cache=1
+ask c udp 2 --sport 4000 >/dev/null
+check 'route_cache=1: served again' is "$(gained hit ask c udp 5 --sport 4000 2>/dev/null)" 10
+
+in_ns r sysctl -qw net.nf_zoneroute.enable=0
+check 'enable=0: answered' is "$(ask c udp 5 --sport 4000)" 5
+check 'enable=0: every flow goes' until_true 5 no_references
+check 'enable=0: none comes' eval 'ask c udp 5 --sport 4001 >/dev/null; no_references'
+in_ns r sysctl -qw net.nf_zoneroute.enable=1
+ask c udp 3 --sport 4000 >/dev/null
+check 'enable=1: served again, the connection being older' \
+	is "$(gained hit ask c udp 5 --sport 4000 2>/dev/null)" 10
+ask c udp 3 --sport 4001 >/dev/null
+check 'enable=1: also one that came while it was off' \
+	is "$(gained hit ask c udp 5 --sport 4001 2>/dev/null)" 10
