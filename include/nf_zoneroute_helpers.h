@@ -76,6 +76,7 @@ struct nfzr_forwarded {
 	u32 iif;
 	u8 dir;
 	bool has_ext;
+	bool unassured;		/* conntrack may drop it early to make room */
 };
 
 /* A direction of a connection, to be shown. Addresses in network order, an IPv4 one in the first
@@ -117,6 +118,8 @@ u16 nfzr_helper_dst_gateway4(const struct dst_entry *dst, u8 gw[16]);
 void nfzr_helper_ct_get(struct nf_conn *ct);
 void nfzr_helper_ct_put(struct nf_conn *ct);
 bool nfzr_helper_ct_gone(const struct nf_conn *ct);
+bool nfzr_helper_ct_assured(const struct nf_conn *ct);
+bool nfzr_helper_ct_scarce(const struct net *net);
 struct net *nfzr_helper_ct_net(const struct nf_conn *ct);
 u16 nfzr_helper_ct_zone(const struct nf_conn *ct, u8 dir);
 void nfzr_helper_ct_tuple(const struct nf_conn *ct, u8 dir, struct nfzr_tuple *t);

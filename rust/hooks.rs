@@ -15,7 +15,8 @@ use crate::{
         hook::{Hook, Inet, State, Verdict},
         rcu::RcuBox,
         registry::Entry,
-        skb::{Forwarded, Packet, SkBuff, Unfit}, //
+        skb::{Forwarded, Packet, SkBuff, Unfit},
+        time, //
     },
     netns::{NetState, Shared},
     route::{key::Key, reason::Reason, slot::Slot},
@@ -29,7 +30,9 @@ impl From<Unfit> for Reason {
     }
 }
 
-/// After mangle and DNAT, last before the route is chosen: gives the packet its flow's route.
+/// After mangle and DNAT, before the route is chosen: gives the packet its flow's route. Another
+/// hook at the very last priority may still come after it, and must not change what routing
+/// looks at.
 pub(crate) struct Consume;
 
 impl Hook for Consume {
@@ -94,7 +97,7 @@ fn serve(
     let Err(reason) = direction.consume(skb, &key, now, rcu) else {
         return Reason::Hit;
     };
-    if !direction.may_stage(now, rcu) {
+    if !flow.may_try(packet.dir, now.jiffies) {
         return Reason::Limited;
     }
     let route = match skb.route(rcu) {
@@ -146,10 +149,14 @@ fn commit(net: ArcBorrow<'_, NetState>, packet: &Forwarded<'_>, state: &State<'_
 }
 
 fn make_flow(net: ArcBorrow<'_, NetState>, packet: &Forwarded<'_>, state: &State<'_>) {
+    if packet.unassured && packet.ct.net().is_conntrack_scarce() {
+        net.count(Event::FlowScarce);
+        return;
+    }
     let made = net.flows.make(
         packet.ct,
         packet.handle,
-        Flow::new(net.held.clone()),
+        Flow::new(net.held.clone(), time::jiffies32()),
         &net.shared.flows,
         &net.shared.stock,
         state.rcu(),

@@ -7,7 +7,7 @@
 use kernel::{
     prelude::*,
     sync::{
-        atomic::{Atomic, Relaxed},
+        atomic::{Acquire, Atomic, Relaxed, Release},
         Arc,
         ArcBorrow, //
     },
@@ -170,7 +170,8 @@ impl NetState {
     pub(crate) fn now(&self) -> Now {
         Now {
             jiffies: time::jiffies32(),
-            generation: self.generation.load(Relaxed),
+            // ORDERING: Acquire, of `invalidate`: the lookup that follows sees what was announced.
+            generation: self.generation.load(Acquire),
             max_age: time::from_ms(self.max_age_ms.load(Relaxed)),
         }
     }
@@ -187,7 +188,8 @@ impl NetState {
 
     /// Makes every slot old.
     pub(crate) fn invalidate(&self, why: Event) {
-        self.generation.add(1, Relaxed);
+        // ORDERING: Release, to `now`.
+        self.generation.fetch_add(1, Release);
         self.count(why);
     }
 
@@ -237,9 +239,14 @@ impl NetState {
     fn collect(&self) -> bool {
         let (on, caching) = (self.is_on(), self.is_caching());
         let left = self.flows.for_each(|flow, rcu| {
-            if flow.conn().is_gone() {
+            let ct = flow.conn();
+            if ct.is_gone() {
                 if self.flows.kill(flow, rcu) {
                     self.count(Event::FlowGone);
+                }
+            } else if !ct.is_assured() && ct.net().is_conntrack_scarce() {
+                if self.flows.kill(flow, rcu) {
+                    self.count(Event::FlowScarce);
                 }
             } else if !on {
                 if self.flows.kill(flow, rcu) {
@@ -276,15 +283,15 @@ impl WorkItem for NetState {
 /// All that a netns has of us.
 ///
 /// Teardown: `pre_exit` switches off, unregisters the hooks and ends the flows; a grace period;
-/// `exit` ends the flows that packets on their way still made; `rcu_barrier()`; then the fields
-/// drop in order: the files and sysctls (waiting for who is in one), the hooks' memory, the garbage
-/// collector (waiting for it), the state with its empty tables.
+/// `exit` cancels the garbage collector (waiting for it) and ends the flows that packets on their
+/// way still made; `rcu_barrier()`; then the fields drop in order: the files and sysctls (waiting
+/// for who is in one), the hooks' memory, the state with its empty tables.
 pub(crate) struct NetNs {
     _files: proc_fs::Dir<NetState>,
     _sysctls: Table<NetState>,
     consume: hook::Registration<hooks::Consume>,
     commit: hook::Registration<hooks::Commit>,
-    _collector: CancelOnDrop<NetState>,
+    collector: CancelOnDrop<NetState>,
     pub(crate) state: Arc<NetState>,
 }
 
@@ -311,7 +318,7 @@ impl PerNet for NetNs {
                 _sysctls: sysctls,
                 consume,
                 commit,
-                _collector: collector,
+                collector,
                 state,
             },
             GFP_KERNEL,
@@ -326,6 +333,7 @@ impl PerNet for NetNs {
     }
 
     fn exit(&self) {
+        self.collector.cancel();
         self.state.end_all();
     }
 }

@@ -43,6 +43,9 @@ events! {
     FlowGone = "flow_gone",
     /// A flow ended since the module is switched off here.
     FlowDisabled = "flow_disabled",
+    /// A flow ended, or none was made, since conntrack is nearly full and may want to drop the
+    /// connection early: it is unassured.
+    FlowScarce = "flow_scarce",
     /// A connection got no flow: no zone in stock.
     FlowNoZone = "flow_no_zone",
     /// A connection got no flow: it, or its table, was busy.

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # What must not be served from the cache is not: for each rule, a flow that is a hit until then
-# misses for that very reason, and its packets go where the kernel sends them.
+# misses for that very reason, and its packets go where the kernel sends them. (Packets whose route
+# turns out to be unfit come some jiffies apart, since a route is tried once a jiffy.)
 
 . ./lib.sh
-plan 44
+plan 50
 
 load
 router
@@ -151,57 +152,72 @@ check 'and served again afterwards' flow_lives c 4004
 modprobe mpls_iptunnel
 ip -n r route replace $SERVER encap mpls 100 via 10.0.2.2
 check 'a route with a lightweight tunnel: a miss' misses lwtunnel 2 \
-	ask c udp 2 --sport 4004 --oneway
+	ask c udp 2 --sport 4004 --oneway --interval 0.01
 ip -n r route replace $SERVER via 10.0.2.2
 
 # Of the route.
 
 warm c 4005
 ip -n r route replace unreachable $SERVER
-check 'a route that says unreachable: a miss' misses not_unicast 2 to_r --sport 4005 --count 2
+check 'a route that says unreachable: a miss' misses not_unicast 2 to_r --sport 4005 --count 2 --interval 0.01
 ip -n r route replace $SERVER via 10.0.2.2
 warm c 4005
 check 'and served again afterwards' flow_lives c 4005
 ip -n r addr add $SERVER/32 dev lo
-check 'a destination that became local: a miss' misses not_unicast 2 to_r --sport 4005 --count 2
+check 'a destination that became local: a miss' misses not_unicast 2 to_r --sport 4005 --count 2 --interval 0.01
 ip -n r addr del $SERVER/32 dev lo
 warm c 4005
 
 ip -n c route add 10.7.7.7 via 10.0.1.1
 ip -n r route add 10.7.7.7 via 10.0.1.2
 check 'a route back out by the same device: a miss' misses same_device 4 \
-	in_ns c python3 traffic.py ask udp 10.7.7.7 9 5 --sport 4006 --oneway
+	in_ns c python3 traffic.py ask udp 10.7.7.7 9 5 --sport 4006 --oneway --interval 0.01
 check 'a route back out by the same device: no route is kept' \
 	is "$(routes sport=4006 dir=orig | field state)" none
 
 mac_to_r=$(in_ns r cat /sys/class/net/s1/address)
 in_ns s python3 traffic.py frame s0 "$mac_to_r" 10.0.2.2 10.0.2.1 --quote $SERVER --mtu 1300
 check 'the kernel learned an MTU' eval 'ip -n r route get '$SERVER' | grep -q "mtu 1300"'
-check 'a route with a learned MTU: a miss' misses pmtu 3 ask c udp 3 --sport 4005
+check 'a route with a learned MTU: a miss' misses pmtu 3 ask c udp 3 --sport 4005 --interval 0.01
 check 'a route with a learned MTU: answered' is "$(ask c udp 3 --sport 4005)" 3
 ip -n r route flush cache
 ip -n r route del $SERVER
 ip -n r route add $SERVER nexthop via 10.0.2.2 nexthop via 10.0.3.2
 warm c 4005
 check 'several nexthops: served, since the connection picks one' flow_lives c 4005
+in_ns r sysctl -qw net.ipv4.fib_multipath_hash_policy=1
+ip -n r route flush cache
+warm c 4005
+check 'several nexthops, chosen by ports: served' flow_lives c 4005
+serve 253
+ask c 253 3 >/dev/null
+check 'several nexthops, chosen by what stands in place of ports: a miss' \
+	misses multipath 3 ask c 253 3 --interval 0.01
 in_ns r sysctl -qw net.ipv4.fib_multipath_hash_policy=2
 ip -n r route flush cache
-check 'several nexthops, chosen by inner headers: a miss' misses multipath 3 ask c udp 3 --sport 4005
+check 'several nexthops, chosen by inner headers: a miss' misses multipath 3 ask c udp 3 --sport 4005 --interval 0.01
 in_ns r sysctl -qw net.ipv4.fib_multipath_hash_policy=0 net.ipv4.fib_multipath_use_neigh=1
 ip -n r route flush cache
-check 'several nexthops, chosen by neighbours: a miss' misses multipath 3 ask c udp 3 --sport 4005
+check 'several nexthops, chosen by neighbours: a miss' misses multipath 3 ask c udp 3 --sport 4005 --interval 0.01
 in_ns r sysctl -qw net.ipv4.fib_multipath_use_neigh=0
 ip -n r route replace $SERVER via 10.0.2.2
 warm c 4005
 
 ip -n r rule add uidrange 5-6 lookup main
-check 'a rule that selects by user: a miss' misses rules 6 ask c udp 3 --sport 4005
+check 'a rule that selects by user: a miss' misses rules 6 ask c udp 3 --sport 4005 --interval 0.01
 ip -n r rule del uidrange 5-6 lookup main
 ip -n r rule add tun_id 7 lookup main
-check 'a rule that selects by tunnel: a miss' misses rules 6 ask c udp 3 --sport 4005
+check 'a rule that selects by tunnel: a miss' misses rules 6 ask c udp 3 --sport 4005 --interval 0.01
 ip -n r rule del tun_id 7 lookup main
 warm c 4005
 check 'and served again without such rules' flow_lives c 4005
+ip -n r rule add dport 99 lookup main
+warm c 4005
+check 'a rule that selects by port: served, where the connection has ports' flow_lives c 4005
+ask c 253 3 >/dev/null
+check 'a rule that selects by port: a miss, where something else stands there' \
+	misses rules 6 ask c 253 3 --interval 0.01
+ip -n r rule del dport 99 lookup main
 
 # Devices.
 
@@ -240,5 +256,13 @@ done
 wait $(jobs -p | tail -n 5)
 check 'many keys at once: not every packet stages a route' eval '[ "$(stat_of miss_limited)" -gt 0 ]'
 check 'nothing was dropped from memory' is "$(stat_of miss_no_memory)" 0
+
+# What is looked up in vain is looked up by the kernel again: so it is tried once a jiffy.
+in_ns r sysctl -qw net.ipv4.conf.c1.rp_filter=1
+ip -n r route add 10.0.1.2/32 dev d1
+to_r --sport 4009 --count 50
+check 'a source that rp_filter drops: a miss, since there is no route' eval '[ "$(stat_of miss_no_route)" -gt 0 ]'
+check 'a source that rp_filter drops: not tried for every packet' eval '[ "$(stat_of miss_no_route)" -lt 50 ]'
+ip -n r route del 10.0.1.2/32 dev d1
 forget_flows
 check 'and nothing is held in the end' no_references

@@ -29,7 +29,7 @@ plan() {
 	echo "1..$PLAN"
 	trap finish EXIT
 	set -o errtrace
-	trap 'echo "# ${BASH_SOURCE[0]##*/}:$LINENO: $BASH_COMMAND"' ERR
+	trap 'echo "# ${BASH_SOURCE[0]##*/}:$LINENO: $BASH_COMMAND" >&2' ERR
 }
 
 ok() {

@@ -4,7 +4,7 @@
 # Network namespaces that go while their flows live, 50 times, and devices that do.
 
 . ./lib.sh
-plan 4
+plan 3
 
 ROUNDS=50
 
@@ -65,5 +65,3 @@ check 'each was taken down' eval '! ip -n c link show c0 2>/dev/null'
 
 # Taking down is over when the module's states can be: that waits for every netns on its way.
 check 'no netns hangs' timeout 20 rmmod nf_zoneroute
-# A netns that somebody still holds keeps its conntracks.
-check 'no connection is left' eval '[ "$(awk "\$1 == \"nf_conntrack\" { print \$2 }" /proc/slabinfo)" -le 40 ]'

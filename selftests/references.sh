@@ -5,7 +5,7 @@
 # packets that are served really do without the FIB.
 
 . ./lib.sh
-plan 16
+plan 20
 
 load
 router
@@ -73,4 +73,27 @@ echo 0 >$trace/events/fib/fib_table_lookup/enable
 echo "# FIB lookups for 100 packets: served $served, not served $unserved"
 check 'packets that are not served are looked up' eval "[ $unserved -ge 100 ]"
 check 'packets that are served are looked up once fewer each' eval "[ $((unserved - served)) -ge 100 ]"
+# A netns that is nearly full of connections: what conntrack drops early must really be gone.
+in_ns r sysctl -qw net.nf_zoneroute.route_cache=1
+forget_flows
+old_max=$(sysctl -n net.netfilter.nf_conntrack_max)
+old_buckets=$(sysctl -n net.netfilter.nf_conntrack_buckets)
+# Few buckets: conntrack looks for a victim in eight of them.
+sysctl -qw net.netfilter.nf_conntrack_max=200 net.netfilter.nf_conntrack_buckets=32
+flood() {
+	in_ns c python3 - "$1" <<-'END'
+		import socket, sys
+		for sport in range(10000, 10000 + int(sys.argv[1])):
+		    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+		    s.bind(("0.0.0.0", sport)); s.sendto(b"x", ("10.9.9.9", 11))
+	END
+}
+flood 140
+check 'connections up to three quarters of the most have flows' \
+	eval "[ $(stat_of ct_references) -ge 138 ]"
+flood 1000
+check 'beyond, unassured ones have none' eval "[ $(stat_of ct_references) -le 155 ]"
+check 'and it is counted' eval "[ $(stat_of flow_scarce) -ge 500 ]"
+check 'a new connection finds room all the same' is "$(ask c udp 5 --sport 4003)" 5
+sysctl -qw net.netfilter.nf_conntrack_max="$old_max" net.netfilter.nf_conntrack_buckets="$old_buckets"
 check 'nothing failed for lack of memory' is "$(stat_of miss_no_memory) $(stat_of flow_no_memory)" '0 0'

@@ -129,6 +129,7 @@ def frame(args):
     source = sock.getsockname()[4]
     for _ in range(args.count):
         sock.send(mac(args.mac) + source + b"\x08\x00" + packet)
+        time.sleep(args.interval)
 
 
 def main():
@@ -169,6 +170,7 @@ def main():
     verb.add_argument("--options", default="")
     verb.add_argument("--size", type=int, default=16)
     verb.add_argument("--count", type=int, default=1)
+    verb.add_argument("--interval", type=float, default=0)
     verb.add_argument("--quote", help="send fragmentation needed about this destination")
     verb.add_argument("--mtu", type=int, default=1400)
     verb.set_defaults(run=frame)

@@ -33,24 +33,48 @@ impl Held {
     }
 }
 
+/// The low 16 bits of jiffies.
+fn stamp(jiffies: u32) -> i16 {
+    // CAST: Cut off on purpose.
+    jiffies as i16
+}
+
+/// What is remembered of a direction's packets.
+struct Notes {
+    /// Why the last one, or its slot, came to what it did.
+    last: Atomic<i8>,
+    /// When a route was last tried: the low 16 bits of jiffies.
+    tried: Atomic<i16>,
+}
+
+impl Notes {
+    fn new(tried: i16) -> Self {
+        Self {
+            last: Atomic::new(Reason::Empty.as_raw()),
+            tried: Atomic::new(tried),
+        }
+    }
+}
+
 /// The routes of a connection, one for each direction.
 pub(crate) struct Flow {
     original: Direction,
     reply: Direction,
-    last_original: Atomic<i8>,
-    last_reply: Atomic<i8>,
+    original_notes: Notes,
+    reply_notes: Notes,
     held: Arc<Held>,
 }
 
 impl Flow {
-    /// A flow without routes.
-    pub(crate) fn new(held: Arc<Held>) -> Self {
+    /// A flow without routes, made at `jiffies`.
+    pub(crate) fn new(held: Arc<Held>, jiffies: u32) -> Self {
         held.flows.add(1, Relaxed);
+        let not_yet = stamp(jiffies.wrapping_sub(1));
         Self {
             original: Direction::new(),
             reply: Direction::new(),
-            last_original: Atomic::new(Reason::Empty.as_raw()),
-            last_reply: Atomic::new(Reason::Empty.as_raw()),
+            original_notes: Notes::new(not_yet),
+            reply_notes: Notes::new(not_yet),
             held,
         }
     }
@@ -63,21 +87,28 @@ impl Flow {
         }
     }
 
-    fn last_of(&self, dir: Dir) -> &Atomic<i8> {
+    fn notes(&self, dir: Dir) -> &Notes {
         match dir {
-            Dir::Original => &self.last_original,
-            Dir::Reply => &self.last_reply,
+            Dir::Original => &self.original_notes,
+            Dir::Reply => &self.reply_notes,
         }
+    }
+
+    /// Whether a direction may have a new route tried now: once a jiffy, since a lookup that is
+    /// tried in vain costs more than none. A stamp that is 65536 jiffies old may say no for one.
+    pub(crate) fn may_try(&self, dir: Dir, jiffies: u32) -> bool {
+        let now = stamp(jiffies);
+        self.notes(dir).tried.xchg(now, Relaxed) != now
     }
 
     /// Remembers why a direction's last packet or slot came to what it did.
     pub(crate) fn note(&self, dir: Dir, reason: Reason) {
-        self.last_of(dir).store(reason.as_raw(), Relaxed);
+        self.notes(dir).last.store(reason.as_raw(), Relaxed);
     }
 
     /// What [`Flow::note`] was last told.
     pub(crate) fn last(&self, dir: Dir) -> Reason {
-        Reason::from_raw(self.last_of(dir).load(Relaxed))
+        Reason::from_raw(self.notes(dir).last.load(Relaxed))
     }
 }
 

@@ -30,6 +30,19 @@ bool nfzr_helper_ct_gone(const struct nf_conn *ct)
 	return nf_ct_is_dying(ct) || nf_ct_is_expired(ct);
 }
 
+bool nfzr_helper_ct_assured(const struct nf_conn *ct)
+{
+	return test_bit(IPS_ASSURED_BIT, &ct->status);
+}
+
+/* Whether the netns has so many connections that conntrack will soon drop some early. */
+bool nfzr_helper_ct_scarce(const struct net *net)
+{
+	unsigned int max = READ_ONCE(nf_conntrack_max);
+
+	return max && nf_conntrack_count(net) > max - max / 4;
+}
+
 struct net *nfzr_helper_ct_net(const struct nf_conn *ct)
 {
 	return nf_ct_net(ct);

@@ -21,6 +21,12 @@ static bool nfzr_is_l3(const struct net_device *dev)
 	return netif_is_l3_master(dev) || netif_is_l3_slave(dev);
 }
 
+/* The protocols whose ports are in the tuple, as conntrack has them. */
+static bool nfzr_has_ports(u8 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
+}
+
 /*
  * True when the addresses and ports that routing looks at are the ones that conntrack and DNAT
  * left: the inverse of the other direction's tuple for the destination, this direction's tuple
@@ -38,18 +44,11 @@ static bool nfzr_is_tuple4(const struct sk_buff *skb, const struct iphdr *iph,
 	    iph->protocol != this->dst.protonum)
 		return false;
 
-	switch (iph->protocol) {
-	case IPPROTO_TCP:
-	case IPPROTO_UDP:
-	case IPPROTO_UDPLITE:
-	case IPPROTO_SCTP:
-	case IPPROTO_DCCP:
-		ports = skb_header_pointer(skb, skb_network_offset(skb) + sizeof(*iph),
-					   sizeof(_ports), _ports);
-		return ports && ports[0] == this->src.u.all && ports[1] == other->src.u.all;
-	default:
+	if (!nfzr_has_ports(iph->protocol))
 		return true;
-	}
+	ports = skb_header_pointer(skb, skb_network_offset(skb) + sizeof(*iph), sizeof(_ports),
+				   _ports);
+	return ports && ports[0] == this->src.u.all && ports[1] == other->src.u.all;
 }
 
 static enum nfzr_fit nfzr_packet_fit4(const struct sk_buff *skb, const struct iphdr *iph,
@@ -111,19 +110,24 @@ bool nfzr_helper_packet4(struct sk_buff *skb, const struct nf_hook_state *state,
 	p->mark = skb->mark;
 	p->dir = CTINFO2DIR(ctinfo);
 	p->dscp = inet_dscp_to_dsfield(ip4h_dscp(iph));
-	p->source_check = (IN_DEV_RPFILTER(in_dev) & 3) | (!!IN_DEV_SRC_VMARK(in_dev)) << 2;
+	p->source_check = min(IN_DEV_RPFILTER(in_dev), 3) | !!IN_DEV_SRC_VMARK(in_dev) << 2;
 	p->fit = nfzr_packet_fit4(skb, iph, state->in, ct, ctinfo);
 	return true;
 }
 
-/* Rules may select on more than the key has; then no route of this netns is cached. */
-static bool nfzr_rules_keyed4(const struct net *net)
+/*
+ * Rules may select on more than the key has; then no route of this netns is cached. Ports are
+ * fixed by the ct where they are in its tuple; elsewhere the flow dissector finds others (an SPI).
+ */
+static bool nfzr_rules_keyed4(const struct net *net, u8 protocol)
 {
 	const struct fib_rules_ops *ops = net->ipv4.rules_ops;
 	const struct fib_rule *rule;
 
 	if (!net->ipv4.fib_has_custom_rules || !ops)
 		return true;
+	if (READ_ONCE(net->ipv4.fib_rules_require_fldissect) && !nfzr_has_ports(protocol))
+		return false;
 	list_for_each_entry_rcu(rule, &ops->rules_list, list) {
 		if (rule->tun_id)
 			return false;
@@ -134,8 +138,21 @@ static bool nfzr_rules_keyed4(const struct net *net)
 	return true;
 }
 
+/*
+ * Whether the nexthop is chosen by what the connection fixes: its addresses (policy 0), and its
+ * ports where it has some (policy 1; else the hash may be of an SPI or of a tunnelled packet).
+ */
+static bool nfzr_multipath_keyed4(const struct net *net, u8 protocol)
+{
+	u8 policy = READ_ONCE(net->ipv4.sysctl_fib_multipath_hash_policy);
+
+	return !READ_ONCE(net->ipv4.sysctl_fib_multipath_use_neigh) &&
+	       (policy == 0 || (policy == 1 && nfzr_has_ports(protocol)));
+}
+
 static enum nfzr_fit nfzr_route_fit4(const struct net *net, const struct sk_buff *skb)
 {
+	u8 protocol = ip_hdr(skb)->protocol;
 	const struct dst_entry *dst = skb_dst(skb);
 	const struct rtable *rt = dst_rtable(dst);
 	const struct net_device *out = dst_dev_rcu(dst);
@@ -154,11 +171,9 @@ static enum nfzr_fit nfzr_route_fit4(const struct net *net, const struct sk_buff
 		return NFZR_UNFIT_LWTUNNEL;
 	if (rt->rt_pmtu || READ_ONCE(dst->expires))
 		return NFZR_UNFIT_PMTU;
-	if ((IPCB(skb)->flags & IPSKB_MULTIPATH) &&
-	    (READ_ONCE(net->ipv4.sysctl_fib_multipath_hash_policy) >= 2 ||
-	     READ_ONCE(net->ipv4.sysctl_fib_multipath_use_neigh)))
+	if ((IPCB(skb)->flags & IPSKB_MULTIPATH) && !nfzr_multipath_keyed4(net, protocol))
 		return NFZR_UNFIT_MULTIPATH;
-	if (!nfzr_rules_keyed4(net))
+	if (!nfzr_rules_keyed4(net, protocol))
 		return NFZR_UNFIT_RULES;
 	return NFZR_FIT;
 }
@@ -225,6 +240,7 @@ bool nfzr_helper_forwarded4(struct sk_buff *skb, const struct nf_hook_state *sta
 	f->dst = skb_dst(skb);
 	f->iif = state->in->ifindex;
 	f->dir = CTINFO2DIR(ctinfo);
+	f->unassured = !test_bit(IPS_ASSURED_BIT, &ct->status);
 	return true;
 }
 

@@ -94,6 +94,12 @@ impl Conn {
         unsafe { bindings::nfzr_helper_ct_gone(self.as_raw()) }
     }
 
+    /// Whether conntrack keeps the connection even when it needs room.
+    pub(crate) fn is_assured(&self) -> bool {
+        // SAFETY: A `&Conn` is valid.
+        unsafe { bindings::nfzr_helper_ct_assured(self.as_raw()) }
+    }
+
     /// The zone id of a direction; mirrors `nf_ct_zone_id()`.
     pub(crate) fn zone(&self, dir: Dir) -> u16 {
         // SAFETY: A `&Conn` is valid.

@@ -35,6 +35,13 @@ impl Net {
         self.0.get()
     }
 
+    /// Whether conntrack is so full here that it will soon drop unassured connections early. What
+    /// it drops makes no room while somebody holds a reference on it. Any context.
+    pub(crate) fn is_conntrack_scarce(&self) -> bool {
+        // SAFETY: A `&Net` is valid.
+        unsafe { bindings::nfzr_helper_ct_scarce(self.as_raw()) }
+    }
+
     /// The name of the device with an index, if there is one now.
     pub(crate) fn ifname(&self, ifindex: u32, _rcu: &ReadSide<'_>) -> Option<IfName> {
         let mut name = [0; bindings::IFNAMSIZ as usize];

@@ -8,7 +8,8 @@ use core::marker::PhantomData;
 
 use kernel::{
     error::to_result,
-    prelude::*, //
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed}, //
 };
 
 use crate::{
@@ -66,6 +67,13 @@ pub(crate) trait Listener: PerNet {
     fn event(&self, event: Event, device: &Device<'_>);
 }
 
+/// The `struct notifier_block`, and whether its events are of interest.
+#[repr(C)]
+struct Block {
+    raw: bindings::notifier_block,
+    ending: Atomic<bool>,
+}
+
 /// The notifier, together with the states that it tells.
 ///
 /// Fields drop in order only after `drop` unregistered the notifier, so no event finds a netns
@@ -75,7 +83,7 @@ pub(crate) trait Listener: PerNet {
 ///
 /// `block` is registered, and boxed so that it stays where it is.
 pub(crate) struct Notifier<T: Listener> {
-    block: KBox<bindings::notifier_block>,
+    block: KBox<Block>,
     _states: Registration<T>,
 }
 
@@ -87,10 +95,14 @@ unsafe impl<T: Listener> Sync for Notifier<T> {}
 impl<T: Listener> Notifier<T> {
     /// Registers it; every device that exists is announced to it. Process context; sleeps.
     pub(crate) fn new(states: Registration<T>) -> Result<Self> {
-        let mut block = KBox::new(bindings::notifier_block::default(), GFP_KERNEL)?;
-        block.notifier_call = Some(Self::call);
+        let raw = bindings::notifier_block {
+            notifier_call: Some(Self::call),
+            ..Default::default()
+        };
+        let ending = Atomic::new(false);
+        let mut block = KBox::new(Block { raw, ending }, GFP_KERNEL)?;
         // SAFETY: `block` is boxed and stays until it is unregistered in `drop`.
-        to_result(unsafe { bindings::register_netdevice_notifier(&mut *block) })?;
+        to_result(unsafe { bindings::register_netdevice_notifier(&mut block.raw) })?;
         // INVARIANT: Registered just now.
         Ok(Self {
             block,
@@ -104,10 +116,15 @@ impl<T: Listener> Notifier<T> {
     ///
     /// Called by the netdevice chain, under RTNL.
     unsafe extern "C" fn call(
-        _block: *mut bindings::notifier_block,
+        block: *mut bindings::notifier_block,
         event: usize,
         info: *mut c_void,
     ) -> c_int {
+        // CAST: The C part comes first in a `Block`.
+        // SAFETY: By the type invariant.
+        if unsafe { &*block.cast::<Block>() }.ending.load(Relaxed) {
+            return 0; // NOTIFY_DONE
+        }
         if let Some(event) = Event::from_raw(event) {
             let device = Device {
                 // SAFETY: The chain's argument is a `struct netdev_notifier_info`.
@@ -125,7 +142,9 @@ impl<T: Listener> Notifier<T> {
 
 impl<T: Listener> Drop for Notifier<T> {
     fn drop(&mut self) {
+        // The chain now tells us that every device goes, which is not so: it is we who go.
+        self.block.ending.store(true, Relaxed);
         // SAFETY: Registered, by the type invariant.
-        unsafe { bindings::unregister_netdevice_notifier(&mut *self.block) };
+        unsafe { bindings::unregister_netdevice_notifier(&mut self.block.raw) };
     }
 }

@@ -139,7 +139,7 @@ impl<T: PerNet> Subsys<T> {
 
     /// The state of the netns of a device that something happens to.
     ///
-    /// `None` while the netns has none yet: its loopback device is there earlier.
+    /// `None` while the netns has none: at registration its devices are there earlier.
     pub(super) fn of_device<'a>(&self, device: &Device<'a>) -> Option<&'a T> {
         // SAFETY: A `Device` is in its netns under RTNL, and notifiers exist only while the
         // operations are registered.
@@ -170,7 +170,7 @@ impl<T: PerNet> Subsys<T> {
 
     /// # Safety
     ///
-    /// Called by the netns core for our operations; also for a netns whose `init` failed.
+    /// Called by the netns core for our operations.
     unsafe extern "C" fn pre_exit(net: *mut bindings::net) {
         // SAFETY: The core hands us a valid netns.
         let place = unsafe { T::subsys().place(net) };

@@ -70,6 +70,11 @@ impl<T: Send + Sync> From<SlabBox<T>> for RcuBox<T> {
 }
 
 impl<T: Send + Sync> RcuBox<T> {
+    /// The object, for whoever takes over the ownership.
+    pub(super) fn as_ptr(&self) -> *mut Object<T> {
+        self.0.as_ptr()
+    }
+
     /// # Safety
     ///
     /// `object` is initialised, comes from a cache, and nothing else owns it.
@@ -93,8 +98,9 @@ impl<T: Send + Sync> Drop for RcuBox<T> {
         // SAFETY: The object is valid, and its head unused until now, since only an owner queues it.
         let head = unsafe { ptr::addr_of_mut!((*self.0.as_ptr()).rcu) };
         // SAFETY: `head` lies in an object that `free` may free: this was its only owner. The
-        // module waits for callbacks (`rcu_barrier()`) before its text goes.
-        unsafe { bindings::call_rcu(head.cast(), Some(Object::<T>::free)) };
+        // module waits for callbacks (`rcu_barrier()`) before its text goes. In a hurry, since what
+        // is freed may hold a connection that conntrack wants room for.
+        unsafe { bindings::call_rcu_hurry(head.cast(), Some(Object::<T>::free)) };
     }
 }
 

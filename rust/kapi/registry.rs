@@ -330,7 +330,8 @@ impl<T: Send + Sync> Registry<T> {
                 ptr::addr_of_mut!((*entry.links.get()).index),
                 self.next.get(),
                 Self::MAX_INDEX,
-                ptr::from_ref(entry).cast_mut().cast(),
+                // The value comes first in an object.
+                object.as_ptr().cast(),
             )
         }?;
         if let Err(err) = self.link(entry) {
@@ -412,8 +413,8 @@ impl<T: Send + Sync> Registry<T> {
 
 #[pinned_drop]
 impl<T: Send + Sync> PinnedDrop for Registry<T> {
-    /// Process context: if there are entries, waits until RCU has freed them, so that their tables
-    /// may be dropped.
+    /// Process context: if there ever were entries, waits until RCU has freed them, so that their
+    /// tables may be dropped.
     fn drop(self: Pin<&mut Self>) {
         let mut from = 0;
         {
@@ -424,7 +425,9 @@ impl<T: Send + Sync> PinnedDrop for Registry<T> {
                 from = index.saturating_add(1);
             }
         }
-        if from != 0 {
+        // SAFETY: With `&mut self` nobody allocates.
+        if unsafe { *self.next.get() } != 1 {
+            // Also for entries that others killed just before.
             rcu::rcu_barrier();
         }
     }

@@ -85,6 +85,8 @@ pub(crate) struct Forwarded<'r> {
     pub(crate) dst: DstId,
     /// Index of the device that it came in by.
     pub(crate) iif: u32,
+    /// Conntrack may drop the connection early to make room.
+    pub(crate) unassured: bool,
 }
 
 impl SkBuff {
@@ -129,7 +131,8 @@ impl SkBuff {
     }
 
     /// Has the kernel choose the packet's route, as it would right after this hook, and tells
-    /// which it was. Whatever the answer, the packet goes on as if the kernel had done it.
+    /// which it was. When it chose one the packet has it, whatever the answer; when it found none
+    /// the packet has none, and the kernel will repeat the lookup and drop it for its own reason.
     pub(crate) fn route(&self, _rcu: &ReadSide<'_>) -> Result<Route, Unfit> {
         let mut raw = bindings::nfzr_route::default();
         // SAFETY: The packet is in a PRE_ROUTING hook, under RCU, and has no route.
@@ -176,6 +179,7 @@ impl SkBuff {
             handle: raw.has_ext.then_some(raw.handle),
             dst: DstId(raw.dst),
             iif: raw.iif,
+            unassured: raw.unassured,
         })
     }
 }

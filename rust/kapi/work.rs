@@ -24,8 +24,9 @@ pub(crate) struct CancelOnDrop<T: HasDelayedWork<T> + WorkItem<Pointer = Arc<T>>
     pub(crate) Arc<T>,
 );
 
-impl<T: HasDelayedWork<T> + WorkItem<Pointer = Arc<T>>> Drop for CancelOnDrop<T> {
-    fn drop(&mut self) {
+impl<T: HasDelayedWork<T> + WorkItem<Pointer = Arc<T>>> CancelOnDrop<T> {
+    /// Ends the work now. Process context; sleeps.
+    pub(crate) fn cancel(&self) {
         let owner = Arc::as_ptr(&self.0).cast_mut();
         // SAFETY: `owner` is a valid `T`, kept by `self.0`.
         let work = unsafe { T::raw_get_work(owner) };
@@ -43,5 +44,11 @@ impl<T: HasDelayedWork<T> + WorkItem<Pointer = Arc<T>>> Drop for CancelOnDrop<T>
             // `Arc::into_raw`; it will not run, so the reference is ours to drop.
             drop(unsafe { Arc::from_raw(owner.cast_const()) });
         }
+    }
+}
+
+impl<T: HasDelayedWork<T> + WorkItem<Pointer = Arc<T>>> Drop for CancelOnDrop<T> {
+    fn drop(&mut self) {
+        self.cancel();
     }
 }

@@ -4,7 +4,9 @@
 //! which a packet was given and has not yet carried through confirm.
 //!
 //! A staged route never serves a packet. It becomes the live one when a packet leaves by it that
-//! came in by its device: so what some spoofed packet was given evicts nothing.
+//! came in by its device: so what a packet was given that the rules then dropped, or that was
+//! spoofed from another device, evicts nothing as long as the true ones go another way or come in
+//! by another device.
 
 #![deny(unsafe_code)]
 
@@ -52,13 +54,6 @@ impl Direction {
         slot.try_use(skb, key, now, rcu)?;
         self.hits.add(1, Relaxed);
         Ok(())
-    }
-
-    /// Whether a new route may be tried now: once a jiffy, as long as none is carried through.
-    pub(crate) fn may_stage(&self, now: Now, rcu: &ReadSide<'_>) -> bool {
-        self.staged
-            .load(rcu)
-            .is_none_or(|slot| slot.born() != now.jiffies)
     }
 
     /// Keeps a route that a packet was given.

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Builds the module in the toolchain root.
+#
+# build.sh stock              for the pinned kernel, in build/stock
+# build.sh clippy             the same with clippy in rustc's place; every warning is an error
+# build.sh host KREL          for the kernel KREL that 'make prepare' prepared, in the clone itself
+# build.sh rust-analyzer      rust-project.json for the pinned kernel
+
+. "$(dirname -- "$0")/lib.sh"
+
+# kbuild TREE DIR ARGUMENT...: the kernel's make on a module's directory.
+kbuild() {
+	local tree=$1 dir=$2
+	shift 2
+	in_toolchain make -s -C "$tree" M="$dir" CC="$KERNEL_CC" -j "$(nproc)" "$@"
+}
+
+pinned_tree() {
+	local release version
+	read -r release version <<<"$(pinned_kernel)"
+	kernel_dir build "$release" "$version"
+}
+
+# A copy of the sources: builds for different kernels do not undo each other.
+copy_sources() {
+	mkdir -p "$1"
+	in_toolchain rsync -a --exclude='*.o' --exclude='.*.cmd' --exclude='*_generated.*' \
+		"$NFZR_TOP/Kbuild" "$NFZR_TOP/include" "$NFZR_TOP/rust" "$1/"
+}
+
+build_copy() {
+	local dir=$1
+	shift
+	copy_sources "$dir"
+	kbuild "$(pinned_tree)" "$dir" "$@" modules
+}
+
+# The tree that was prepared for a release, the newest if there are several versions.
+prepared_tree() {
+	local tree newest=
+	for tree in "$NFZR_CACHE/build-$1"-*; do
+		[ -e "$tree/.complete" ] || continue
+		[ -n "$newest" ] && [ "$newest" -nt "$tree" ] || newest=$tree
+	done
+	[ -n "$newest" ] ||
+		die "no kernel tree is prepared for $1: run 'make prepare KREL=$1' first, or give a prepared one as KDIR=…"
+	printf '%s\n' "$newest"
+}
+
+case ${1-} in
+stock)
+	say_step 'build the module' build_copy "$NFZR_TOP/build/stock"
+	;;
+clippy)
+	say_step 'clippy' build_copy "$NFZR_TOP/build/clippy" CLIPPY=1 W=e
+	;;
+host)
+	tree=$(prepared_tree "${2:?usage: build.sh host KREL}")
+	kbuild "$tree" "$NFZR_TOP" modules
+	printf 'built nf_zoneroute.ko for %s\n' "$2"
+	;;
+rust-analyzer)
+	kbuild "$(pinned_tree)" "$NFZR_TOP" rust-analyzer
+	# The sysroot is the toolchain root's.
+	sed -i "s|\"/usr/lib/rustlib|\"$(toolchain_root)/usr/lib/rustlib|g" "$NFZR_TOP/rust-project.json"
+	;;
+*)
+	die "usage: build.sh stock | clippy | host KREL | rust-analyzer"
+	;;
+esac

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# What can be checked without booting: format, lints, the layer rule, where unsafe code stands, and
+# the scripts.
+
+. "$(dirname -- "$0")/lib.sh"
+
+cd "$NFZR_TOP"
+
+rust_files() {
+	find rust -name '*.rs' ! -name '*_generated.rs' | sort
+}
+
+format() {
+	rust_files | xargs bash "$NFZR_TOP/qemu/in-toolchain.sh" rustfmt --check --edition 2021
+}
+
+scripts() {
+	in_toolchain sh -c 'exec shellcheck -x qemu/*.sh qemu/guest-init qemu/initramfs-init \
+		selftests/*.sh selftests/run selftests/host/run .ci/run'
+	in_toolchain python3 -m py_compile selftests/traffic.py
+}
+
+# bad PATTERN WHAT FILE...: fail if a line of the files that is no comment matches.
+bad() {
+	local pattern=$1 what=$2
+	shift 2
+	if grep -nE "$pattern" "$@" | grep -vE '^[^:]+:[0-9]+: *//'; then
+		die "$what"
+	fi
+}
+
+# bindings, helpers <- kapi <- conntrack, route, stats <- netns, hooks, events, proc, sysctl, main.
+layers() {
+	local kapi middle top
+	kapi=$(find rust/kapi -name '*.rs')
+	middle=$(find rust/conntrack rust/route rust/stats.rs -name '*.rs')
+	top=$(find rust -maxdepth 1 -name '*.rs' ! -name stats.rs)
+	# Lists of file names without blanks.
+	# shellcheck disable=SC2086
+	{
+		bad '\b(crate|super)::(conntrack|route|stats|netns|hooks|events|proc|sysctl)\b' \
+			'a file of rust/kapi names a layer above it' $kapi
+		bad '\bcrate::(netns|hooks|events|proc|sysctl)\b|\b(netns|hooks|events|proc)::' \
+			'a file of rust/conntrack or rust/route names a layer above it' $middle
+		bad '\bbindings::' 'bindings are for rust/kapi only' $middle $top
+		bad '\bunsafe\b' 'unsafe code is for rust/kapi and rust/bindings only' \
+			$(grep -LE '^#!\[deny\(unsafe_code\)\]' $middle $top) /dev/null
+		bad '\bunsafe (\{|fn|impl|extern)' 'unsafe code is for rust/kapi and rust/bindings only' \
+			$middle $top
+		bad '\.(unwrap|expect)\(|\b(panic|unreachable|todo|unimplemented)!' \
+			'no panic path outside tests' $kapi $middle $top
+	}
+	local file
+	for file in $middle $top; do
+		case $file in
+		# The root has its crate's attributes; the pure files are also built on the host, where
+		# the crate denies it for them.
+		rust/nf_zoneroute_main.rs | rust/route/key.rs | rust/route/reason.rs | rust/conntrack/handle.rs) ;;
+		*) grep -q '^#!\[deny(unsafe_code)\]$' "$file" || die "$file does not deny unsafe code" ;;
+		esac
+	done
+}
+
+say_step 'rustfmt' format
+say_step 'layers and unsafe code' layers
+say_step 'shellcheck' scripts
+"$NFZR_TOP/qemu/build.sh" clippy

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# An interactive guest with the module loaded; `exit` ends it.
+
+. "$(dirname -- "$0")/lib.sh"
+
+cd "$NFZR_TOP"
+[ -t 0 ] || die "make shell wants a terminal"
+qemu/build.sh stock
+rm -rf build/shell
+mkdir -p build/shell
+cp build/stock/nf_zoneroute.ko selftests/*.sh selftests/*.py build/shell/
+qemu/boot.sh --interactive build/shell '
+	modprobe -a nf_conntrack nf_nat
+	insmod nf_zoneroute.ko
+	echo "nf_zoneroute is loaded; the selftests are in $PWD, /proc/net/nf_zoneroute is where to look."
+	echo "\"exit\" powers the guest off."
+	exec bash -i'
