@@ -42,6 +42,8 @@ printf '%s\n' "$2" >"$work/disk/command"
 [ -z "$interactive" ] || touch "$work/disk/interactive"
 in_toolchain mkfs.ext4 -q -d "$work/disk" -L project "$work/disk.ext4" 64M
 
+# Commas belong to qemu's own words.
+# shellcheck disable=SC2054
 qemu=(qemu-system-x86_64 -M q35 -accel tcg -cpu max -smp "$smp" -m "$memory" -nographic
 	-no-reboot -nic none -monitor none -kernel "$kernel/vmlinuz" -initrd "$guest/initramfs.cpio.gz"
 	-drive "file=$guest/root.ext4,format=raw,if=virtio,snapshot=on"
@@ -49,10 +51,13 @@ qemu=(qemu-system-x86_64 -M q35 -accel tcg -cpu max -smp "$smp" -m "$memory" -no
 	-device virtio-serial
 	-chardev "file,id=status,path=$work/status")
 if [ -n "$interactive" ]; then
+	# shellcheck disable=SC2054
 	qemu+=(-serial mon:stdio -chardev null,id=output)
 else
+	# shellcheck disable=SC2054
 	qemu+=(-serial "file:$console" -chardev stdio,id=output,signal=off)
 fi
+# shellcheck disable=SC2054
 qemu+=(-device virtconsole,chardev=output -device virtconsole,chardev=status
 	-append "console=ttyS0 panic=-1 quiet loglevel=4 ${NFZR_APPEND-}")
 

@@ -45,8 +45,6 @@ layers() {
 		bad '\bcrate::(netns|hooks|events|proc|sysctl)\b|\b(netns|hooks|events|proc)::' \
 			'a file of rust/conntrack or rust/route names a layer above it' $middle
 		bad '\bbindings::' 'bindings are for rust/kapi only' $middle $top
-		bad '\bunsafe\b' 'unsafe code is for rust/kapi and rust/bindings only' \
-			$(grep -LE '^#!\[deny\(unsafe_code\)\]' $middle $top) /dev/null
 		bad '\bunsafe (\{|fn|impl|extern)' 'unsafe code is for rust/kapi and rust/bindings only' \
 			$middle $top
 		bad '\.(unwrap|expect)\(|\b(panic|unreachable|todo|unimplemented)!' \

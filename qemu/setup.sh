@@ -3,5 +3,9 @@
 #
 # Everything that building and booting needs, step by step; what is there already is not done again.
 
+set -euo pipefail
+
 cd -- "$(dirname -- "$0")"
-./toolchain.sh && ./kernel.sh && ./guest.sh
+./toolchain.sh
+./kernel.sh
+./guest.sh

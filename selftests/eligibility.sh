@@ -29,7 +29,7 @@ misses() {
 
 # to_r OPTION...: a handmade packet from c for r to forward.
 to_r() {
-	in_ns c python3 traffic.py frame c0 "$mac_of_r" 10.0.1.2 "$SERVER" --dport $PORT "$@"
+	in_ns c python3 traffic.py frame c0 "$mac_of_r" 10.0.1.2 "$SERVER" --dport "$PORT" "$@"
 }
 
 flow_lives() {
@@ -49,7 +49,7 @@ check 'fragments: answered' is "$(ask c udp 3 --sport 4000 --size 3000)" 3
 
 before=$(arrived by_a)
 check 'a frame to the broadcast address: a miss' misses not_host 1 \
-	in_ns c python3 traffic.py frame c0 ff:ff:ff:ff:ff:ff 10.0.1.2 $SERVER --sport 4000 --dport $PORT
+	in_ns c python3 traffic.py frame c0 ff:ff:ff:ff:ff:ff 10.0.1.2 "$SERVER" --sport 4000 --dport "$PORT"
 check 'a frame to the broadcast address: dropped by the kernel, as ever' is "$(arrived by_a)" "$before"
 
 modprobe nft_tproxy
@@ -67,7 +67,7 @@ check 'a packet that TPROXY gave a socket: a miss' misses socket 1 to_r --sport 
 in_ns r nft delete table ip divert
 
 check 'an ICMP error about the flow: a miss, though the flow is found' misses related 3 \
-	in_ns c python3 traffic.py ask udp $SERVER 9 3 --sport 4010 --timeout 0.2
+	in_ns c python3 traffic.py ask udp "$SERVER" 9 3 --sport 4010 --timeout 0.2
 check 'an ICMP error about the flow: delivered' eval \
 	'in_ns c python3 -c "
 import socket
@@ -105,7 +105,7 @@ ip -n c link set tun_c up
 ip -n c route add 10.0.3.2 dev tun_c
 ip -n r route add 10.0.5.0/24 via 10.0.1.2
 check "packets with a tunnel's metadata: a miss" misses has_dst 4 \
-	in_ns c python3 traffic.py ask udp 10.0.3.2 $SINK 5 --sport 4002 --oneway
+	in_ns c python3 traffic.py ask udp 10.0.3.2 "$SINK" 5 --sport 4002 --oneway
 check "packets with a tunnel's metadata: no route is kept" \
 	is "$(routes sport=4002 dir=orig | field state)" none
 ip -n c link del tun_c
@@ -150,22 +150,22 @@ warm c 4004
 check 'and served again afterwards' flow_lives c 4004
 
 modprobe mpls_iptunnel
-ip -n r route replace $SERVER encap mpls 100 via 10.0.2.2
+ip -n r route replace "$SERVER" encap mpls 100 via 10.0.2.2
 check 'a route with a lightweight tunnel: a miss' misses lwtunnel 2 \
 	ask c udp 2 --sport 4004 --oneway --interval 0.01
-ip -n r route replace $SERVER via 10.0.2.2
+ip -n r route replace "$SERVER" via 10.0.2.2
 
 # Of the route.
 
 warm c 4005
-ip -n r route replace unreachable $SERVER
+ip -n r route replace unreachable "$SERVER"
 check 'a route that says unreachable: a miss' misses not_unicast 2 to_r --sport 4005 --count 2 --interval 0.01
-ip -n r route replace $SERVER via 10.0.2.2
+ip -n r route replace "$SERVER" via 10.0.2.2
 warm c 4005
 check 'and served again afterwards' flow_lives c 4005
-ip -n r addr add $SERVER/32 dev lo
+ip -n r addr add "$SERVER/32" dev lo
 check 'a destination that became local: a miss' misses not_unicast 2 to_r --sport 4005 --count 2 --interval 0.01
-ip -n r addr del $SERVER/32 dev lo
+ip -n r addr del "$SERVER/32" dev lo
 warm c 4005
 
 ip -n c route add 10.7.7.7 via 10.0.1.1
@@ -176,13 +176,13 @@ check 'a route back out by the same device: no route is kept' \
 	is "$(routes sport=4006 dir=orig | field state)" none
 
 mac_to_r=$(in_ns r cat /sys/class/net/s1/address)
-in_ns s python3 traffic.py frame s0 "$mac_to_r" 10.0.2.2 10.0.2.1 --quote $SERVER --mtu 1300
+in_ns s python3 traffic.py frame s0 "$mac_to_r" 10.0.2.2 10.0.2.1 --quote "$SERVER" --mtu 1300
 check 'the kernel learned an MTU' eval 'ip -n r route get '$SERVER' | grep -q "mtu 1300"'
 check 'a route with a learned MTU: a miss' misses pmtu 3 ask c udp 3 --sport 4005 --interval 0.01
 check 'a route with a learned MTU: answered' is "$(ask c udp 3 --sport 4005)" 3
 ip -n r route flush cache
-ip -n r route del $SERVER
-ip -n r route add $SERVER nexthop via 10.0.2.2 nexthop via 10.0.3.2
+ip -n r route del "$SERVER"
+ip -n r route add "$SERVER" nexthop via 10.0.2.2 nexthop via 10.0.3.2
 warm c 4005
 check 'several nexthops: served, since the connection picks one' flow_lives c 4005
 in_ns r sysctl -qw net.ipv4.fib_multipath_hash_policy=1
@@ -200,7 +200,7 @@ in_ns r sysctl -qw net.ipv4.fib_multipath_hash_policy=0 net.ipv4.fib_multipath_u
 ip -n r route flush cache
 check 'several nexthops, chosen by neighbours: a miss' misses multipath 3 ask c udp 3 --sport 4005 --interval 0.01
 in_ns r sysctl -qw net.ipv4.fib_multipath_use_neigh=0
-ip -n r route replace $SERVER via 10.0.2.2
+ip -n r route replace "$SERVER" via 10.0.2.2
 warm c 4005
 
 ip -n r rule add uidrange 5-6 lookup main
@@ -224,7 +224,7 @@ ip -n r rule del dport 99 lookup main
 ip -n r link add vrf0 type vrf table 10
 ip -n r link set vrf0 up
 ip -n r link set d1 master vrf0
-ip -n r route add $SERVER via 10.0.3.2 dev t1 table 10
+ip -n r route add "$SERVER" via 10.0.3.2 dev t1 table 10
 check 'a device in a VRF: a miss, each time round' misses l3mdev 8 \
 	ask d udp 5 --sport 4007 --oneway
 check 'a device in a VRF: no route is kept' is "$(routes sport=4007 dir=orig | field state)" none
@@ -250,10 +250,12 @@ rmmod br_netfilter
 # Staging is limited, and what is staged evicts nothing.
 
 warm c 4009
+senders=()
 for tos in 4 8 12 16 20; do
 	to_r --sport 4009 --tos $tos --count 20 &
+	senders+=($!)
 done
-wait $(jobs -p | tail -n 5)
+wait "${senders[@]}"
 check 'many keys at once: not every packet stages a route' eval '[ "$(stat_of miss_limited)" -gt 0 ]'
 check 'nothing was dropped from memory' is "$(stat_of miss_no_memory)" 0
 

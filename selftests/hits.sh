@@ -20,7 +20,7 @@ router
 in_ns r sysctl -qw net.netfilter.nf_conntrack_acct=1
 
 serve udp
-check 'all UDP requests are answered' is "$(ask c udp $N --sport 4000)" $N
+check 'all UDP requests are answered' is "$(ask c udp $N --sport 4000)" "$N"
 check 'UDP: hits from the third packet of a direction on, from the second of the reply' \
 	is "$(hits_of udp)" "$((N - 2)) $((N - 1))"
 check 'both slots are live' is "$(routes ' udp ' state=live | wc -l)" 2
@@ -29,17 +29,17 @@ check 'the route shows its device and gateway' \
 check 'a direct route shows so' is "$(routes ' udp ' dir=reply | field via)" onlink
 
 serve tcp
-check 'all TCP requests are answered' is "$(ask c tcp $N --sport 4001)" $N
+check 'all TCP requests are answered' is "$(ask c tcp $N --sport 4001)" "$N"
 # What conntrack itself counted of the connection, less the first packets.
 packets=$(in_ns r conntrack -L -p tcp 2>/dev/null | tr ' ' '\n' | sed -n 's/^packets=//p' | paste -sd ' ')
 read -r orig reply <<<"$packets"
 check 'TCP: the same ordinals, from SYN to FIN' is "$(hits_of tcp)" "$((orig - 2)) $((reply - 1))"
 
-in_ns c ping -q -c $N -i 0.01 $SERVER >/dev/null
+in_ns c ping -q -c "$N" -i 0.01 "$SERVER" >/dev/null
 check 'ICMP: the same ordinals' is "$(hits_of icmp)" "$((N - 2)) $((N - 1))"
 
 serve 253
-check 'requests of a protocol without ports are answered' is "$(ask c 253 $N)" $N
+check 'requests of a protocol without ports are answered' is "$(ask c 253 $N)" "$N"
 check 'a protocol without ports: the same ordinals' is "$(hits_of proto-253)" "$((N - 2)) $((N - 1))"
 
 check 'a one-way flow is cached in the direction seen' \
@@ -53,10 +53,10 @@ unload
 ask c udp 2 --sport 4003 >/dev/null
 load
 in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000
-ask c udp $N --sport 4003 >/dev/null
+ask c udp "$N" --sport 4003 >/dev/null
 check 'a connection older than the module is found by its tuple: the same ordinals' \
 	is "$(hits_of udp)" "$((N - 2)) $((N - 1))"
-ask c udp $N --sport 4004 >/dev/null
+ask c udp "$N" --sport 4004 >/dev/null
 check 'conntrack before the module: the second packet makes the flow' \
 	is "$(routes ' udp ' dir=orig sport=4004 | field hits) $(routes ' udp ' dir=reply dport=4004 | field hits)" \
 	"$((N - 2)) $((N - 2))"

@@ -13,7 +13,7 @@ serve udp
 
 # A steady one-way stream, counted where it comes out; started once.
 stream() {
-	background c python3 traffic.py ask udp $SERVER $PORT 1000000 --sport "$1" --oneway --interval 0.001
+	background c python3 traffic.py ask udp "$SERVER" "$PORT" 1000000 --sport "$1" --oneway --interval 0.001
 	until_true 10 routes sport="$1" dir=orig state=live
 	sleep 0.2
 }
@@ -51,43 +51,43 @@ back_to_a() {
 
 stream 4000
 
-only_by_b 'route replaced' ip -n r route replace $SERVER via 10.0.3.2
-back_to_a ip -n r route replace $SERVER via 10.0.2.2
+only_by_b 'route replaced' ip -n r route replace "$SERVER" via 10.0.3.2
+back_to_a ip -n r route replace "$SERVER" via 10.0.2.2
 
 ip -n r route add 10.9.9.0/24 via 10.0.3.2
-only_by_b 'route deleted, a wider one takes over' ip -n r route del $SERVER
-back_to_a ip -n r route add $SERVER via 10.0.2.2
+only_by_b 'route deleted, a wider one takes over' ip -n r route del "$SERVER"
+back_to_a ip -n r route add "$SERVER" via 10.0.2.2
 ip -n r route del 10.9.9.0/24
 
-ip -n r route del $SERVER
+ip -n r route del "$SERVER"
 back_to_a ip -n r route add 10.9.9.0/24 via 10.0.2.2
-only_by_b 'more specific route added' ip -n r route add $SERVER via 10.0.3.2
-back_to_a ip -n r route del $SERVER
-ip -n r route add $SERVER via 10.0.2.2
+only_by_b 'more specific route added' ip -n r route add "$SERVER" via 10.0.3.2
+back_to_a ip -n r route del "$SERVER"
+ip -n r route add "$SERVER" via 10.0.2.2
 ip -n r route del 10.9.9.0/24
 
-ip -n r route add $SERVER via 10.0.3.2 table 100
+ip -n r route add "$SERVER" via 10.0.3.2 table 100
 only_by_b 'rule added' ip -n r rule add from 10.0.1.2 lookup 100
 back_to_a ip -n r rule del from 10.0.1.2 lookup 100
 
-ip -n r route replace $SERVER nhid 0 2>/dev/null || true
+ip -n r route replace "$SERVER" nhid 0 2>/dev/null || true
 ip -n r nexthop add id 1 via 10.0.2.2 dev s1
-ip -n r route replace $SERVER nhid 1
+ip -n r route replace "$SERVER" nhid 1
 back_to_a true
 only_by_b 'nexthop object replaced' ip -n r nexthop replace id 1 via 10.0.3.2 dev t1
 back_to_a ip -n r nexthop replace id 1 via 10.0.2.2 dev s1
-ip -n r route replace $SERVER via 10.0.2.2
+ip -n r route replace "$SERVER" via 10.0.2.2
 ip -n r nexthop del id 1
 back_to_a true
 
-ip -n r route add $SERVER via 10.0.3.2 metric 50
+ip -n r route add "$SERVER" via 10.0.3.2 metric 50
 only_by_b 'address deleted, and with it its routes' ip -n r addr del 10.0.2.1/24 dev s1
 ip -n r addr add 10.0.2.1/24 dev s1
-back_to_a ip -n r route replace $SERVER via 10.0.2.2
+back_to_a ip -n r route replace "$SERVER" via 10.0.2.2
 
 only_by_b 'device down' ip -n r link set s1 down
 ip -n r link set s1 up
-back_to_a ip -n r route replace $SERVER via 10.0.2.2
+back_to_a ip -n r route replace "$SERVER" via 10.0.2.2
 
 invalidated=$(stat_of invalidated_device_unregister)
 purged=$(stat_of slot_device_gone)
@@ -95,7 +95,7 @@ only_by_b 'device deleted' ip -n r link del s1
 check 'device deleted: counted' eval "[ $(stat_of invalidated_device_unregister) -gt $invalidated ]"
 check 'device deleted: its routes were let go at once' eval "[ $(stat_of slot_device_gone) -gt $purged ]"
 link s s0 10.0.2.2/24 r s1 10.0.2.1/24
-back_to_a ip -n r route replace $SERVER via 10.0.2.2
+back_to_a ip -n r route replace "$SERVER" via 10.0.2.2
 
 # Forwarding and addresses: what must stop, stops.
 in_ns r sysctl -qw net.ipv4.conf.c1.forwarding=0
@@ -105,9 +105,9 @@ sleep 0.3
 check 'forwarding switched off: no packet passes' is $(($(arrived by_a) - a)) 0
 in_ns r sysctl -qw net.ipv4.conf.c1.forwarding=1
 settle
-ip -n r route add blackhole $SERVER metric 0 2>/dev/null || ip -n r route replace blackhole $SERVER
-ip -n r route del $SERVER via 10.0.2.2 2>/dev/null || true
-ip -n r route del $SERVER via 10.0.3.2 metric 50 2>/dev/null || true
+ip -n r route add blackhole "$SERVER" metric 0 2>/dev/null || ip -n r route replace blackhole "$SERVER"
+ip -n r route del "$SERVER" via 10.0.2.2 2>/dev/null || true
+ip -n r route del "$SERVER" via 10.0.3.2 metric 50 2>/dev/null || true
 settle
 a=$(arrived by_a)
 b=$(arrived by_b)

@@ -17,6 +17,7 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 SERVER=10.9.9.9
 PORT=7
 # A port of s that swallows what comes.
+# shellcheck disable=SC2034
 SINK=11
 CHECKS=0
 JOBS=()
@@ -65,14 +66,6 @@ check() {
 is() {
 	[ "$1" = "$2" ] || {
 		printf '# is %s, expected %s\n' "$1" "$2"
-		return 1
-	}
-}
-
-# within ACTUAL LOW HIGH
-within() {
-	[ "$1" -ge "$2" ] && [ "$1" -le "$3" ] || {
-		printf '# is %s, expected %s to %s\n' "$1" "$2" "$3"
 		return 1
 	}
 }

@@ -40,9 +40,9 @@ load
 router
 serve udp
 serve tcp
-in_ns c python3 traffic.py ask udp $SERVER $PORT 1500 --sport 4000 --interval 0.01 >/tmp/udp &
+in_ns c python3 traffic.py ask udp "$SERVER" "$PORT" 1500 --sport 4000 --interval 0.01 >/tmp/udp &
 udp=$!
-in_ns c python3 traffic.py ask tcp $SERVER $PORT 1500 --sport 4001 --interval 0.01 >/tmp/tcp &
+in_ns c python3 traffic.py ask tcp "$SERVER" "$PORT" 1500 --sport 4001 --interval 0.01 >/tmp/tcp &
 tcp=$!
 until_true 10 routes sport=4000 dir=orig state=live
 served=0
@@ -52,9 +52,9 @@ for _ in $(seq 20); do
 	load
 	until_true 5 routes sport=4000 dir=orig state=live && served=$((served + 1))
 done
-check 'removed and inserted 20 times under traffic, and each time the flow is served again' is $served 20
+check 'removed and inserted 20 times under traffic, and each time the flow is served again' is "$served" 20
 unload
-wait $udp $tcp
+wait "$udp" "$tcp"
 check 'no UDP packet was lost' is "$(cat /tmp/udp)" 'sent=1500 answered=1500'
 check 'no TCP request was lost' is "$(cat /tmp/tcp)" 'sent=1500 answered=1500'
 check 'conntrack can let go of everything' eval 'in_ns r conntrack -F >/dev/null 2>&1

@@ -51,7 +51,7 @@ check 'masquerade: the server sees the device address' is "$(source_seen 4001)" 
 to_old() {
 	in_ns c python3 traffic.py ask udp "$@" | sed 's/.*answered=//'
 }
-served DNAT to_old 10.8.8.8 $PORT 10 --sport 4002
+served DNAT to_old 10.8.8.8 "$PORT" 10 --sport 4002
 check 'DNAT: the server sees the client' is "$(source_seen 4002)" 10.0.1.2
 served 'DNAT of address and port' to_old 10.8.8.7 70 10 --sport 4003
 check 'DNAT: routes shows the connection as conntrack does' \
@@ -59,7 +59,7 @@ check 'DNAT: routes shows the connection as conntrack does' \
 	'10.8.8.7 10.9.9.9'
 
 # The masquerading address goes: conntrack ends the flow, and we must not keep it up.
-ip -n r route add $SERVER via 10.0.3.2 metric 50
+ip -n r route add "$SERVER" via 10.0.3.2 metric 50
 ip -n r addr del 10.0.2.1/24 dev s1
 check 'masquerade: the flow ends with its address' until_true 5 \
 	eval '! routes sport=4001 dir=orig state=live'

@@ -10,8 +10,8 @@ ROUNDS=50
 
 load
 make_ns c s
-ip -n s addr add $SERVER/32 dev lo
-background s python3 traffic.py echo udp $SERVER $PORT
+ip -n s addr add "$SERVER/32" dev lo
+background s python3 traffic.py echo udp "$SERVER" "$PORT"
 until_true 10 in_ns s grep -q ':0007 ' /proc/net/udp
 
 # A client that never stops.
@@ -28,7 +28,7 @@ while True:
 '
 
 live=0
-for _ in $(seq $ROUNDS); do
+for _ in $(seq "$ROUNDS"); do
 	ip netns add r
 	in_ns r sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.disable_ipv6=1
 	ip -b - <<-END
@@ -60,7 +60,7 @@ for _ in $(seq $ROUNDS); do
 	# The devices go with the netns, when that is really taken down.
 	until_true 10 eval '! ip -n c link show c0 && ! ip -n s link show s0' || break
 done
-check "$ROUNDS netns deleted with live flows: each had them" is $live $ROUNDS
+check "$ROUNDS netns deleted with live flows: each had them" is "$live" "$ROUNDS"
 check 'each was taken down' eval '! ip -n c link show c0 2>/dev/null'
 
 # Taking down is over when the module's states can be: that waits for every netns on its way.

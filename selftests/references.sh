@@ -46,12 +46,12 @@ check 'the table shrank or went' until_true 10 eval \
 
 link s s0 10.0.2.2/24 r s1 10.0.2.1/24
 ip -n s route replace default via 10.0.2.1
-ip -n r route replace $SERVER via 10.0.2.2
+ip -n r route replace "$SERVER" via 10.0.2.2
 ask c udp 5 --sport 4002 >/dev/null
-ip -n r route replace $SERVER via 10.0.3.2
+ip -n r route replace "$SERVER" via 10.0.3.2
 check 'an idle flow does not keep routes that are obsolete' until_true 5 eval \
 	'[ "$(stat_of dst_references)" = 0 ]'
-ip -n r route replace $SERVER via 10.0.2.2
+ip -n r route replace "$SERVER" via 10.0.2.2
 
 # The kernel's own count of its lookups, for a hundred packets that are served and a hundred not.
 # All netns trace into one buffer, and the hosts look their own packets up: what counts is the
@@ -61,7 +61,7 @@ echo 1 >$trace/events/fib/fib_table_lookup/enable
 lookups() {
 	echo >$trace/trace
 	ask c udp 50 --sport 4002 >/dev/null
-	grep 'fib_table_lookup:' $trace/trace | grep -v ' iif 1 ' |
+	grep 'fib_table_lookup:' "$trace"/trace | grep -v ' iif 1 ' |
 		grep -c -e '10.0.1.2/[0-9]* -> 10.9.9.9/' -e '10.9.9.9/[0-9]* -> 10.0.1.2/' || true
 }
 ask c udp 5 --sport 4002 >/dev/null

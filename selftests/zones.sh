@@ -11,9 +11,9 @@ load
 make_ns c d r s
 in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000
 link s s0 10.0.2.2/24 r s1 10.0.2.1/24
-ip -n s addr add $SERVER/32 dev lo
+ip -n s addr add "$SERVER/32" dev lo
 ip -n s route add default via 10.0.2.1
-ip -n r route add $SERVER via 10.0.2.2
+ip -n r route add "$SERVER" via 10.0.2.2
 # Two tenants, c and d, with one and the same address.
 link c c0 10.0.1.2/24 r c1 10.0.1.1/24
 link d c0 10.0.1.2/24 r d1 10.0.1.1/24
