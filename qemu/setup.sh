@@ -9,3 +9,5 @@ cd -- "$(dirname -- "$0")"
 ./toolchain.sh
 ./kernel.sh
 ./guest.sh
+# What a boot that was killed left behind.
+find "${NFZR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/nf_zoneroute}" -maxdepth 1 -name 'boot.*' -mmin +600 -exec rm -rf -- {} +
