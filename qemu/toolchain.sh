@@ -15,17 +15,18 @@ check_host() {
 		die "this machine is $(uname -m); the pinned kernel and its tools are x86_64 only"
 	unshare --mount --propagation private true 2>/dev/null ||
 		die "mounts are not allowed here (a container without CAP_SYS_ADMIN?): run on a real or virtual machine"
-	if ! command -v mmdebstrap >/dev/null; then
+	if ! command -v mmdebstrap >/dev/null || ! command -v mount >/dev/null; then
 		command -v apt-get >/dev/null ||
-			die "this host is not Debian: install mmdebstrap, set NFZR_MIRROR to a Debian mirror, and run the same command again"
-		say_step 'install mmdebstrap on this host' install_mmdebstrap
+			die "this host is not Debian: install mmdebstrap and mount, set NFZR_MIRROR to a Debian mirror, and run the same command again"
+		say_step 'install mmdebstrap on this host' install_tools
 	fi
 }
 
-install_mmdebstrap() {
+# All that the host needs; the rest is in the toolchain root.
+install_tools() {
 	apt-get update
 	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-		mmdebstrap debian-archive-keyring
+		mmdebstrap mount debian-archive-keyring
 }
 
 # apt's lists stay, since kernel.sh resolves and downloads with them.
