@@ -36,6 +36,8 @@ trap 'rm -rf -- "$work"' EXIT
 console=${console:-$work/console}
 
 mkdir "$work/disk"
+[ "$(free_mib)" -ge 200 ] ||
+	die "less than 200 MiB are free in $NFZR_CACHE: free some or set NFZR_CACHE to another directory"
 cp -a -- "$1/." "$work/disk/"
 install -m 755 "$NFZR_TOP/qemu/guest-init" "$work/disk/guest-init"
 printf '%s\n' "$2" >"$work/disk/command"

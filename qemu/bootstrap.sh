@@ -20,6 +20,8 @@ debian_mirror() {
 	fi
 	[ -n "$sites" ] ||
 		die "apt on this host names no Debian mirror: set NFZR_MIRROR to one"
+	sites=$(grep -E '^https?://' <<<"$sites") ||
+		die "apt on this host has Debian from a place that only it can read: set NFZR_MIRROR to a mirror (http or https)"
 	printf '%s\n' "${sites%%$'\n'*}"
 }
 

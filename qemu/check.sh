@@ -7,6 +7,7 @@
 . "$(dirname -- "$0")/lib.sh"
 
 cd "$NFZR_TOP"
+lock_clone
 
 rust_files() {
 	find rust -name '*.rs' ! -name '*_generated.rs' | sort
@@ -19,7 +20,7 @@ format() {
 scripts() {
 	in_toolchain sh -c 'exec shellcheck -x qemu/*.sh qemu/guest-init qemu/initramfs-init \
 		selftests/*.sh selftests/run selftests/host/run .ci/run'
-	in_toolchain python3 -m py_compile selftests/traffic.py
+	in_toolchain python3 -c 'compile(open("selftests/traffic.py").read(), "traffic.py", "exec")'
 }
 
 # bad PATTERN WHAT FILE...: fail if a line of the files that is no comment matches.

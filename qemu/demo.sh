@@ -6,6 +6,7 @@
 . "$(dirname -- "$0")/lib.sh"
 
 cd "$NFZR_TOP"
+lock_clone
 qemu/build.sh stock
 rm -rf build/demo
 mkdir -p build/demo

@@ -26,7 +26,12 @@ mount -t proc proc "$root/proc"
 mount -t sysfs sysfs "$root/sys"
 mount -t tmpfs tmpfs "$root/tmp"
 
-# The machine's own settings (CFLAGS, LD_PRELOAD, a CARGO_HOME, …) play no part in here.
-exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 TERM="${TERM:-dumb}" \
+# The machine's own settings (CFLAGS, LD_PRELOAD, a CARGO_HOME, …) play no part in here, but for
+# the way to the mirror.
+proxies=()
+for name in http_proxy https_proxy no_proxy; do
+	[ -z "${!name-}" ] || proxies+=("$name=${!name}")
+done
+exec env -i "${proxies[@]}" PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 TERM="${TERM:-dumb}" \
 	NFZR_TOP="$NFZR_TOP" NFZR_CACHE="$NFZR_CACHE" \
 	chroot "$root" sh -c 'cd "$0" && exec "$@"' "$NFZR_TOP" "$@"

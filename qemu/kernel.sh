@@ -107,6 +107,15 @@ make_tree() {
 		prepare "$source" "$release" "$version"
 }
 
+# is_complete FILE: all of the kernel that FILE names is in the cache.
+is_complete() {
+	local release version
+	[ -s "$1" ] || return 1
+	read -r release version <"$1"
+	[ -e "$(kernel_dir build "$release" "$version")/.complete" ] &&
+		[ -e "$(kernel_dir image "$release" "$version")/.complete" ]
+}
+
 main() {
 	local release version file
 	lock_cache
@@ -121,7 +130,8 @@ main() {
 		return
 	fi
 	file=$(pinned_kernel_file)
-	[ -s "$file" ] || say_step "newest kernel of the series $KERNEL_SERIES" resolve_pinned "$file"
+	# What the archive had when its packages were not all fetched it may have no more.
+	is_complete "$file" || say_step "newest kernel of the series $KERNEL_SERIES" resolve_pinned "$file"
 	read -r release version <"$file"
 	make_tree "$release" "$version"
 	cached "$(kernel_dir image "$release" "$version")" "stock kernel $release" \

@@ -7,7 +7,7 @@
 set -euo pipefail
 
 NFZR_TOP=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-NFZR_CACHE=${NFZR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/nf_zoneroute}
+NFZR_CACHE=$(realpath -m -- "${NFZR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/nf_zoneroute}")
 export NFZR_TOP NFZR_CACHE
 
 # shellcheck source=qemu/kernel.pin
@@ -45,11 +45,15 @@ say_step() {
 # explain_failure LOG: turn a failed step's log into one line.
 explain_failure() {
 	local log=$1
-	if grep -q 'No space left on device' "$log"; then
+	# The log may be on that very disk, and so empty.
+	if [ "$(free_mib)" -lt 20 ] || grep -q 'No space left on device' "$log"; then
 		die "the disk of $NFZR_CACHE is full: free some space or set NFZR_CACHE to another directory, then run the same command again"
 	fi
-	if grep -qE 'Could not resolve|Failed to fetch|Unable to connect|Connection (timed out|refused)|Could not connect|Temporary failure|does not have a Release file' "$log"; then
+	if grep -qE 'Could not resolve|Unable to connect|Connection (timed out|refused)|Could not connect|Temporary failure|does not have a Release file' "$log"; then
 		die "the Debian mirror cannot be reached: check the network or set NFZR_MIRROR to one that answers, then run the same command again (log: $log)"
+	fi
+	if grep -qE 'Could not get lock|Unable to acquire the dpkg' "$log"; then
+		die "another package manager is at work on this host: wait for it, then run the same command again"
 	fi
 	if grep -q '^nf_zoneroute: ' "$log"; then
 		grep '^nf_zoneroute: ' "$log" | tail -n 1 >&2
@@ -87,11 +91,16 @@ remove_tree() {
 	rm -rf --one-file-system -- "$1"
 }
 
+# MiB that are free where the cache is.
+free_mib() {
+	df -Pk "$NFZR_CACHE" | awk 'NR == 2 { print int($4 / 1024) }'
+}
+
 need_space() {
 	local free
 	mkdir -p "$NFZR_CACHE" 2>/dev/null ||
 		die "cannot write to $NFZR_CACHE: set NFZR_CACHE to a directory that can be written"
-	free=$(df -Pk "$NFZR_CACHE" | awk 'NR == 2 { print int($4 / 1024) }')
+	free=$(free_mib)
 	[ "$free" -ge 3000 ] ||
 		die "only $free MiB are free in $NFZR_CACHE and a step needs up to 3000: free some or set NFZR_CACHE to another directory"
 }
@@ -107,6 +116,18 @@ lock_cache() {
 	fi
 }
 
+# One run at a time in one clone, since they share build/. The lock goes with the process.
+lock_clone() {
+	mkdir -p "$NFZR_TOP/build"
+	exec 8>"$NFZR_TOP/build/.lock"
+	flock -n 8 || die "another demo, test or check is at work in this clone: wait for it to end"
+}
+
+need_root() {
+	[ "$(id -u)" -eq 0 ] ||
+		die "this needs root (chroot, mounts, packages): run it as 'sudo make …' or in a root shell"
+}
+
 # The toolchain root's path: named by what goes into it.
 toolchain_root() {
 	printf '%s/toolchain-%s\n' "$NFZR_CACHE" \
@@ -120,6 +141,7 @@ in_toolchain() {
 	local root
 	root=$(toolchain_root)
 	[ -e "$root/.complete" ] || die "the toolchain root is missing: run 'make setup' first"
+	need_root
 	unshare --mount --propagation private --fork --kill-child \
 		"$NFZR_TOP/qemu/enter.sh" "$root" "$@"
 }

@@ -3,11 +3,11 @@
 #
 # Everything that building and booting needs, step by step; what is there already is not done again.
 
-set -euo pipefail
+. "$(dirname -- "$0")/lib.sh"
 
-cd -- "$(dirname -- "$0")"
+cd "$NFZR_TOP/qemu"
 ./toolchain.sh
 ./kernel.sh
 ./guest.sh
 # What a boot that was killed left behind.
-find "${NFZR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/nf_zoneroute}" -maxdepth 1 -name 'boot.*' -mmin +600 -exec rm -rf -- {} +
+find "$NFZR_CACHE" -maxdepth 1 -name 'boot.*' -mmin +600 -exec rm -rf -- {} +

@@ -6,6 +6,7 @@
 . "$(dirname -- "$0")/lib.sh"
 
 cd "$NFZR_TOP"
+lock_clone
 [ -t 0 ] || die "make shell wants a terminal"
 qemu/build.sh stock
 rm -rf build/shell

@@ -9,8 +9,6 @@
 . "$NFZR_TOP/qemu/bootstrap.sh"
 
 check_host() {
-	[ "$(id -u)" -eq 0 ] ||
-		die "this needs root (chroot, mounts, packages): run it as 'sudo make …' or in a root shell"
 	[ "$(uname -m)" = x86_64 ] ||
 		die "this machine is $(uname -m); the pinned kernel and its tools are x86_64 only"
 	unshare --mount --propagation private true 2>/dev/null ||
@@ -24,8 +22,8 @@ check_host() {
 
 # All that the host needs; the rest is in the toolchain root.
 install_tools() {
-	apt-get update
-	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+	apt-get update -o DPkg::Lock::Timeout=120
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -o DPkg::Lock::Timeout=120 --no-install-recommends \
 		mmdebstrap mount debian-archive-keyring
 }
 
@@ -35,8 +33,9 @@ make_root() {
 }
 
 main() {
-	check_host
+	need_root
 	lock_cache
+	check_host
 	cached "$(toolchain_root)" 'toolchain root (rustc, gcc, clang, qemu)' make_root
 }
 

@@ -171,7 +171,7 @@ while True:
         try:
             while True: conn.sendall(bytes(65536))
         except OSError: os._exit(0)'
-until_true 10 eval 'ip netns exec server grep -q :1F90 /proc/net/tcp && ip netns exec server grep -q :0007 /proc/net/udp &&
+step 'the servers are up' until_true 10 eval 'ip netns exec server grep -q :1F90 /proc/net/tcp && ip netns exec server grep -q :0007 /proc/net/udp &&
 	ip netns exec server grep -q :1452 /proc/net/tcp6 /proc/net/tcp'
 
 say 'Real traffic from both: iperf3, request and response by UDP from one and the same port, ping'
@@ -195,7 +195,8 @@ for ns in red blue; do
 	background "$ns" python3 traffic.py ask udp "$SERVER" 7 100000 --sport 4000 --interval 0.005
 	ASKERS+=("${JOBS[-1]}")
 done
-until_true 10 eval '[ "$(show " udp " 4000 state=live | grep -c hits=)" = 4 ]'
+step 'both are being served, in both directions' until_true 10 eval \
+	'[ "$(show " udp " 4000 state=live | grep -c hits=)" = 4 ]'
 say '/proc/net/nf_zoneroute/zones'
 in_ns router sed 's/^/   /' /proc/net/nf_zoneroute/zones
 say '/proc/net/nf_zoneroute/routes: the same tuple twice, apart by zone (UDP from port 4000, and its replies)'
@@ -229,7 +230,8 @@ step 'the lookups stopped growing with the packets' test $((lookups_on * 10)) -l
 
 say 'A long download by red; in the middle of it the route to the server moves from wan1 to wan2'
 download 8
-until_true 5 eval 'show " tcp " zone=1 dir=orig dport=8080 state=live | grep -q "hits=[1-9][0-9]"'
+step 'the download is being served' until_true 5 eval \
+	'show " tcp " zone=1 dir=orig dport=8080 state=live | grep -q "hits=[1-9][0-9]"'
 show ' tcp ' zone=1 dir=orig dport=8080
 obsolete=$(stat_of miss_obsolete)
 ip -n router route replace "$SERVER" via 192.0.2.2

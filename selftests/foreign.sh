@@ -5,7 +5,7 @@
 # ours there, and what it writes is not taken for a handle. Its connections are found by tuple.
 
 . ./lib.sh
-plan 7
+plan 8
 
 modprobe act_ct
 load
@@ -59,6 +59,8 @@ check 'a connection of ours that act_ct sees: served' is $(($(first hit) - befor
 before=$(first hit)
 check 'a connection of act_ct: answered' is "$(ask c udp 10 --sport 4001)" 10
 check 'a connection of act_ct: served, found by its tuple' eval "[ $(($(first hit) - before)) -ge 15 ]"
+check 'act_ct saw them' eval \
+	'[ "$(tc -s filter show dev c1 ingress | sed -n "s/.*Sent [0-9]* bytes \([0-9]*\) pkt.*/\1/p" | head -n 1)" -ge 15 ]'
 check 'each has its one flow' is "$(grep -c ' udp .*dir=orig' /proc/net/nf_zoneroute/routes)" 2
 
 tc qdisc del dev c1 clsact

@@ -6,7 +6,7 @@
 # is confirmed only after our hook), the next is routed and staged, the rest are hits.
 
 . ./lib.sh
-plan 14
+plan 15
 
 N=20
 
@@ -31,6 +31,7 @@ check 'a direct route shows so' is "$(routes ' udp ' dir=reply | field via)" onl
 serve tcp
 check 'all TCP requests are answered' is "$(ask c tcp $N --sport 4001)" "$N"
 # What conntrack itself counted of the connection, less the first packets.
+until_true 5 eval 'in_ns r conntrack -L -p tcp 2>/dev/null | grep -q -e TIME_WAIT -e CLOSE'
 packets=$(in_ns r conntrack -L -p tcp 2>/dev/null | tr ' ' '\n' | sed -n 's/^packets=//p' | paste -sd ' ')
 read -r orig reply <<<"$packets"
 check 'TCP: the same ordinals, from SYN to FIN' is "$(hits_of tcp)" "$((orig - 2)) $((reply - 1))"
@@ -60,3 +61,6 @@ ask c udp "$N" --sport 4004 >/dev/null
 check 'conntrack before the module: the second packet makes the flow' \
 	is "$(routes ' udp ' dir=orig sport=4004 | field hits) $(routes ' udp ' dir=reply dport=4004 | field hits)" \
 	"$((N - 2)) $((N - 2))"
+ask c udp $N --sport 4005 --oneway >/dev/null
+check 'conntrack before the module: a one-way flow, from the fourth packet on' \
+	is "$(routes ' udp ' dir=orig sport=4005 | field hits)" $((N - 3))

@@ -5,7 +5,7 @@
 # the rules give it: by mark, DSCP and device. And what rp_filter would drop is dropped.
 
 . ./lib.sh
-plan 17
+plan 19
 
 load
 router
@@ -97,3 +97,9 @@ in_ns r sysctl -qw net.ipv4.conf.d1.rp_filter=1
 spoof
 check 'a spoofed burst that rp_filter drops evicts nothing' \
 	is "$(gained hit ask c udp 5 --sport 4003 --oneway 2>/dev/null)" 5
+in_ns r sysctl -qw net.ipv4.conf.all.rp_filter=2
+check 'rp_filter for all devices: looked up afresh, once' \
+	is "$(gained miss_source_check ask c udp 5 --sport 4003 --oneway --interval 0.01 2>/dev/null)" 1
+in_ns r sysctl -qw net.ipv4.conf.all.src_valid_mark=1
+check 'src_valid_mark: looked up afresh, once' \
+	is "$(gained miss_source_check ask c udp 5 --sport 4003 --oneway --interval 0.01 2>/dev/null)" 1

@@ -156,7 +156,7 @@ router() {
 	for ns in r s; do
 		in_ns "$ns" sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
 	done
-	in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000 2>/dev/null || true
+	in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000
 	track
 	in_ns s nft -f - <<-'END'
 		table ip count {

@@ -24,7 +24,7 @@ check 'both are there in a netns that came later' \
 check 'the files are for root' \
 	is "$(in_ns c stat -c %a /proc/net/nf_zoneroute/{routes,stats,zones} | paste -sd ' ')" '440 440 440'
 check 'it starts switched on' is "$(in_ns c sysctl -n net.nf_zoneroute.enable)" 1
-check 'it keeps nf_nat loaded' eval '! rmmod nf_nat 2>/dev/null'
+check 'it keeps nf_nat loaded' test -d /sys/module/nf_nat/holders/nf_zoneroute
 unload
 check 'unloading says so' is "$(lines | tail -n 1)" 'nf_zoneroute: unloaded'
 check 'the files are gone' eval \
@@ -50,9 +50,10 @@ for _ in $(seq 20); do
 	unload
 	sleep 0.1
 	load
-	until_true 5 routes sport=4000 dir=orig state=live && served=$((served + 1))
+	until_true 5 eval 'routes sport=4000 dir=orig state=live | grep -q "hits=[1-9]" &&
+		routes sport=4001 dir=reply state=live | grep -q "hits=[1-9]"' && served=$((served + 1))
 done
-check 'removed and inserted 20 times under traffic, and each time the flow is served again' is "$served" 20
+check 'removed and inserted 20 times under traffic, and each time both flows are served again' is "$served" 20
 unload
 wait "$udp" "$tcp"
 check 'no UDP packet was lost' is "$(cat /tmp/udp)" 'sent=1500 answered=1500'

@@ -4,7 +4,7 @@
 # NAT of every kind: both directions are served, and what arrives is what NAT made of it.
 
 . ./lib.sh
-plan 14
+plan 18
 
 load
 router
@@ -58,10 +58,22 @@ check 'DNAT: routes shows the connection as conntrack does' \
 	is "$(routes sport=4003 dir=orig | field dst) $(routes dport=4003 dir=reply | field src)" \
 	'10.8.8.7 10.9.9.9'
 
+# NAT and a route that changes, in either direction.
+ip -n r route replace "$SERVER" via 10.0.3.2
+before=$(arrived by_b)
+check 'SNAT: the route changes mid-flow: answered' is "$(ask c udp 10 --sport 4000)" 10
+check 'SNAT: the route changes mid-flow: every packet goes the new way' is $(($(arrived by_b) - before)) 10
+ip -n r route replace "$SERVER" via 10.0.2.2
+ip -n r route add 10.0.1.2/32 via 10.0.4.2 dev d1
+check 'the way back changes mid-flow: not one answer comes by the old one' \
+	is "$(ask c udp 3 --sport 4000 --timeout 0.2)" 0
+ip -n r route del 10.0.1.2/32 via 10.0.4.2 dev d1
+check 'the way back is as before: answered' is "$(ask c udp 3 --sport 4000)" 3
+
 # The masquerading address goes: conntrack ends the flow, and we must not keep it up.
 ip -n r route add "$SERVER" via 10.0.3.2 metric 50
 ip -n r addr del 10.0.2.1/24 dev s1
 check 'masquerade: the flow ends with its address' until_true 5 \
-	eval '! routes sport=4001 dir=orig state=live'
+	eval '! routes sport=4001'
 forget_flows
 check 'and nothing is held in the end' no_references

@@ -73,6 +73,8 @@ def ask(args):
             else:
                 while True:
                     answer = sock.recv(args.size + 64)
+                    if not answer:
+                        raise OSError("closed")
                     answer = answer if args.proto in ("udp", "tcp") else answer[20:]
                     if answer[:4] == request[:4]:
                         answered += 1

@@ -3,8 +3,8 @@
 //! Whole numbers in a netns' /proc/sys/net.
 //!
 //! Checking is the kernel's `proc_douintvec_minmax()`: what is no number or out of range is refused
-//! with `EINVAL`, and who may write is the netns' own rule (CAP_NET_ADMIN in its user namespace:
-//! else `EPERM` or `EACCES`). A refused write changes nothing.
+//! with `EINVAL`, and who may write is the netns' own rule (root, or CAP_NET_ADMIN in its user
+//! namespace; else `EACCES`). A refused write changes nothing.
 //!
 //! C header: [`include/linux/sysctl.h`](srctree/include/linux/sysctl.h)
 
