@@ -7,7 +7,7 @@
 plan 17
 
 lines() {
-	dmesg | sed 's/^\[[^]]*\] //' | grep nf_zoneroute
+	dmesg | sed 's/^\[[^]]*\] //' | grep '^nf_zoneroute: '
 }
 
 make_ns c
@@ -51,7 +51,7 @@ for _ in $(seq 20); do
 	sleep 0.1
 	load
 	until_true 5 eval 'routes sport=4000 dir=orig state=live | grep -q "hits=[1-9]" &&
-		routes sport=4001 dir=reply state=live | grep -q "hits=[1-9]"' && served=$((served + 1))
+		routes dport=4001 dir=reply state=live | grep -q "hits=[1-9]"' && served=$((served + 1))
 done
 check 'removed and inserted 20 times under traffic, and each time both flows are served again' is "$served" 20
 unload

@@ -124,13 +124,13 @@ def frame(args):
         data = bytes(args.size)
         payload = struct.pack("!HHHH", args.sport, args.dport, 8 + len(data), 0) + data
         proto = 17
-    packet = ip_header(proto, args.src, args.dst, payload, args.tos,
-                       bytes.fromhex(args.options)) + payload
+    packets = [ip_header(proto, args.src, args.dst, payload, tos, bytes.fromhex(args.options))
+               + payload for tos in args.tos]
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     sock.bind((args.dev, 0))
     source = sock.getsockname()[4]
-    for _ in range(args.count):
-        sock.send(mac(args.mac) + source + b"\x08\x00" + packet)
+    for number in range(args.count):
+        sock.send(mac(args.mac) + source + b"\x08\x00" + packets[number % len(packets)])
         time.sleep(args.interval)
 
 
@@ -168,7 +168,7 @@ def main():
     verb.add_argument("dst")
     verb.add_argument("--sport", type=int, default=0)
     verb.add_argument("--dport", type=int, default=0)
-    verb.add_argument("--tos", type=int, default=0)
+    verb.add_argument("--tos", type=int, nargs="+", default=[0], help="in turn")
     verb.add_argument("--options", default="")
     verb.add_argument("--size", type=int, default=16)
     verb.add_argument("--count", type=int, default=1)
