@@ -79,8 +79,10 @@ finish() {
 	local status=$?
 	for job in "${JOBS[@]}"; do
 		kill "$job" 2>/dev/null || true
+		kill -CONT "$job" 2>/dev/null || true
+		# For these alone: an rmmod that hangs cannot be waited for.
+		wait "$job" 2>/dev/null || true
 	done
-	wait
 	for ns in $(ip netns list | awk '{ print $1 }'); do
 		ip netns del "$ns"
 	done

@@ -5,7 +5,7 @@
 # packets that are served really do without the FIB.
 
 . ./lib.sh
-plan 20
+plan 22
 
 load
 router
@@ -52,6 +52,28 @@ ip -n r route replace "$SERVER" via 10.0.3.2
 check 'an idle flow does not keep routes that are obsolete' until_true 5 eval \
 	'[ "$(stat_of dst_references)" = 0 ]'
 ip -n r route replace "$SERVER" via 10.0.2.2
+
+# The kernel counts its IPv4 routes, of all netns: each change makes new ones, and the old ones must
+# go although flows held them.
+routes_alive() {
+	echo $((16#$(awk 'NR == 2 { print $1 }' /proc/net/stat/rt_cache)))
+}
+background c python3 traffic.py ask udp "$SERVER" "$SINK" 1000000 --sport 4004 --oneway --interval 0.001
+stream=${JOBS[-1]}
+until_true 10 routes sport=4004 dir=orig state=live
+before=$(routes_alive)
+committed=$(stat_of committed)
+for _ in $(seq 50); do
+	ip -n r route replace "$SERVER" via 10.0.3.2
+	sleep 0.03
+	ip -n r route replace "$SERVER" via 10.0.2.2
+	sleep 0.03
+done
+kill "$stream"
+check 'a hundred changes under traffic: new routes each time' \
+	eval "[ $(($(stat_of committed) - committed)) -ge 90 ]"
+check 'a hundred changes under traffic: the old routes are freed' until_true 10 \
+	eval '[ "$(routes_alive)" -le $((before + 10)) ]'
 
 # The kernel's own count of its lookups, for a hundred packets that are served and a hundred not.
 # All netns trace into one buffer, and the hosts look their own packets up: what counts is the
