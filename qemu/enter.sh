@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Runs a command in a root directory, from inside a mount namespace that the caller made:
-# enter.sh ROOT [-b FROM TO]... COMMAND...
+# enter.sh ROOT COMMAND...
 # The project, the cache and the kernel's own file systems are bound at their own paths.
 
 set -euo pipefail
@@ -15,16 +15,13 @@ bind() {
 	mount --bind "$1" "$root$2"
 }
 
-bind "$NFZR_CACHE" "$NFZR_CACHE"
-bind "$NFZR_TOP" "$NFZR_TOP"
-while [ "${1-}" = -b ]; do
-	bind "$2" "$3"
-	shift 3
-done
 mount --bind /dev "$root/dev"
 mount -t proc proc "$root/proc"
 mount -t sysfs sysfs "$root/sys"
+# Before the others, which may lie below it.
 mount -t tmpfs tmpfs "$root/tmp"
+bind "$NFZR_CACHE" "$NFZR_CACHE"
+bind "$NFZR_TOP" "$NFZR_TOP"
 
 # The machine's own settings (CFLAGS, LD_PRELOAD, a CARGO_HOME, …) play no part in here, but for
 # the way to the mirror.

@@ -134,7 +134,7 @@ toolchain_root() {
 		"$(key_of "$DEBIAN_SUITE" "$DEBIAN_KERNEL_SUITE" "$(cat "$NFZR_TOP/qemu/toolchain.packages")")"
 }
 
-# in_toolchain [-b FROM TO]... COMMAND...: run a command inside the toolchain root, with the
+# in_toolchain COMMAND...: run a command inside the toolchain root, with the
 # project and the cache visible at their own paths. The mounts live in a mount namespace of
 # the command's own, so nothing is left behind however it ends.
 in_toolchain() {

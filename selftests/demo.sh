@@ -8,13 +8,9 @@
 #                             router --                         -- server 203.0.113.1
 #   blue  10.0.0.2 --- blue /          \ wan2 192.0.2.0/24    /
 
-set -euo pipefail
-
-cd -- "$(dirname -- "$0")"
+. ./lib.sh
 
 SERVER=203.0.113.1
-FAILED=0
-JOBS=()
 ASKERS=()
 
 trap 'kill "${JOBS[@]}" 2>/dev/null || true' EXIT
@@ -33,28 +29,6 @@ step() {
 		printf '   [FAILED] %s (%s)\n' "$name" "$*"
 		FAILED=1
 	fi
-}
-
-in_ns() {
-	ip netns exec "$@"
-}
-
-background() {
-	(exec ip netns exec "$@") >/dev/null 2>&1 &
-	JOBS+=($!)
-}
-
-until_true() {
-	local limit=$((SECONDS + $1))
-	shift
-	until "$@" >/dev/null 2>&1; do
-		[ "$SECONDS" -lt "$limit" ] || return 1
-		sleep 0.05
-	done
-}
-
-stat_of() {
-	in_ns router awk -v name="$1" '$1 == name { print $2 }' /proc/net/nf_zoneroute/stats
 }
 
 # show WORD...: the lines of routes that have every word, indented.
@@ -217,9 +191,9 @@ lookups() {
 		grep -cE -- "10.0.0.2/[0-9]+ -> $SERVER/|$SERVER/[0-9]+ -> 10.0.0.2/" || true
 }
 echo 1 >$trace/events/fib/fib_table_lookup/enable
-hits=$(stat_of hit)
+hits=$(stat_of hit router)
 lookups_on=$(lookups)
-hits=$(($(stat_of hit) - hits))
+hits=$(($(stat_of hit router) - hits))
 in_ns router sysctl -qw net.nf_zoneroute.route_cache=0
 lookups_off=$(lookups)
 in_ns router sysctl -qw net.nf_zoneroute.route_cache=1
@@ -233,7 +207,7 @@ download 8
 step 'the download is being served' until_true 5 eval \
 	'show " tcp " zone=1 dir=orig dport=8080 state=live | grep -q "hits=[1-9][0-9]"'
 show ' tcp ' zone=1 dir=orig dport=8080
-obsolete=$(stat_of miss_obsolete)
+obsolete=$(stat_of miss_obsolete router)
 ip -n router route replace "$SERVER" via 192.0.2.2
 sleep 0.2
 wan1=$(tx_packets wan1)
@@ -242,11 +216,11 @@ sleep 1
 wan1=$(($(tx_packets wan1) - wan1))
 wan2=$(($(tx_packets wan2) - wan2))
 show ' tcp ' zone=1 dir=orig dport=8080
-echo "   in the second after: wan1 $wan1 packets, wan2 $wan2; miss_obsolete +$(($(stat_of miss_obsolete) - obsolete))"
+echo "   in the second after: wan1 $wan1 packets, wan2 $wan2; miss_obsolete +$(($(stat_of miss_obsolete router) - obsolete))"
 step 'no packet by the old path' test "$wan1" = 0
 step 'the flow goes by the new one, and is served there' eval \
 	"[ $wan2 -gt 10 ] && show ' tcp ' zone=1 dir=orig dport=8080 | grep -q 'oif=wan2 .*state=live'"
-step 'the reason is in /proc/net/nf_zoneroute/stats: miss_obsolete' test "$(stat_of miss_obsolete)" -gt "$obsolete"
+step 'the reason is in /proc/net/nf_zoneroute/stats: miss_obsolete' test "$(stat_of miss_obsolete router)" -gt "$obsolete"
 
 say 'The module is removed under the download'
 rmmod nf_zoneroute

@@ -4,16 +4,22 @@
 //!
 //! Pure: also built and tested on the host.
 
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// What a packet of a confirmed connection came to at PRE_ROUTING.
+/// An enum whose variants have names in /proc.
+macro_rules! named_enum {
+    (
+        $(#[$type_doc:meta])*
+        $type:ident {
+            $($(#[$doc:meta])* $variant:ident = $name:literal,)*
+        }
+    ) => {
+        $(#[$type_doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
-        pub(crate) enum Reason {
+        pub(crate) enum $type {
             $($(#[$doc])* $variant,)*
         }
 
-        impl Reason {
+        impl $type {
             /// All, in the order of their numbers.
             pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
@@ -26,72 +32,76 @@ macro_rules! reasons {
         }
     };
 }
+pub(crate) use named_enum;
 
-reasons! {
-    /// The cached route was used.
-    Hit = "hit",
-    /// The connection has no flow (yet).
-    NoFlow = "no_flow",
-    /// The direction has no route yet, or lost it.
-    Empty = "empty",
-    /// It came in by another device than the route's packet.
-    Iif = "iif",
-    /// It has another mark.
-    Mark = "mark",
-    /// It has another DSCP.
-    Dscp = "dscp",
-    /// The device's rp_filter or src_valid_mark was switched.
-    SourceCheck = "source_check",
-    /// Something happened that may have changed the route.
-    Invalidated = "invalidated",
-    /// The route was as old as max_age_ms allows.
-    Aged = "aged",
-    /// The kernel declared the route obsolete.
-    Obsolete = "obsolete",
-    /// The route's device went away.
-    DeviceGone = "device_gone",
-    /// A new route was tried just before; one try a jiffy.
-    Limited = "limited",
-    /// No memory for the route.
-    NoMemory = "no_memory",
-    /// The packet has IP options.
-    Options = "options",
-    /// The packet is a fragment, or was put together from some.
-    Fragment = "fragment",
-    /// The packet was not addressed to this host's link-layer address.
-    NotHost = "not_host",
-    /// The packet has a socket already.
-    Socket = "socket",
-    /// The packet came out of IPsec.
-    Secpath = "secpath",
-    /// The packet comes by way of a bridge.
-    Bridge = "bridge",
-    /// The packet has a route already: a tunnel's metadata, loopback.
-    HasDst = "has_dst",
-    /// The device it comes or goes by belongs to a VRF, or is one.
-    L3mdev = "l3mdev",
-    /// The packet is about the connection but not of it: an ICMP error.
-    Related = "related",
-    /// Addresses or ports are not what conntrack made them.
-    Rewritten = "rewritten",
-    /// The kernel has no route for it.
-    NoRoute = "no_route",
-    /// The route is no plain one to another host.
-    NotUnicast = "not_unicast",
-    /// The route goes out where the packet came in.
-    SameDevice = "same_device",
-    /// The route goes through IPsec.
-    Xfrm = "xfrm",
-    /// The route has a lightweight tunnel.
-    Lwtunnel = "lwtunnel",
-    /// The route has a learned MTU.
-    Pmtu = "pmtu",
-    /// The route's nexthop is chosen by more than the connection.
-    Multipath = "multipath",
-    /// Rules select on what the key lacks.
-    Rules = "rules",
-    /// The route went away between the lookup and our taking it.
-    Gone = "gone",
+named_enum! {
+    /// What a packet of a confirmed connection came to at PRE_ROUTING.
+    Reason {
+        /// The cached route was used.
+        Hit = "hit",
+        /// The connection has no flow (yet).
+        NoFlow = "no_flow",
+        /// The direction has no route yet, or lost it.
+        Empty = "empty",
+        /// It came in by another device than the route's packet.
+        Iif = "iif",
+        /// It has another mark.
+        Mark = "mark",
+        /// It has another DSCP.
+        Dscp = "dscp",
+        /// The device's rp_filter or src_valid_mark was switched.
+        SourceCheck = "source_check",
+        /// Something happened that may have changed the route.
+        Invalidated = "invalidated",
+        /// The route was as old as max_age_ms allows.
+        Aged = "aged",
+        /// The kernel declared the route obsolete.
+        Obsolete = "obsolete",
+        /// The route's device went away.
+        DeviceGone = "device_gone",
+        /// A new route was tried just before; one try a jiffy.
+        Limited = "limited",
+        /// No memory for the route.
+        NoMemory = "no_memory",
+        /// The packet has IP options.
+        Options = "options",
+        /// The packet is a fragment, or was put together from some.
+        Fragment = "fragment",
+        /// The packet was not addressed to this host's link-layer address.
+        NotHost = "not_host",
+        /// The packet has a socket already.
+        Socket = "socket",
+        /// The packet came out of IPsec.
+        Secpath = "secpath",
+        /// The packet comes by way of a bridge.
+        Bridge = "bridge",
+        /// The packet has a route already: a tunnel's metadata, loopback.
+        HasDst = "has_dst",
+        /// The device it comes or goes by belongs to a VRF, or is one.
+        L3mdev = "l3mdev",
+        /// The packet is about the connection but not of it: an ICMP error.
+        Related = "related",
+        /// Addresses or ports are not what conntrack made them.
+        Rewritten = "rewritten",
+        /// The kernel has no route for it.
+        NoRoute = "no_route",
+        /// The route is no plain one to another host.
+        NotUnicast = "not_unicast",
+        /// The route goes out where the packet came in.
+        SameDevice = "same_device",
+        /// The route goes through IPsec.
+        Xfrm = "xfrm",
+        /// The route has a lightweight tunnel.
+        Lwtunnel = "lwtunnel",
+        /// The route has a learned MTU.
+        Pmtu = "pmtu",
+        /// The route's nexthop is chosen by more than the connection.
+        Multipath = "multipath",
+        /// Rules select on what the key lacks.
+        Rules = "rules",
+        /// The route went away between the lookup and our taking it.
+        Gone = "gone",
+    }
 }
 
 impl Reason {
