@@ -12,8 +12,6 @@ mod conntrack {
 #[path = "../../rust/route"]
 mod route {
     pub(crate) mod key;
-    // Its macro is for a file that is not pure.
-    #[expect(unused_imports)]
     pub(crate) mod reason;
 }
 
