@@ -20,6 +20,7 @@ impl Listener for NetNs {
             netdev::Event::Unregister => Event::DeviceUnregister,
             netdev::Event::ChangeAddr => Event::DeviceChangeAddr,
             netdev::Event::ChangeUpper => Event::DeviceChangeUpper,
+            netdev::Event::ChangeName => Event::DeviceChangeName,
         });
         if event == netdev::Event::Unregister {
             let ifindex = device.ifindex();

@@ -47,6 +47,8 @@ named_enum! {
         DeviceChangeAddr = "invalidated_device_address",
         /// Routes were invalidated: a device joined or left a bridge, bond or VRF.
         DeviceChangeUpper = "invalidated_device_upper",
+        /// Routes were invalidated: a device has another name.
+        DeviceChangeName = "invalidated_device_name",
     }
 }
 

@@ -6,7 +6,7 @@
 # turns out to be unfit come some jiffies apart, since a route is tried once a jiffy.)
 
 . ./lib.sh
-plan 54
+plan 56
 
 load
 router
@@ -193,6 +193,17 @@ serve 253
 ask c 253 3 >/dev/null
 check 'several nexthops, chosen by what stands in place of ports: a miss' \
 	misses multipath 3 ask c 253 3 --interval 0.01
+ip -n r -b - <<-END
+	nexthop add id 1 via 10.0.2.2 dev s1
+	nexthop add id 2 via 10.0.3.2 dev t1
+	nexthop add id 10 group 1/2
+	route replace $SERVER nhid 10
+END
+check 'a group of nexthop objects: a miss' misses multipath 3 ask c udp 3 --sport 4005 --interval 0.01
+check 'a group of nexthop objects: answered' is "$(ask c udp 3 --sport 4005)" 3
+ip -n r route del "$SERVER"
+ip -n r nexthop flush >/dev/null 2>&1
+ip -n r route add "$SERVER" nexthop via 10.0.2.2 nexthop via 10.0.3.2
 in_ns r sysctl -qw net.ipv4.fib_multipath_hash_policy=2
 ip -n r route flush cache
 check 'several nexthops, chosen by inner headers: a miss' misses multipath 3 ask c udp 3 --sport 4005 --interval 0.01

@@ -44,7 +44,7 @@ check 'requests of a protocol without ports are answered' is "$(ask c 253 $N)" "
 check 'a protocol without ports: the same ordinals' is "$(hits_of proto-253)" "$((N - 2)) $((N - 1))"
 
 check 'a one-way flow is cached in the direction seen' \
-	is "$(ask c udp $N --sport 4002 --oneway >/dev/null; routes ' udp ' dir=orig sport=4002 | field hits)" \
+	is "$(PORT=$SINK ask c udp $N --sport 4002 --oneway >/dev/null; routes ' udp ' dir=orig sport=4002 | field hits)" \
 	$((N - 2))
 check 'what is delivered here makes no flow' \
 	is "$(in_ns c ping -q -c 3 -i 0.01 10.0.1.1 >/dev/null; routes ' icmp ' dst=10.0.1.1 | wc -l)" 0
@@ -61,6 +61,6 @@ ask c udp "$N" --sport 4004 >/dev/null
 check 'conntrack before the module: the second packet makes the flow' \
 	is "$(routes ' udp ' dir=orig sport=4004 | field hits) $(routes ' udp ' dir=reply dport=4004 | field hits)" \
 	"$((N - 2)) $((N - 2))"
-ask c udp $N --sport 4005 --oneway >/dev/null
+PORT=$SINK ask c udp $N --sport 4005 --oneway >/dev/null
 check 'conntrack before the module: a one-way flow, from the fourth packet on' \
 	is "$(routes ' udp ' dir=orig sport=4005 | field hits)" $((N - 3))

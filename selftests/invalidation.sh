@@ -6,7 +6,7 @@
 # exact, and back again under the stream's traffic. Old age is out of the question.
 
 . ./lib.sh
-plan 34
+plan 38
 
 load
 router
@@ -81,6 +81,11 @@ ip -n r route del 10.9.9.0/24
 ip -n r route add "$SERVER" via 10.0.3.2 table 100
 to_b 'rule added' ip -n r rule add from 10.0.1.2 lookup 100
 back_to_a 'rule added' ip -n r rule del from 10.0.1.2 lookup 100
+
+ip -n r rule add iif elsewhere lookup 100
+to_b 'device renamed, to what a rule names' ip -n r link set c1 name elsewhere
+back_to_a 'device renamed' ip -n r link set elsewhere name c1
+ip -n r rule del iif elsewhere lookup 100
 
 ip -n r nexthop add id 1 via 10.0.2.2 dev s1
 ip -n r route replace "$SERVER" nhid 1

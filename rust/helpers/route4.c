@@ -141,12 +141,15 @@ static bool nfzr_rules_keyed4(const struct net *net, u8 protocol)
 /*
  * Whether the nexthop is chosen by what the connection fixes: its addresses (policy 0), and its
  * ports where it has some (policy 1; else the hash may be of an SPI or of a tunnelled packet).
+ * Groups of nexthop objects look at neighbours whatever the sysctl says, and a change of a member
+ * makes no route obsolete; a route does not tell whether it is of one.
  */
 static bool nfzr_multipath_keyed4(const struct net *net, u8 protocol)
 {
 	u8 policy = READ_ONCE(net->ipv4.sysctl_fib_multipath_hash_policy);
 
-	return !READ_ONCE(net->ipv4.sysctl_fib_multipath_use_neigh) &&
+	return !READ_ONCE(net->nexthop.rb_root.rb_node) &&
+	       !READ_ONCE(net->ipv4.sysctl_fib_multipath_use_neigh) &&
 	       (policy == 0 || (policy == 1 && nfzr_has_ports(protocol)));
 }
 
@@ -186,8 +189,12 @@ static enum nfzr_fit nfzr_route_fit4(const struct net *net, const struct sk_buff
 void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r)
 {
 	const struct iphdr *iph = ip_hdr(skb);
+	struct net *net = dev_net_rcu(skb->dev);
 	struct dst_entry *dst;
+	int genid = rt_genid_ipv4(net);
 
+	/* Pairs with the bump after a change: see below. */
+	smp_rmb();
 	r->dst = NULL;
 	r->multipath = false;
 	if (ip_route_input_noref(skb, iph->daddr, iph->saddr, ip4h_dscp(iph), skb->dev)) {
@@ -195,10 +202,14 @@ void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r)
 		return;
 	}
 	dst = skb_dst(skb);
-	r->fit = nfzr_route_fit4(dev_net_rcu(skb->dev), skb);
+	r->fit = nfzr_route_fit4(net, skb);
 	if (r->fit != NFZR_FIT)
 		return;
-	if (!dst_hold_safe(dst)) {
+	/*
+	 * A route found before a change and allocated after it bears the new genid: the kernel sends
+	 * this one packet by it, but it must not serve others.
+	 */
+	if (dst_rtable(dst)->rt_genid != genid || !dst_hold_safe(dst)) {
 		r->fit = NFZR_UNFIT_GONE;
 		return;
 	}

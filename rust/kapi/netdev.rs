@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/netdevice.h`](srctree/include/linux/netdevice.h)
 
-use core::marker::PhantomData;
+use core::{marker::PhantomData, ptr};
 
 use kernel::{
     error::to_result,
@@ -47,6 +47,8 @@ pub(crate) enum Event {
     ChangeAddr,
     /// It joined or left a bridge, bond or VRF.
     ChangeUpper,
+    /// It has another name, which rules may select by.
+    ChangeName,
 }
 
 impl Event {
@@ -56,6 +58,7 @@ impl Event {
             bindings::netdev_cmd_NETDEV_UNREGISTER => Some(Self::Unregister),
             bindings::netdev_cmd_NETDEV_CHANGEADDR => Some(Self::ChangeAddr),
             bindings::netdev_cmd_NETDEV_CHANGEUPPER => Some(Self::ChangeUpper),
+            bindings::netdev_cmd_NETDEV_CHANGENAME => Some(Self::ChangeName),
             _ => None,
         }
     }
@@ -101,8 +104,11 @@ impl<T: Listener> Notifier<T> {
         };
         let ending = Atomic::new(false);
         let mut block = KBox::new(Block { raw, ending }, GFP_KERNEL)?;
+        // CAST: The C part comes first in a `Block`.
         // SAFETY: `block` is boxed and stays until it is unregistered in `drop`.
-        to_result(unsafe { bindings::register_netdevice_notifier(&mut block.raw) })?;
+        to_result(unsafe {
+            bindings::register_netdevice_notifier(ptr::from_mut(&mut *block).cast())
+        })?;
         // INVARIANT: Registered just now.
         Ok(Self {
             block,
@@ -145,6 +151,6 @@ impl<T: Listener> Drop for Notifier<T> {
         // The chain now tells us that every device goes, which is not so: it is we who go.
         self.block.ending.store(true, Relaxed);
         // SAFETY: Registered, by the type invariant.
-        unsafe { bindings::unregister_netdevice_notifier(&mut self.block.raw) };
+        unsafe { bindings::unregister_netdevice_notifier(ptr::from_mut(&mut *self.block).cast()) };
     }
 }
