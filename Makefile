@@ -5,7 +5,7 @@
 
 # The kernel to build for: this machine's, unless told otherwise.
 KREL ?= $(shell uname -r)
-# V=1, W=…, CLIPPY=1 go through to the kernel's make.
+# A prepared kernel tree, for an ordinary out-of-tree build by the tools of the host.
 KDIR ?=
 
 .PHONY: modules modules_install prepare setup demo test shell check rust-analyzer clean help

@@ -56,7 +56,7 @@ unpack_source() {
 	remove_tree "$to/package"
 }
 
-# prepare SOURCE RELEASE VERSION TO: as toolchain of the kernel's own "modules_prepare".
+# prepare SOURCE RELEASE VERSION TO: the kernel's own "modules_prepare", by the toolchain root.
 prepare() {
 	local source=$1 release=$2 version=$3 to=$4 headers local_version
 	headers=$to/headers
@@ -72,7 +72,6 @@ prepare() {
 	[ "$(cat "$to/include/config/kernel.release")" = "$release" ] ||
 		die "the prepared tree calls itself $(cat "$to/include/config/kernel.release"), not $release"
 	cp -- "$headers/usr/src/linux-headers-$release/Module.symvers" "$to/Module.symvers"
-	printf '%s\n' "$local_version" >"$to/localversion-nfzr"
 	remove_tree "$headers"
 }
 

@@ -176,7 +176,7 @@ impl NetState {
         }
     }
 
-    /// Counts a packet, and returns why.
+    /// Counts a packet by what it came to.
     pub(crate) fn count_packet(&self, reason: Reason) {
         self.counters.inc(Counter::Packet(reason));
     }

@@ -69,9 +69,9 @@ impl Dst {
     /// The gateway, unless the destination is on link.
     pub(crate) fn gateway(&self) -> Option<conntrack::Addr> {
         let mut gateway = [0; 16];
+        let to = gateway.as_mut_ptr();
         // SAFETY: By the type invariant; a route's gateway does not change once it is published.
-        let family =
-            unsafe { bindings::nfzr_helper_dst_gateway4(self.as_raw(), gateway.as_mut_ptr()) };
+        let family = unsafe { bindings::nfzr_helper_dst_gateway4(self.as_raw(), to) };
         (family != 0).then(|| conntrack::Addr::new(family, gateway))
     }
 }

@@ -69,9 +69,9 @@ unsafe impl<D: Send + Sync + 'static> Sync for Dir<D> {}
 impl<D: Send + Sync + 'static> Dir<D> {
     /// Makes /proc/net/`name`. Process context.
     pub(crate) fn new(init: &Init<'_>, name: &CStr, data: Arc<D>) -> Result<Self> {
+        let net = init.net().as_raw();
         // SAFETY: The netns is being set up, and has its /proc/net.
-        let dir =
-            unsafe { bindings::nfzr_helper_proc_mkdir(init.net().as_raw(), name.as_char_ptr()) };
+        let dir = unsafe { bindings::nfzr_helper_proc_mkdir(net, name.as_char_ptr()) };
         if dir.is_null() {
             return Err(ENOMEM);
         }
