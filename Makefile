@@ -8,7 +8,7 @@ KREL ?= $(shell uname -r)
 # A prepared kernel tree, for an ordinary out-of-tree build by the tools of the host.
 KDIR ?=
 
-.PHONY: modules modules_install prepare setup demo test shell check rust-analyzer clean help
+.PHONY: modules modules_install prepare setup debug-kernel demo test mutants shell check rust-analyzer clean help
 
 modules:
 ifneq ($(KDIR),)
@@ -34,8 +34,14 @@ setup:
 demo: setup
 	@qemu/demo.sh
 
-test: setup
+debug-kernel: setup
+	@qemu/kernel.sh --debug
+
+test: debug-kernel
 	@selftests/run $(TESTS)
+
+mutants: debug-kernel
+	@selftests/mutants/run $(MUTANTS)
 
 shell: setup
 	@qemu/shell.sh
@@ -52,6 +58,7 @@ clean:
 help:
 	@echo 'make demo              two tenants with the same addresses behind one router, in a booted kernel'
 	@echo 'make test              every test; TESTS="hits.sh …" for some'
+	@echo 'make mutants           every bug of selftests/mutants, each to be noticed; MUTANTS="…" for some'
 	@echo 'make check             format, lints, layers, shell scripts'
 	@echo 'make shell             an interactive guest with the module loaded'
 	@echo ''
@@ -59,6 +66,7 @@ help:
 	@echo 'make                   build nf_zoneroute.ko for it; KDIR=… for any prepared kernel tree with Rust'
 	@echo 'make modules_install   install it for that kernel'
 	@echo ''
-	@echo 'make setup             only install and prepare what demo and test need'
+	@echo 'make setup             only install and prepare what demo needs'
+	@echo 'make debug-kernel      that and the debug kernel, which test and mutants need'
 	@echo 'make rust-analyzer     rust-project.json for an editor'
 	@echo 'make clean             remove what was built here (the cache stays: $${XDG_CACHE_HOME:-~/.cache}/nf_zoneroute)'

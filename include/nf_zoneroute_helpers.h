@@ -146,6 +146,8 @@ void nfzr_helper_spin_lock_bh(spinlock_t *lock);
 void nfzr_helper_spin_unlock_bh(spinlock_t *lock);
 bool nfzr_helper_spin_trylock_bh(spinlock_t *lock);
 
+void nfzr_helper_call_rcu_hurry(struct rcu_head *head, rcu_callback_t func);
+
 void *nfzr_helper_net_generic(const struct net *net, unsigned int id);
 struct net *nfzr_helper_dev_net(const struct net_device *dev);
 int nfzr_helper_dev_ifindex(const struct net_device *dev);
@@ -158,5 +160,25 @@ void *nfzr_helper_seq_data(const struct seq_file *seq);
 u32 nfzr_helper_jiffies32(void);
 u32 nfzr_helper_jiffies_to_ms(u32 j);
 void nfzr_helper_cond_resched(void);
+
+#ifdef NFZR_KUNIT
+struct net *nfzr_kunit_net(void);
+struct nf_conn *nfzr_kunit_ct(u32 number, u16 zone, u8 zone_dirs, bool ext);
+int nfzr_kunit_ct_refs(const struct nf_conn *ct);
+void nfzr_kunit_ct_expire(struct nf_conn *ct);
+u64 nfzr_kunit_ct_handle(const struct nf_conn *ct);
+void nfzr_kunit_ct_scribble(struct nf_conn *ct, u64 handle);
+struct dst_entry *nfzr_kunit_dst(__be32 gw);
+void nfzr_kunit_dst_hold(struct dst_entry *dst);
+u32 nfzr_kunit_dst_refs(struct dst_entry *dst);
+void nfzr_kunit_routes_changed(void);
+struct net_device *nfzr_kunit_dev(void);
+void nfzr_kunit_dev_up_and_down(struct net_device *dev);
+void nfzr_kunit_dev_event(struct net_device *dev, unsigned int event);
+void nfzr_kunit_dev_free(struct net_device *dev);
+struct file *nfzr_kunit_open(const char *path);
+ssize_t nfzr_kunit_read(struct file *file, void *buf, size_t size);
+void nfzr_kunit_close(struct file *file);
+#endif
 
 #endif

@@ -1,8 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Boots the pinned kernel with a directory as its disk and runs a command in it:
-# boot.sh [--smp N] [--memory MIB] [--timeout S] [--console FILE] [--interactive] DIR COMMAND
+# Boots the pinned kernel, or the debug kernel, with a directory as its disk and runs a command in it:
+# boot.sh [--debug] [--smp N] [--memory MIB] [--timeout S] [--console FILE] [--icount]
+#         [--interactive] DIR COMMAND
+#
+# --icount: the guest's time is the count of its instructions, and does not pass while it idles: what
+# the guest waits for comes at once. One CPU only.
 #
 # COMMAND runs by bash in the guest's /nf_zoneroute, a read-only copy of DIR; what it prints is
 # printed here, and its exit status is this script's. The kernel's messages go to FILE.
@@ -14,6 +18,8 @@ memory=2048
 timeout=1800
 console=
 interactive=
+icount=
+debug=
 while [ $# -gt 0 ]; do
 	case $1 in
 	--smp) smp=$2; shift 2 ;;
@@ -21,6 +27,8 @@ while [ $# -gt 0 ]; do
 	--timeout) timeout=$2; shift 2 ;;
 	--console) console=$2; shift 2 ;;
 	--interactive) interactive=1; shift ;;
+	--icount) icount=1; shift ;;
+	--debug) debug=1; shift ;;
 	*) break ;;
 	esac
 done
@@ -28,6 +36,10 @@ done
 
 read -r release version <<<"$(pinned_kernel)"
 kernel=$(kernel_dir image "$release" "$version")
+if [ -n "$debug" ]; then
+	kernel=$(debug_kernel_dir)/image
+	[ -e "$kernel/vmlinuz" ] || die "the debug kernel is missing: run 'make debug-kernel' first"
+fi
 guest=$(guest_dir)
 [ -e "$guest/.complete" ] || die "the guest image is missing: run 'make setup' first"
 
@@ -41,17 +53,31 @@ mkdir "$work/disk"
 cp -a -- "$1/." "$work/disk/"
 install -m 755 "$NFZR_TOP/qemu/guest-init" "$work/disk/guest-init"
 printf '%s\n' "$2" >"$work/disk/command"
+# The guest's root has the modules of the pinned kernel only.
+[ -z "$debug" ] || cp -a -- "$kernel/lib/modules" "$work/disk/modules"
 [ -z "$interactive" ] || touch "$work/disk/interactive"
-in_toolchain mkfs.ext4 -q -d "$work/disk" -L project "$work/disk.ext4" 64M
+in_toolchain mkfs.ext2 -q -d "$work/disk" -L project "$work/disk.ext2" 64M
+
+append="console=ttyS0 panic=-1 reboot=t quiet loglevel=4 ${NFZR_APPEND-}"
+# Without ACPI the debug kernel has nothing to measure its clock against. Under emulation that is the
+# host's, whose rate need not be exact: seconds in the guest are a little longer or shorter.
+if [ -n "$debug" ]; then
+	mhz=$(sed -n 's/^cpu MHz[^0-9]*\([0-9]*\).*/\1/p' /proc/cpuinfo | head -n 1)
+	append="$append tsc=reliable tsc_early_khz=${mhz:-2000}000"
+fi
 
 # Commas belong to qemu's own words.
 # shellcheck disable=SC2054
-qemu=(qemu-system-x86_64 -M q35 -accel tcg -cpu max -smp "$smp" -m "$memory" -nographic
-	-no-reboot -nic none -monitor none -kernel "$kernel/vmlinuz" -initrd "$guest/initramfs.cpio.gz"
-	-drive "file=$guest/root.ext4,format=raw,if=virtio,snapshot=on"
-	-drive "file=$work/disk.ext4,format=raw,if=virtio,read-only=on"
-	-device virtio-serial
+qemu=(qemu-system-x86_64 -M q35 -accel tcg -cpu max,la57=off -smp "$smp,sockets=$smp,cores=1,threads=1"
+	-m "$memory"	-nographic -no-reboot -nic none -monitor none
+	-kernel "$kernel/vmlinuz" -initrd "$guest/initramfs.cpio.gz"
+	-drive "id=root,file=$guest/root.ext2,format=raw,if=none,snapshot=on"
+	-drive "id=disk,file=$work/disk.ext2,format=raw,if=none,read-only=on"
+	-device "virtio-blk-pci,drive=root" -device "virtio-blk-pci,drive=disk"
+	-device "virtio-serial-pci"
 	-chardev "file,id=status,path=$work/status")
+# shellcheck disable=SC2054
+[ -z "$icount" ] || qemu+=(-icount shift=0,sleep=off)
 if [ -n "$interactive" ]; then
 	# shellcheck disable=SC2054
 	qemu+=(-serial mon:stdio -chardev null,id=output)
@@ -61,7 +87,7 @@ else
 fi
 # shellcheck disable=SC2054
 qemu+=(-device virtconsole,chardev=output -device virtconsole,chardev=status
-	-append "console=ttyS0 panic=-1 quiet loglevel=4 ${NFZR_APPEND-}")
+	-append "$append")
 
 died=0
 if [ -n "$interactive" ]; then

@@ -4,17 +4,28 @@
 # Builds the module in the toolchain root.
 #
 # build.sh stock              for the pinned kernel, in build/stock
+# build.sh debug              for the debug kernel, in build/debug
+# build.sh kunit              the same with the KUnit suites, in build/kunit
+# build.sh mutant KIND DIR    as stock, debug or kunit, the copy of the sources that is in DIR
 # build.sh clippy             the same with clippy in rustc's place; every warning is an error
 # build.sh host KREL          for the kernel KREL that 'make prepare' prepared, in the clone itself
 # build.sh rust-analyzer      rust-project.json for the pinned kernel
 
 . "$(dirname -- "$0")/lib.sh"
 
-# kbuild TREE DIR ARGUMENT...: the kernel's make on a module's directory.
+# kbuild TREE DIR ARGUMENT...: the kernel's make on a module's directory, by Debian's compiler.
 kbuild() {
 	local tree=$1 dir=$2
 	shift 2
 	in_toolchain make -s -C "$tree" M="$dir" CC="$KERNEL_CC" -j "$(nproc)" "$@"
+}
+
+# kbuild_debug DIR ARGUMENT...: the same for the debug kernel, by clang.
+kbuild_debug() {
+	local dir=$1
+	shift
+	in_toolchain make -s -C "$(debug_kernel_dir)" M="$dir" LLVM="$DEBUG_LLVM" \
+		LOCALVERSION="$DEBUG_LOCALVERSION" -j "$(nproc)" "$@" modules
 }
 
 pinned_tree() {
@@ -28,6 +39,11 @@ copy_sources() {
 	mkdir -p "$1"
 	in_toolchain rsync -a --exclude='*.o' --exclude='.*.cmd' --exclude='*_generated.*' \
 		"$NFZR_TOP/Kbuild" "$NFZR_TOP/include" "$NFZR_TOP/rust" "$1/"
+}
+
+build_debug_copy() {
+	copy_sources "$1"
+	kbuild_debug "$@"
 }
 
 build_copy() {
@@ -53,6 +69,21 @@ case ${1-} in
 stock)
 	say_step 'build the module' build_copy "$NFZR_TOP/build/stock"
 	;;
+debug)
+	say_step 'build the module for the debug kernel' build_debug_copy "$NFZR_TOP/build/debug"
+	;;
+kunit)
+	say_step 'build the KUnit suites' build_debug_copy "$NFZR_TOP/build/kunit" KUNIT=1
+	;;
+mutant)
+	dir=$(realpath -- "${3:?usage: build.sh mutant KIND DIR}")
+	case $2 in
+	stock) kbuild "$(pinned_tree)" "$dir" modules ;;
+	debug) kbuild_debug "$dir" ;;
+	kunit) kbuild_debug "$dir" KUNIT=1 ;;
+	*) die "build.sh: there is no kind $2" ;;
+	esac
+	;;
 clippy)
 	say_step 'clippy' build_copy "$NFZR_TOP/build/clippy" CLIPPY=1 W=e
 	;;
@@ -67,6 +98,6 @@ rust-analyzer)
 	sed -i "s|\"/usr/lib/rustlib|\"$(toolchain_root)/usr/lib/rustlib|g" "$NFZR_TOP/rust-project.json"
 	;;
 *)
-	die "usage: build.sh stock | clippy | host KREL | rust-analyzer"
+	die "usage: build.sh stock | debug | kunit | mutant KIND DIR | clippy | host KREL | rust-analyzer"
 	;;
 esac

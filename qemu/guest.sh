@@ -13,7 +13,7 @@ make_guest() {
 	bootstrap "$NFZR_TOP/qemu/guest.packages" "$to/root"
 	cp -a -- "$kernel/lib/modules" "$to/root/usr/lib/"
 	mkdir -p "$to/root/nf_zoneroute"
-	in_toolchain mkfs.ext4 -q -d "$to/root" -L guest "$to/root.ext4" 700M
+	in_toolchain mkfs.ext2 -q -d "$to/root" -L guest "$to/root.ext2" 700M
 	remove_tree "$to/root"
 	make_initramfs "$kernel" "$release" "$to/initramfs"
 	in_toolchain sh -c 'cd "$1" && find . | cpio --quiet -o -H newc | gzip -1 >"$1.cpio.gz"' \
@@ -22,15 +22,15 @@ make_guest() {
 }
 
 make_initramfs() {
-	local kernel=$1 release=$2 to=$3 module
-	mkdir -p "$to/bin" "$to/modules" "$to/root" "$to/dev" "$to/proc"
+	local kernel=$1 release=$2 to=$3 module modules=$3/modules/$2
+	mkdir -p "$to/bin" "$modules" "$to/root" "$to/dev" "$to/proc"
 	cp -- "$(toolchain_root)/bin/busybox" "$to/bin/busybox"
 	install -m 755 "$NFZR_TOP/qemu/initramfs-init" "$to/init"
 	# In the order in which they load.
 	in_toolchain modprobe -d "$kernel" -S "$release" --show-depends virtio_blk |
 		awk '$1 == "insmod" { print $2 }' | while read -r module; do
-		in_toolchain xz -dc "$module" >"$to/modules/$(basename "${module%.xz}")"
-		printf '%s\n' "$(basename "${module%.xz}")" >>"$to/modules/order"
+		in_toolchain xz -dc "$module" >"$modules/$(basename "${module%.xz}")"
+		printf '%s\n' "$(basename "${module%.xz}")" >>"$modules/order"
 	done
 }
 

@@ -5,6 +5,7 @@
 #
 # kernel.sh                 the pinned kernel: prepared tree, bootable image, modules
 # kernel.sh --prepare KREL  a prepared tree for the kernel release KREL that a Debian machine runs
+# kernel.sh --debug         the debug kernel, of the pinned kernel's source: tree, image, modules
 #
 # Debian's headers hold no Rust metadata. So the tree is prepared from the kernel's own source
 # package, of the same version, with the headers' .config and Module.symvers.
@@ -97,11 +98,51 @@ unpack_image() {
 	in_toolchain depmod -b "$to" "$release"
 }
 
+# configure_debug SOURCE TO: tinyconfig and debug.config on top, every line of which must take effect.
+configure_debug() {
+	local source=$1 to=$2 line refused=()
+	in_toolchain make -s -C "$source" O="$to" LLVM="$DEBUG_LLVM" tinyconfig
+	in_toolchain env KCONFIG_CONFIG="$to/.config" "$source/scripts/kconfig/merge_config.sh" \
+		-m -O "$to" "$to/.config" "$NFZR_TOP/qemu/debug.config"
+	in_toolchain make -s -C "$source" O="$to" LLVM="$DEBUG_LLVM" olddefconfig
+	while read -r line; do
+		case $line in
+		CONFIG_*=n) ! grep -q "^${line%n}" "$to/.config" || refused+=("$line") ;;
+		CONFIG_*) grep -qxF "$line" "$to/.config" || refused+=("$line") ;;
+		esac
+	done <"$NFZR_TOP/qemu/debug.config"
+	[ "${#refused[@]}" -eq 0 ] ||
+		die "the kernel's configuration does not take these lines of qemu/debug.config: ${refused[*]}"
+}
+
+# build_debug SOURCE RELEASE TO: in TO, what external modules are built against, and in TO/image what
+# boots.
+build_debug() {
+	local source=$1 release=$2 to=$3
+	configure_debug "$source" "$to"
+	in_toolchain make -s -C "$source" O="$to" LLVM="$DEBUG_LLVM" LOCALVERSION="$DEBUG_LOCALVERSION" \
+		-j "$(nproc)" bzImage modules
+	[ "$(cat "$to/include/config/kernel.release")" = "$release" ] ||
+		die "the debug kernel calls itself $(cat "$to/include/config/kernel.release"), not $release"
+	in_toolchain make -s -C "$source" O="$to" LLVM="$DEBUG_LLVM" LOCALVERSION="$DEBUG_LOCALVERSION" \
+		INSTALL_MOD_PATH="$to/image" modules_install
+	cp -- "$to/arch/x86/boot/bzImage" "$to/image/vmlinuz"
+	rm -f -- "$to/image/lib/modules/$release/build"
+	# What is linked is of no use any more. (Those of the build tools are.)
+	find "$to" -type f \( -name '*.o' -o -name '*.a' -o -name '.*.cmd' \) \
+		! -path "$to/scripts/*" ! -path "$to/tools/*" -delete
+	rm -f -- "$to"/.tmp_vmlinux* "$to/vmlinux" "$to/arch/x86/boot/compressed/vmlinux"*
+}
+
+make_source() {
+	cached "$NFZR_CACHE/source-$2" "kernel source $2" unpack_source "$2" "$1"
+}
+
 make_tree() {
 	local release=$1 version=$2 series source
 	series=$(printf '%s\n' "$release" | cut -d. -f1-2)
 	source=$NFZR_CACHE/source-$version
-	cached "$source" "kernel source $version" unpack_source "$version" "$series"
+	make_source "$series" "$version"
 	cached "$(kernel_dir build "$release" "$version")" "prepare the tree of $release" \
 		prepare "$source" "$release" "$version"
 }
@@ -126,6 +167,13 @@ main() {
 			die "the archive has no linux-headers-$release: prepare a kernel of $DEBIAN_SUITE or $DEBIAN_KERNEL_SUITE (7.2 or newer, installed by apt)"
 		make_tree "$release" "$version"
 		printf 'prepared: %s\n' "$(kernel_dir build "$release" "$version")"
+		return
+	fi
+	if [ "${1-}" = --debug ]; then
+		read -r release version <<<"$(pinned_kernel)"
+		make_source "$KERNEL_SERIES" "$version"
+		cached "$(debug_kernel_dir)" "debug kernel $(debug_release)" \
+			build_debug "$NFZR_CACHE/source-$version" "$(debug_release)"
 		return
 	fi
 	file=$(pinned_kernel_file)

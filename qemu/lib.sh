@@ -164,6 +164,21 @@ kernel_dir() {
 	printf '%s/%s-%s-%s\n' "$NFZR_CACHE" "$1" "$2" "$(key_of "$3" "$(toolchain_root)")"
 }
 
+# The debug kernel's release string: the pinned version, marked.
+debug_release() {
+	local release version
+	read -r release version <<<"$(pinned_kernel)"
+	printf '%s%s\n' "${release%%[+-]*}" "$DEBUG_LOCALVERSION"
+}
+
+# Where kernel.sh keeps the debug kernel: named by its source, its configuration and its compilers.
+debug_kernel_dir() {
+	local release version
+	read -r release version <<<"$(pinned_kernel)"
+	printf '%s/debug-%s\n' "$NFZR_CACHE" "$(key_of "$version" "$(toolchain_root)" \
+		"$(cat "$NFZR_TOP/qemu/debug.config" "$NFZR_TOP/qemu/kernel.pin")")"
+}
+
 # The guest image's path: named by what goes into it.
 guest_dir() {
 	printf '%s/guest-%s\n' "$NFZR_CACHE" "$(key_of "$(pinned_kernel)" "$DEBIAN_SUITE" \

@@ -11,7 +11,7 @@ plan 56
 load
 router
 serve udp
-mac_of_r=$(in_ns r cat /sys/class/net/c1/address)
+mac_of_r=$(mac_of r c1)
 
 # warm NS SPORT: a flow that is being served.
 warm() {
@@ -29,7 +29,7 @@ misses() {
 
 # to_r OPTION...: a handmade packet from c for r to forward.
 to_r() {
-	in_ns c python3 traffic.py frame c0 "$mac_of_r" 10.0.1.2 "$SERVER" --dport "$PORT" "$@"
+	traffic c frame c0 "$mac_of_r" 10.0.1.2 "$SERVER" --dport "$PORT" "$@"
 }
 
 flow_lives() {
@@ -49,7 +49,7 @@ check 'fragments: answered' is "$(ask c udp 3 --sport 4000 --size 3000)" 3
 
 before=$(arrived by_a)
 check 'a frame to the broadcast address: a miss' misses not_host 1 \
-	in_ns c python3 traffic.py frame c0 ff:ff:ff:ff:ff:ff 10.0.1.2 "$SERVER" --sport 4000 --dport "$PORT"
+	traffic c frame c0 ff:ff:ff:ff:ff:ff 10.0.1.2 "$SERVER" --sport 4000 --dport "$PORT"
 check 'a frame to the broadcast address: dropped by the kernel, as ever' is "$(arrived by_a)" "$before"
 
 modprobe nft_tproxy
@@ -67,7 +67,7 @@ check 'a packet that TPROXY gave a socket: a miss' misses socket 1 to_r --sport 
 in_ns r nft delete table ip divert
 
 check 'an ICMP error about the flow: a miss, though the flow is found' misses related 3 \
-	in_ns c python3 traffic.py ask udp "$SERVER" 9 3 --sport 4010 --timeout 0.2
+	traffic c ask udp "$SERVER" 9 3 --sport 4010 --timeout 0.2
 check 'an ICMP error about the flow: delivered' eval \
 	'in_ns c python3 -c "
 import socket
@@ -105,7 +105,7 @@ ip -n c link set tun_c up
 ip -n c route add 10.0.3.2 dev tun_c
 ip -n r route add 10.0.5.0/24 via 10.0.1.2
 check "packets with a tunnel's metadata: a miss" misses has_dst 4 \
-	in_ns c python3 traffic.py ask udp 10.0.3.2 "$SINK" 5 --sport 4002 --oneway
+	traffic c ask udp 10.0.3.2 "$SINK" 5 --sport 4002 --oneway
 check "packets with a tunnel's metadata: no route is kept" \
 	is "$(routes sport=4002 dir=orig | field state)" none
 ip -n c link del tun_c
@@ -171,12 +171,12 @@ warm c 4005
 ip -n c route add 10.7.7.7 via 10.0.1.1
 ip -n r route add 10.7.7.7 via 10.0.1.2
 check 'a route back out by the same device: a miss' misses same_device 4 \
-	in_ns c python3 traffic.py ask udp 10.7.7.7 9 5 --sport 4006 --oneway --interval 0.01
+	traffic c ask udp 10.7.7.7 9 5 --sport 4006 --oneway --interval 0.01
 check 'a route back out by the same device: no route is kept' \
 	is "$(routes sport=4006 dir=orig | field state)" none
 
-mac_to_r=$(in_ns r cat /sys/class/net/s1/address)
-in_ns s python3 traffic.py frame s0 "$mac_to_r" 10.0.2.2 10.0.2.1 --quote "$SERVER" --mtu 1300
+mac_to_r=$(mac_of r s1)
+traffic s frame s0 "$mac_to_r" 10.0.2.2 10.0.2.1 --quote "$SERVER" --mtu 1300
 check 'the kernel learned an MTU' eval 'ip -n r route get '$SERVER' | grep -q "mtu 1300"'
 check 'a route with a learned MTU: a miss' misses pmtu 3 ask c udp 3 --sport 4005 --interval 0.01
 check 'a route with a learned MTU: answered' is "$(ask c udp 3 --sport 4005)" 3
@@ -264,7 +264,7 @@ ip -n r link add br0 type bridge
 ip -n r addr del 10.0.4.1/24 dev d1
 ip -n r link set d1 master br0
 ip -n r addr add 10.0.4.1/24 dev br0
-ip -n r link set br0 address "$(in_ns r cat /sys/class/net/d1/address)"
+ip -n r link set br0 address "$(mac_of r d1)"
 ip -n r link set br0 up
 until_true 5 in_ns d ping -q -c 1 -W 1 10.0.4.1
 check 'packets by way of br_netfilter: a miss' misses bridge 3 ask d udp 3 --sport 4008

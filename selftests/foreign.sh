@@ -12,6 +12,7 @@ load
 
 # The router is the first netns here, since act_ct writes the extension there alone.
 make_ns c s
+agent c
 ip link add c0 netns c type veth peer name c1
 ip link add s0 netns s type veth peer name s1
 ip -n c addr add 10.0.1.2/24 dev c0

@@ -10,7 +10,7 @@ plan 19
 load
 router
 serve udp
-mac_of_r_d=$(in_ns r cat /sys/class/net/d1/address)
+mac_of_r_d=$(mac_of r d1)
 
 # Path B for what a rule says.
 ip -n r route add "$SERVER" via 10.0.3.2 table 100
@@ -65,19 +65,19 @@ ip -n r rule del dscp 10 lookup 100
 
 ip -n r rule add iif d1 lookup 100
 ask c udp 10 --sport 4002 >/dev/null
-check 'another device mid-flow: path B' is "$(by_path in_ns d python3 traffic.py frame d0 \
+check 'another device mid-flow: path B' is "$(by_path traffic d frame d0 \
 	"$mac_of_r_d" 10.0.1.2 "$SERVER" --sport 4002 --dport "$SINK" --count 3 2>/dev/null)" '0 3'
 # The same tuple, so the same connection, as c's.
 before=$(stat_of miss_iif)
-check 'another device mid-flow, the same connection: path B' is "$(by_path in_ns d python3 \
-	traffic.py frame d0 "$mac_of_r_d" 10.0.1.2 "$SERVER" --sport 4002 --dport "$PORT" 2>/dev/null)" '0 1'
+check 'another device mid-flow, the same connection: path B' is "$(by_path traffic d \
+	frame d0 "$mac_of_r_d" 10.0.1.2 "$SERVER" --sport 4002 --dport "$PORT" 2>/dev/null)" '0 1'
 check 'another device mid-flow: a miss by device' is $(($(stat_of miss_iif) - before)) 1
 check 'the first device again: path A' is "$(by_path ask c udp 3 --sport 4002 2>/dev/null)" '3 0'
 ip -n r rule del iif d1 lookup 100
 
 # Spoofed: c's address from d. rp_filter is off, so it passes; then it is switched on, mid-flow.
 spoof() {
-	in_ns d python3 traffic.py frame d0 "$mac_of_r_d" 10.0.1.2 "$SERVER" --sport 4003 --dport "$PORT" \
+	traffic d frame d0 "$mac_of_r_d" 10.0.1.2 "$SERVER" --sport 4003 --dport "$PORT" \
 		--count 10
 }
 PORT=$SINK

@@ -71,8 +71,8 @@ is() {
 }
 
 show_state() {
-	in_ns r grep -v ' 0$' /proc/net/nf_zoneroute/stats 2>/dev/null | sed 's/^/# /' || true
-	in_ns r cat /proc/net/nf_zoneroute/routes 2>/dev/null | sed 's/^/# /' || true
+	shown stats 2>/dev/null | sed '/ 0$/d; s/^/# /' || true
+	shown routes 2>/dev/null | sed 's/^/# /' || true
 }
 
 finish() {
@@ -83,6 +83,7 @@ finish() {
 		# For these alone: an rmmod that hangs cannot be waited for.
 		wait "$job" 2>/dev/null || true
 	done
+	rm -f /tmp/agent.*
 	for ns in $(ip netns list | awk '{ print $1 }'); do
 		ip netns del "$ns"
 	done
@@ -104,14 +105,15 @@ until_true() {
 	done
 }
 
+# in_ns NS COMMAND...: with the network of NS, but /sys as it is. (`ip netns exec` takes its time.)
 in_ns() {
-	ip netns exec "$@"
+	nsenter --net="/run/netns/$1" "${@:2}"
 }
 
 # background NS COMMAND...: run until the script ends.
 background() {
 	# exec: what is killed in the end must be the command, not a shell around it.
-	(exec ip netns exec "$@") >/dev/null 2>&1 &
+	(exec nsenter --net="/run/netns/$1" "${@:2}") >/dev/null 2>&1 &
 	JOBS+=($!)
 }
 
@@ -123,10 +125,18 @@ unload() {
 	rmmod nf_zoneroute
 }
 
+# What stays in a netns, so that others can look at its /proc/net without going there.
+declare -A HOLDER=()
+
 make_ns() {
 	local ns
 	for ns; do
 		ip netns add "$ns"
+		background "$ns" sleep infinity
+		HOLDER[$ns]=${JOBS[-1]}
+		until [ "/proc/${HOLDER[$ns]}/ns/net" -ef "/run/netns/$ns" ]; do
+			sleep 0.01
+		done
 		ip -n "$ns" link set lo up
 		# No duplicate address detection, no router solicitations: no packets but the test's.
 		in_ns "$ns" sysctl -qw net.ipv6.conf.all.disable_ipv6=1
@@ -142,9 +152,37 @@ link() {
 	ip -n "$4" link set "$5" up
 }
 
+# agent NS...: a process that `traffic` has do its work there.
+agent() {
+	local ns
+	for ns; do
+		mkfifo "/tmp/agent.$ns.in" "/tmp/agent.$ns.out"
+		background "$ns" python3 traffic.py agent "/tmp/agent.$ns.in" "/tmp/agent.$ns.out"
+	done
+}
+
+# traffic NS ARGUMENT...: what traffic.py does with them, and prints.
+traffic() {
+	local ns=$1 answer
+	shift
+	if [ -p "/tmp/agent.$ns.in" ]; then
+		printf '%s\n' "$*" >"/tmp/agent.$ns.in"
+		read -r answer <"/tmp/agent.$ns.out"
+		printf '%s\n' "$answer"
+	else
+		in_ns "$ns" python3 traffic.py "$@"
+	fi
+}
+
+# mac_of NS DEV: the link-layer address of a device.
+mac_of() {
+	ip -n "$1" -o link show dev "$2" | sed 's/.*link\/ether \([0-9a-f:]*\).*/\1/'
+}
+
 # The router of the picture above, tracking connections, with old age out of the way.
 router() {
 	make_ns c d r s
+	agent c d
 	link c c0 10.0.1.2/24 r c1 10.0.1.1/24
 	link d d0 10.0.4.2/24 r d1 10.0.4.1/24
 	link s s0 10.0.2.2/24 r s1 10.0.2.1/24
@@ -216,14 +254,34 @@ serve() {
 ask() {
 	local ns=$1 proto=$2 count=$3
 	shift 3
-	in_ns "$ns" python3 traffic.py ask "$proto" "$SERVER" "$PORT" "$count" "$@" |
-		sed 's/.*answered=//'
+	traffic "$ns" ask "$proto" "$SERVER" "$PORT" "$count" "$@" | sed 's/.*answered=//'
+}
+
+# shown FILE [NS]: what is in a file of /proc/net/nf_zoneroute.
+shown() {
+	local ns=${2:-r}
+	if [ -n "${HOLDER[$ns]-}" ]; then
+		cat "/proc/${HOLDER[$ns]}/net/nf_zoneroute/$1"
+	else
+		in_ns "$ns" cat "/proc/net/nf_zoneroute/$1"
+	fi
 }
 
 # stat_of NAME [NS]: a counter of /proc/net/nf_zoneroute/stats.
 stat_of() {
-	in_ns "${2:-r}" awk -v name="$1" '$1 == name { print $2; found = 1 }
-		END { exit !found }' /proc/net/nf_zoneroute/stats
+	local name count ns=${2:-r} file
+	file=/proc/${HOLDER[$ns]-none}/net/nf_zoneroute/stats
+	if [ ! -r "$file" ]; then
+		in_ns "$ns" cat /proc/net/nf_zoneroute/stats >/tmp/stats
+		file=/tmp/stats
+	fi
+	while read -r name count; do
+		if [ "$name" = "$1" ]; then
+			echo "$count"
+			return 0
+		fi
+	done <"$file"
+	return 1
 }
 
 # gained NAME COMMAND...: how much a counter grew over a command, whose output goes to stderr.
@@ -237,12 +295,11 @@ gained() {
 
 # routes PATTERN...: the lines of /proc/net/nf_zoneroute/routes that have every word.
 routes() {
-	local word lines
-	lines=$(in_ns r cat /proc/net/nf_zoneroute/routes)
-	for word; do
-		lines=$(grep -F -- "$word" <<<"$lines") || return 1
-	done
-	printf '%s\n' "$lines"
+	local lines
+	lines=$(shown routes | awk -v words="$(printf '%s\n' "$@")" '
+		BEGIN { n = split(words, word, "\n") }
+		{ for (i = 1; i <= n; i++) if (!index($0, word[i])) next; print }')
+	[ -n "$lines" ] && printf '%s\n' "$lines"
 }
 
 # field NAME: of the line on standard input.

@@ -59,7 +59,7 @@ wait "$udp" "$tcp"
 check 'no UDP packet was lost' is "$(cat /tmp/udp)" 'sent=1500 answered=1500'
 check 'no TCP request was lost' is "$(cat /tmp/tcp)" 'sent=1500 answered=1500'
 check 'conntrack can let go of everything' eval 'in_ns r conntrack -F >/dev/null 2>&1
-	until_true 5 eval "[ \$(ip netns exec r sysctl -n net.netfilter.nf_conntrack_count) = 0 ]"'
+	until_true 5 eval "[ \$(nsenter --net=/run/netns/r sysctl -n net.netfilter.nf_conntrack_count) = 0 ]"'
 
 # With a reader in the files, and a file held open across the removal.
 load

@@ -49,7 +49,7 @@ served masquerade ask c udp 10 --sport 4001
 check 'masquerade: the server sees the device address' is "$(source_seen 4001)" 10.0.2.1
 
 to_old() {
-	in_ns c python3 traffic.py ask udp "$@" | sed 's/.*answered=//'
+	traffic c ask udp "$@" | sed 's/.*answered=//'
 }
 served DNAT to_old 10.8.8.8 "$PORT" 10 --sport 4002
 check 'DNAT: the server sees the client' is "$(source_seen 4002)" 10.0.1.2

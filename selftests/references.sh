@@ -14,8 +14,8 @@ serve udp
 ask c udp 5 --sport 4000 >/dev/null
 check 'a flow holds one connection and two routes' \
 	is "$(stat_of ct_references) $(stat_of dst_references)" '1 2'
-check 'the zone counts it' is "$(in_ns r cat /proc/net/nf_zoneroute/zones)" \
-	"zone=0 flows=1 buckets=$(in_ns r cat /proc/net/nf_zoneroute/zones | field buckets) new=$(in_ns r cat /proc/net/nf_zoneroute/zones | field new)"
+check 'the zone counts it' is "$(shown zones)" \
+	"zone=0 flows=1 buckets=$(shown zones | field buckets) new=$(shown zones | field new)"
 in_ns r conntrack -D -p udp --orig-port-src 4000 >/dev/null 2>&1
 check 'a connection that is deleted is let go' until_true 5 no_references
 check 'and is counted' is "$(stat_of flow_gone)" "$(stat_of flow_new)"
@@ -34,15 +34,15 @@ in_ns c python3 - <<-'END'
 	        s.send(b"x" * 16); s.recv(64)
 END
 check 'five hundred flows' is "$(stat_of ct_references) $(stat_of dst_references)" '500 1000'
-check 'each has its two lines' is "$(in_ns r cat /proc/net/nf_zoneroute/routes | sort -u | wc -l)" 1000
-check 'the table grew' eval '[ "$(in_ns r cat /proc/net/nf_zoneroute/zones | field buckets)" -ge 512 ]'
+check 'each has its two lines' is "$(shown routes | sort -u | wc -l)" 1000
+check 'the table grew' eval '[ "$(shown zones | field buckets)" -ge 512 ]'
 ip -n r link del s1
 check 'a device that goes takes its routes with it' is "$(stat_of dst_references)" 0
 check 'but no flow' is "$(stat_of ct_references)" 500
 forget_flows
 check 'and the flows go with their connections' no_references
 check 'the table shrank or went' until_true 10 eval \
-	'[ "$(in_ns r cat /proc/net/nf_zoneroute/zones | field buckets)" = "" ]'
+	'[ "$(shown zones | field buckets)" = "" ]'
 
 link s s0 10.0.2.2/24 r s1 10.0.2.1/24
 ip -n s route replace default via 10.0.2.1

@@ -15,9 +15,10 @@ skipped=0
 
 modprobe -a nf_conntrack nf_nat nft_ct nft_nat nft_chain_nat
 
-# What must never be in the kernel's log. (KASAN, lockdep and kmemleak are not built into a stock
-# kernel; KFENCE is, and so are the checks of slab_debug, which selftests/run switches on.)
-BAD='WARNING:|BUG|INFO: (task|possible|trying)|Oops|general protection|KASAN|KFENCE|UBSAN|refcount_t|waiting for .* to become free|still has objects|kmemleak|stall|Call Trace|deprecated|hung'
+# What must never be in the kernel's log. (KASAN, lockdep, object and reference tracking are in the
+# debug kernel; in the stock one KFENCE is, and the checks of slab_debug, which selftests/run
+# switches on.)
+BAD='WARNING:|BUG|INFO: (task|possible|trying|lockdep)|Oops|general protection|KASAN|KFENCE|UBSAN|refcount_t|ref_tracker|ODEBUG|waiting for .* to become free|still has objects|kmemleak|stall|Call Trace|deprecated|hung'
 # The same as the kernel's taint: bad page, oops, warning.
 BAD_TAINT=$((1 << 5 | 1 << 7 | 1 << 9))
 
@@ -33,12 +34,51 @@ remove_module() {
 	done
 }
 
+# uptime: in s.
+uptime() {
+	cut -d. -f1 /proc/uptime
+}
+
+# check_leaks: memory that nobody points to any more, with the script that ran when it was allocated.
+# Jiffies start 300 s before they wrap, and a leak is only sure when two scans find it.
+KMEMLEAK=/sys/kernel/debug/kmemleak
+HZ=250
+check_leaks() {
+	[ -w "$KMEMLEAK" ] || return 0
+	echo scan >"$KMEMLEAK"
+	sleep 1
+	echo scan >"$KMEMLEAK"
+	cat "$KMEMLEAK" >/tmp/leaks
+	[ -s /tmp/leaks ] || return 0
+	awk -v hz="$HZ" -v scripts="${spans[*]}" '
+		/jiffies/ {
+			at = ($NF - (4294967296 - 300 * hz)) / hz
+			n = split(scripts, span, " ")
+			for (i = 1; i <= n; i++) {
+				split(span[i], part, ":")
+				if (at >= part[2] - 1 && at <= part[3] + 1)
+					print "# leaked while " part[1] " ran"
+			}
+		}
+		{ print "# " $0 }' /tmp/leaks | head -n 100
+	return 1
+}
+
+# check_lockdep: it switches itself off for good at its first report, or when it has no more room.
+check_lockdep() {
+	[ ! -e /proc/lockdep_stats ] || grep -q '^ *debug_locks: *1$' /proc/lockdep_stats
+}
+
 done_scripts=0
+spans=()
+# What the kernel said while it booted is its own.
+dmesg -C
 for script; do
 	echo "# $script"
 	began=$SECONDS
+	up=$(uptime)
 	# To a file: a child that hangs would keep a pipe open.
-	timeout 300 bash "./$script" </dev/null >/tmp/output 2>&1
+	timeout "${NFZR_SCRIPT_TIMEOUT:-300}" bash "./$script" </dev/null >/tmp/output 2>&1
 	status=$?
 	cat /tmp/output
 	ok=$(grep -c '^ok ' /tmp/output)
@@ -67,9 +107,22 @@ for script; do
 	skipped=$((skipped + skip))
 	failed=$((failed + bad))
 	done_scripts=$((done_scripts + 1))
+	spans+=("$script:$up:$(uptime)")
 	echo "# $script took $((SECONDS - began)) s"
 	[ -z "$hangs" ] || break
+	[ -z "${NFZR_UNTIL_FAILURE-}" ] || [ "$failed" -eq 0 ] || break
 done
+
+if [ -z "${NFZR_UNTIL_FAILURE-}" ] || [ "$failed" -eq 0 ]; then
+	if ! check_leaks; then
+		echo 'not ok - memory leaked'
+		failed=$((failed + 1))
+	fi
+	if ! check_lockdep; then
+		echo 'not ok - lockdep switched itself off'
+		failed=$((failed + 1))
+	fi
+fi
 
 echo "guest: $done_scripts scripts, $passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ] && [ "$done_scripts" -eq $# ]

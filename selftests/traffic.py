@@ -4,9 +4,12 @@
 
   traffic.py echo PROTO ADDR PORT            answer whatever comes, until killed
   traffic.py ask PROTO DST PORT COUNT [...]  send COUNT requests, each after the last one's answer
+  traffic.py flows DST PORT FIRST COUNT ROUNDS
+                                             ROUNDS requests of each of COUNT UDP flows
   traffic.py frame DEV [...]                 send one handmade IPv4 packet as it is
+  traffic.py agent REQUESTS ANSWERS          do what comes by the one FIFO, answer by the other
 
-PROTO is udp, tcp or the number of an IP protocol. `ask` prints "sent=N answered=M".
+PROTO is udp, tcp or the number of an IP protocol. `ask` says "sent=N answered=M".
 """
 
 import argparse
@@ -83,7 +86,26 @@ def ask(args):
             pass
         if args.interval:
             time.sleep(args.interval)
-    print(f"sent={sent} answered={answered}")
+    return f"sent={sent} answered={answered}"
+
+
+def flows(args):
+    """Requests of many flows in turn, each after its answer."""
+    sent = answered = 0
+    for _ in range(args.rounds):
+        for sport in range(args.first, args.first + args.count):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.bind(("0.0.0.0", sport))
+                sock.connect((args.dst, args.port))
+                sock.settimeout(args.timeout)
+                sent += 1
+                try:
+                    sock.send(b"x" * 16)
+                    answered += len(sock.recv(64)) == 16
+                except OSError:
+                    pass
+        time.sleep(args.interval)
+    return f"sent={sent} answered={answered}"
 
 
 def checksum(data):
@@ -132,11 +154,30 @@ def frame(args):
     for number in range(args.count):
         sock.send(mac(args.mac) + source + b"\x08\x00" + packets[number % len(packets)])
         time.sleep(args.interval)
+    return f"sent={args.count}"
 
 
-def main():
+def agent(args):
+    """Does what each line of a FIFO says, and answers with a line."""
+    while True:
+        with open(args.requests) as requests:
+            for line in requests:
+                try:
+                    answer = run(line.split())
+                except (Exception, SystemExit) as err:
+                    answer = f"error: {err!r}"
+                with open(args.answers, "w") as answers:
+                    print(answer, file=answers)
+
+
+def run(arguments):
     parser = argparse.ArgumentParser()
     verbs = parser.add_subparsers(required=True)
+
+    verb = verbs.add_parser("agent")
+    verb.add_argument("requests")
+    verb.add_argument("answers")
+    verb.set_defaults(run=agent)
 
     verb = verbs.add_parser("echo")
     verb.add_argument("proto")
@@ -161,6 +202,16 @@ def main():
     verb.add_argument("--oneway", action="store_true")
     verb.set_defaults(run=ask)
 
+    verb = verbs.add_parser("flows")
+    verb.add_argument("dst")
+    verb.add_argument("port", type=int)
+    verb.add_argument("first", type=int, help="source port of the first flow")
+    verb.add_argument("count", type=int)
+    verb.add_argument("rounds", type=int)
+    verb.add_argument("--timeout", type=float, default=1.0)
+    verb.add_argument("--interval", type=float, default=0)
+    verb.set_defaults(run=flows)
+
     verb = verbs.add_parser("frame")
     verb.add_argument("dev")
     verb.add_argument("mac")
@@ -177,9 +228,9 @@ def main():
     verb.add_argument("--mtu", type=int, default=1400)
     verb.set_defaults(run=frame)
 
-    args = parser.parse_args()
-    args.run(args)
+    args = parser.parse_args(arguments)
+    return args.run(args)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    print(run(sys.argv[1:]))

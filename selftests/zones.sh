@@ -9,6 +9,7 @@ plan 22
 
 load
 make_ns c d r s
+agent c d
 in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000
 link s s0 10.0.2.2/24 r s1 10.0.2.1/24
 ip -n s addr add "$SERVER/32" dev lo
@@ -61,7 +62,7 @@ ip -n r addr add 10.0.2.101/32 dev s1
 ip -n r addr add 10.0.2.102/32 dev s1
 
 no_zones() {
-	[ -z "$(in_ns r cat /proc/net/nf_zoneroute/zones)" ]
+	[ -z "$(shown zones)" ]
 }
 
 # two_tenants NAME ZONE-C ZONE-D ZONE-REPLY-C ZONE-REPLY-D
@@ -77,7 +78,7 @@ two_tenants() {
 		"$(routes dst=10.0.2.101 dir=reply | field zone) $(routes dst=10.0.2.102 dir=reply | field zone)" "$4 $5"
 	check "$name: each reply goes to its tenant" is \
 		"$(routes dst=10.0.2.101 dir=reply | field oif) $(routes dst=10.0.2.102 dir=reply | field oif)" 'c1 d1'
-	zones=$(in_ns r cat /proc/net/nf_zoneroute/zones)
+	zones=$(shown zones)
 	in_ns r conntrack -F >/dev/null 2>&1
 	until_true 5 no_references
 }

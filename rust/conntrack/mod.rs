@@ -7,4 +7,6 @@
 pub(crate) mod flow;
 pub(crate) mod handle;
 pub(crate) mod table;
+#[cfg(nfzr_kunit)]
+mod tests;
 pub(crate) mod zone;

@@ -9,3 +9,7 @@
 #include "hash.c"
 #include "misc.c"
 #include "route4.c"
+
+#ifdef NFZR_KUNIT
+#include "kunit.c"
+#endif

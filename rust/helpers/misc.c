@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Small wrappers of inlines and macros: arrays by index, per-CPU counters, locks, network
+ * Small wrappers of inlines and macros: arrays by index, per-CPU counters, locks, RCU, network
  * devices and namespaces, /proc, time.
  */
 #include <linux/jiffies.h>
 #include <linux/netdevice.h>
 #include <linux/percpu.h>
 #include <linux/proc_fs.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/spinlock.h>
 #include <linux/xarray.h>
@@ -70,6 +71,12 @@ void nfzr_helper_spin_unlock_bh(spinlock_t *lock)
 bool nfzr_helper_spin_trylock_bh(spinlock_t *lock)
 {
 	return spin_trylock_bh(lock);
+}
+
+/* An inline function where the kernel has no lazy callbacks. */
+void nfzr_helper_call_rcu_hurry(struct rcu_head *head, rcu_callback_t func)
+{
+	call_rcu_hurry(head, func);
 }
 
 void *nfzr_helper_net_generic(const struct net *net, unsigned int id)

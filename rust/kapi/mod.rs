@@ -26,6 +26,8 @@ pub(crate) mod registry;
 pub(crate) mod skb;
 pub(crate) mod slab;
 pub(crate) mod sysctl;
+#[cfg(nfzr_kunit)]
+pub(crate) mod tests;
 pub(crate) mod time;
 pub(crate) mod work;
 pub(crate) mod xarray;

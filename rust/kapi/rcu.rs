@@ -100,7 +100,7 @@ impl<T: Send + Sync> Drop for RcuBox<T> {
         // SAFETY: `head` lies in an object that `free` may free: this was its only owner. The
         // module waits for callbacks (`rcu_barrier()`) before its text goes. In a hurry, since what
         // is freed may hold a connection that conntrack wants room for.
-        unsafe { bindings::call_rcu_hurry(head.cast(), Some(Object::<T>::free)) };
+        unsafe { bindings::nfzr_helper_call_rcu_hurry(head.cast(), Some(Object::<T>::free)) };
     }
 }
 

@@ -8,3 +8,5 @@ pub(crate) mod direction;
 pub(crate) mod key;
 pub(crate) mod reason;
 pub(crate) mod slot;
+#[cfg(nfzr_kunit)]
+mod tests;

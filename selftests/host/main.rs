@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The pure parts of the module, built by plain rustc at the paths that they have in the module.
+//! The pure parts of the module, built for the host at the paths that they have in the module.
 
+#![cfg(test)]
 #![deny(unsafe_code)]
 
 #[path = "../../rust/conntrack"]
@@ -14,6 +15,8 @@ mod route {
     pub(crate) mod key;
     pub(crate) mod reason;
 }
+
+mod properties;
 
 mod handles {
     use crate::conntrack::handle::{Handle, Salt};
@@ -86,7 +89,13 @@ mod keys {
             (Key { iif: 4, ..KEY }, Reason::Iif),
             (Key { mark: 0, ..KEY }, Reason::Mark),
             (Key { dscp: 0, ..KEY }, Reason::Dscp),
-            (Key { source_check: 5, ..KEY }, Reason::SourceCheck),
+            (
+                Key {
+                    source_check: 5,
+                    ..KEY
+                },
+                Reason::SourceCheck,
+            ),
         ];
         for (other, reason) in cases {
             assert_eq!(KEY.difference(&other), Some(reason));
@@ -134,8 +143,13 @@ mod reasons {
     fn names_are_distinct_and_one_word() {
         for (index, reason) in Reason::ALL.iter().enumerate() {
             let name = reason.name();
-            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_' || byte == b'3'));
-            assert!(Reason::ALL.iter().skip(index + 1).all(|other| other.name() != name));
+            assert!(name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_' || byte == b'3'));
+            assert!(Reason::ALL
+                .iter()
+                .skip(index + 1)
+                .all(|other| other.name() != name));
         }
         assert_eq!(Reason::ALL.len(), Reason::COUNT);
     }

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! KUnit suites of this layer, and what the suites of the layers above need: connections and routes
+//! that no traffic made.
+//!
+//! A failed assertion ends the test's thread without destructors. So nothing is asserted while a
+//! guard or a lock is held: what is to be asserted is copied out first.
+//!
+//! Process context, in the first netns.
+
+mod conntrack;
+mod memory;
+mod netns;
+mod registry;
+mod work;
+
+use core::ptr::NonNull;
+
+use kernel::{
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{Atomic, Relaxed},
+        Arc,
+        Completion, //
+    },
+};
+
+use crate::{
+    bindings,
+    kapi::{
+        conntrack::Conn,
+        dst::Dst,
+        net::Net,
+        skb::Route, //
+    },
+};
+
+/// How often something was dropped.
+pub(crate) struct Drops(Atomic<i32>);
+
+impl Drops {
+    /// Never.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        Ok(Arc::new(Self(Atomic::new(0)), GFP_KERNEL)?)
+    }
+
+    /// How often until now.
+    pub(crate) fn count(&self) -> i32 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A value that counts its drop.
+pub(crate) struct Tracked {
+    /// Anything, to be looked at.
+    pub(crate) value: u32,
+    drops: Arc<Drops>,
+}
+
+impl Tracked {
+    /// A value, and where its drop is counted.
+    pub(crate) fn new(value: u32, drops: &Arc<Drops>) -> Self {
+        Self {
+            value,
+            drops: drops.clone(),
+        }
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.drops.0.add(1, Relaxed);
+    }
+}
+
+/// The first netns.
+pub(crate) fn init_net() -> &'static Net {
+    // SAFETY: The first netns is there for ever.
+    unsafe { Net::from_raw(bindings::nfzr_kunit_net()) }
+}
+
+/// The directions in which a connection's zone counts.
+#[derive(Clone, Copy)]
+pub(crate) enum ZoneDirs {
+    /// The original one; the other has zone 0.
+    Original = 1,
+    /// The reply.
+    Reply = 2,
+    /// Both.
+    Both = 3,
+}
+
+fn alloc_conn(number: u32, zone: u16, dirs: ZoneDirs, ext: bool) -> Result<ARef<Conn>> {
+    // SAFETY: No requirements.
+    let ct = unsafe { bindings::nfzr_kunit_ct(number, zone, dirs as u8, ext) };
+    let ct = NonNull::new(ct).ok_or(ENOMEM)?;
+    // SAFETY: The helper's reference is ours, and `Conn` is transparent over `struct nf_conn`.
+    Ok(unsafe { ARef::from_raw(ct.cast()) })
+}
+
+/// A connection with our extension, unlike any with another number.
+pub(crate) fn conn(number: u32, zone: u16, dirs: ZoneDirs) -> Result<ARef<Conn>> {
+    alloc_conn(number, zone, dirs, true)
+}
+
+/// The same without the extension.
+pub(crate) fn conn_without_extension(number: u32) -> Result<ARef<Conn>> {
+    alloc_conn(number, 0, ZoneDirs::Both, false)
+}
+
+/// References on a connection, the asker's included.
+pub(crate) fn conn_refs(ct: &Conn) -> i32 {
+    // SAFETY: A `&Conn` is valid.
+    unsafe { bindings::nfzr_kunit_ct_refs(ct.as_raw()) }
+}
+
+/// Ends a connection's time.
+pub(crate) fn expire(ct: &Conn) {
+    // SAFETY: A `&Conn` is valid.
+    unsafe { bindings::nfzr_kunit_ct_expire(ct.as_raw()) }
+}
+
+/// What a connection's extension holds.
+pub(crate) fn handle_of(ct: &Conn) -> u64 {
+    // SAFETY: A `&Conn` is valid.
+    unsafe { bindings::nfzr_kunit_ct_handle(ct.as_raw()) }
+}
+
+/// Writes into a connection's extension as somebody else might.
+pub(crate) fn scribble(ct: &Conn, handle: u64) {
+    // SAFETY: A `&Conn` is valid.
+    unsafe { bindings::nfzr_kunit_ct_scribble(ct.as_raw(), handle) }
+}
+
+/// As after any change of the first netns' IPv4 routes.
+pub(crate) fn routes_changed() {
+    // SAFETY: No requirements.
+    unsafe { bindings::nfzr_kunit_routes_changed() }
+}
+
+/// A route, with a reference of the test's.
+pub(crate) struct TestDst(NonNull<bindings::dst_entry>);
+
+impl TestDst {
+    /// A route over the loopback device, by a gateway if it has one.
+    pub(crate) fn new(gateway: Option<[u8; 4]>) -> Result<Self> {
+        let gateway = u32::from_ne_bytes(gateway.unwrap_or_default());
+        // SAFETY: No requirements.
+        let dst = unsafe { bindings::nfzr_kunit_dst(gateway) };
+        Ok(Self(NonNull::new(dst).ok_or(ENOMEM)?))
+    }
+
+    /// References on it, the test's included.
+    pub(crate) fn refs(&self) -> u32 {
+        // SAFETY: Under our reference.
+        unsafe { bindings::nfzr_kunit_dst_refs(self.0.as_ptr()) }
+    }
+
+    /// A further reference, as the module has it.
+    pub(crate) fn hold(&self) -> Dst {
+        // SAFETY: Under our reference.
+        unsafe { bindings::nfzr_kunit_dst_hold(self.0.as_ptr()) };
+        // SAFETY: An IPv4 route, whose new reference goes to the `Dst`.
+        unsafe { Dst::from_raw(self.0, 0, false) }
+    }
+
+    /// The same as the kernel's choice for a packet.
+    pub(crate) fn route(&self, oif: u32) -> Route {
+        Route {
+            dst: self.hold(),
+            oif,
+        }
+    }
+
+    /// As a packet has it.
+    pub(crate) fn id(&self) -> crate::kapi::dst::DstId {
+        crate::kapi::dst::DstId(self.0.as_ptr())
+    }
+}
+
+impl Drop for TestDst {
+    fn drop(&mut self) {
+        // SAFETY: Our reference.
+        unsafe { bindings::nfzr_helper_dst_put(self.0.as_ptr()) };
+    }
+}
+
+/// Something that another thread does, to be waited for.
+#[pin_data]
+pub(crate) struct Job {
+    #[pin]
+    done: Completion,
+}
+
+impl Job {
+    /// Has another thread run `work`.
+    pub(crate) fn start(work: impl FnOnce() + Send + 'static) -> Result<Arc<Self>> {
+        let job = Arc::pin_init(
+            pin_init!(Self {
+                done <- Completion::new(),
+            }),
+            GFP_KERNEL,
+        )?;
+        let theirs = job.clone();
+        crate::kapi::work::system_dfl().try_spawn(GFP_KERNEL, move || {
+            work();
+            theirs.done.complete_all();
+        })?;
+        Ok(job)
+    }
+
+    /// Until it has.
+    pub(crate) fn wait(&self) {
+        self.done.wait_for_completion();
+    }
+}

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! KUnit suites of keys, slots and directions.
+
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::Relaxed,
+        rcu::{rcu_barrier, read_lock},
+        Arc, //
+    }, //
+};
+
+use super::{
+    direction::Direction,
+    key::{aged, Key},
+    reason::Reason,
+    slot::{Now, Slot}, //
+};
+use crate::{
+    conntrack::flow::Held,
+    kapi::{
+        rcu::{RcuBox, ReadSide},
+        slab::Cache,
+        tests::{routes_changed, TestDst}, //
+    },
+    stats::Event,
+};
+
+const KEY: Key = Key {
+    iif: 3,
+    mark: 7,
+    dscp: 0x28,
+    source_check: 1,
+};
+
+const NOW: Now = Now {
+    jiffies: u32::MAX - 10,
+    generation: 5,
+    max_age: 250,
+};
+
+/// Slots, and where they are counted. The cache goes last.
+struct Fixture {
+    held: Arc<Held>,
+    cache: Cache<Slot>,
+}
+
+impl Fixture {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            held: Arc::new(Held::new(), GFP_KERNEL)?,
+            cache: Cache::new(c"nf_zoneroute_kunit")?,
+        })
+    }
+
+    fn slot(&self, dst: &TestDst) -> Slot {
+        Slot::new(dst.route(9), KEY, NOW, self.held.clone())
+    }
+
+    fn boxed(&self, dst: &TestDst) -> Result<RcuBox<Slot>> {
+        Ok(RcuBox::from(self.cache.alloc(self.slot(dst))?))
+    }
+
+    fn count(&self) -> i64 {
+        self.held.slots.load(Relaxed)
+    }
+}
+
+/// Runs `f` as a reader.
+fn read<R>(f: impl FnOnce(&ReadSide<'_>) -> R) -> R {
+    let guard = read_lock();
+    f(&ReadSide::of(&guard))
+}
+
+#[kunit_tests(nfzr_route_key)]
+mod key_cases {
+    use super::*;
+
+    #[test]
+    fn each_part_of_the_key_counts() {
+        assert!(KEY.difference(&KEY.clone()).is_none());
+        assert!(KEY.difference(&Key { iif: 4, ..KEY }) == Some(Reason::Iif));
+        assert!(KEY.difference(&Key { mark: 0, ..KEY }) == Some(Reason::Mark));
+        assert!(KEY.difference(&Key { dscp: 0, ..KEY }) == Some(Reason::Dscp));
+        let other = Key {
+            source_check: 5,
+            ..KEY
+        };
+        assert!(KEY.difference(&other) == Some(Reason::SourceCheck));
+    }
+
+    #[test]
+    fn age_survives_the_wrap_of_jiffies() {
+        assert!(!aged(u32::MAX - 9, 239, 250));
+        assert!(aged(u32::MAX - 9, 240, 250));
+        assert!(aged(101, 100, 250));
+    }
+
+    #[test]
+    fn names_are_distinct() {
+        let reasons = Reason::ALL.iter().map(|reason| reason.name());
+        let events = Event::ALL.iter().map(|event| event.name());
+        let all = || Iterator::chain(reasons.clone(), events.clone());
+        let mut twice = 0;
+        for (index, name) in all().enumerate() {
+            twice += all().skip(index + 1).filter(|other| *other == name).count();
+        }
+        assert_eq!(twice, 0);
+    }
+}
+
+#[kunit_tests(nfzr_route_slot)]
+mod slot_cases {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_good_until_it_is_old() -> Result {
+        let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
+        let slot = all.slot(&dst);
+        let at = |jiffies| read(|rcu| slot.is_good(Now { jiffies, ..NOW }, rcu));
+        let good = [
+            NOW.jiffies,
+            NOW.jiffies.wrapping_add(249),
+            NOW.jiffies.wrapping_add(250),
+        ]
+        .map(at);
+        assert_eq!(good, [true, true, false]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_slot_is_good_until_something_happens() -> Result {
+        let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
+        let slot = all.slot(&dst);
+        let at = |generation| read(|rcu| slot.is_good(Now { generation, ..NOW }, rcu));
+        let good = [4, 5, 6].map(at);
+        assert_eq!(good, [false, true, false]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_slot_is_good_until_routes_change() -> Result {
+        let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
+        let slot = all.slot(&dst);
+        let before = read(|rcu| slot.is_good(NOW, rcu));
+        routes_changed();
+        let after = read(|rcu| slot.is_good(NOW, rcu));
+        assert_eq!((before, after), (true, false));
+        Ok(())
+    }
+
+    #[test]
+    fn a_slot_is_on_the_devices_of_both_ends() -> Result {
+        let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
+        let slot = all.slot(&dst);
+        let on = [3, 9, 4].map(|ifindex| slot.is_on(ifindex));
+        assert_eq!(on, [true, true, false]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_slot_holds_its_route_and_is_counted() -> Result {
+        let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
+        let slot = all.slot(&dst);
+        let during = (dst.refs(), all.count());
+        drop(slot);
+        assert_eq!(during, (2, 1));
+        assert_eq!((dst.refs(), all.count()), (1, 0));
+        Ok(())
+    }
+}
+
+#[kunit_tests(nfzr_route_direction)]
+mod direction_cases {
+    use super::*;
+
+    #[test]
+    fn a_staged_route_goes_live_with_a_packet_that_leaves_by_it() -> Result {
+        let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
+        let direction = Direction::new();
+        direction.stage(all.boxed(&dst)?);
+        let staged = read(|rcu| {
+            (
+                direction.live(rcu).is_some(),
+                direction.staged(rcu).is_some(),
+            )
+        });
+        let committed = read(|rcu| direction.commit(dst.id(), KEY.iif, rcu));
+        let live = read(|rcu| {
+            (
+                direction.live(rcu).is_some(),
+                direction.staged(rcu).is_some(),
+            )
+        });
+        let again = read(|rcu| direction.commit(dst.id(), KEY.iif, rcu));
+        assert_eq!(staged, (false, true));
+        assert!(committed);
+        assert_eq!(live, (true, false));
+        assert!(!again);
+        Ok(())
+    }
+
+    #[test]
+    fn another_route_or_another_device_commits_nothing() -> Result {
+        let (all, dst, other) = (Fixture::new()?, TestDst::new(None)?, TestDst::new(None)?);
+        let direction = Direction::new();
+        direction.stage(all.boxed(&dst)?);
+        let by_route = read(|rcu| direction.commit(other.id(), KEY.iif, rcu));
+        let by_device = read(|rcu| direction.commit(dst.id(), KEY.iif + 1, rcu));
+        let live = read(|rcu| direction.live(rcu).is_some());
+        assert!(!by_route);
+        assert!(!by_device);
+        assert!(!live);
+        Ok(())
+    }
+
+    #[test]
+    fn a_route_that_is_replaced_is_let_go() -> Result {
+        let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
+        let direction = Direction::new();
+        for _ in 0..10 {
+            direction.stage(all.boxed(&dst)?);
+            direction.stage(all.boxed(&dst)?);
+            read(|rcu| direction.commit(dst.id(), KEY.iif, rcu));
+        }
+        rcu_barrier();
+        let held = (dst.refs(), all.count());
+        drop(direction);
+        assert_eq!(held, (2, 1));
+        assert_eq!((dst.refs(), all.count()), (1, 0));
+        Ok(())
+    }
+
+    #[test]
+    fn purging_drops_what_is_bad_live_or_staged() -> Result {
+        let (all, live, staged) = (Fixture::new()?, TestDst::new(None)?, TestDst::new(None)?);
+        let direction = Direction::new();
+        direction.stage(all.boxed(&live)?);
+        read(|rcu| direction.commit(live.id(), KEY.iif, rcu));
+        direction.stage(all.boxed(&staged)?);
+        let none = read(|rcu| direction.purge(rcu, |_| false));
+        let one = read(|rcu| direction.purge(rcu, |slot| live.id() == *slot.dst()));
+        let other = read(|rcu| direction.purge(rcu, |_| true));
+        rcu_barrier();
+        assert_eq!((none, one, other), (0, 1, 1));
+        assert_eq!((live.refs(), staged.refs(), all.count()), (1, 1, 0));
+        Ok(())
+    }
+}

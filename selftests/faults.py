@@ -1,0 +1,211 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Memory that runs out at every point in turn.
+
+  faults.py load MODULE          while the module is loaded
+  faults.py netns                while a network namespace is made
+  faults.py write FILE VALUE     while a file is written
+  faults.py read FILE            while a file is read
+  faults.py every N WHERE        for everybody: each N-th allocation, until `faults.py stop`, where
+                                 the call chain leads through the module, or a kernel function
+  faults.py stop                 no more of that; prints how many were made to fail
+
+The first four do the same again and again; the first time the first allocation fails, then the second, and
+so on until none is left to fail. Prints "points=N failed=N worked=N": how many allocations there
+were, and how often the whole failed with ENOMEM or worked all the same. Anything else is an error.
+"""
+
+import ctypes
+import errno
+import os
+import sys
+
+DEBUGFS = "/sys/kernel/debug"
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def write(path, text):
+    with open(path, "w") as file:
+        file.write(str(text))
+
+
+def set_up(start=0, end=0xFFFF_FFFF_FFFF_FFFF):
+    """Failures only where the call chain leads through these addresses."""
+    for kind in ("failslab", "fail_page_alloc"):
+        base = f"{DEBUGFS}/{kind}"
+        write(f"{base}/probability", 0)
+        write(f"{base}/verbose", 0)
+        write(f"{base}/times", -1)
+        write(f"{base}/stacktrace-depth", 32)
+        write(f"{base}/ignore-gfp-wait", "N")
+        write(f"{base}/require-start", hex(start))
+        write(f"{base}/require-end", hex(end))
+    write(f"{DEBUGFS}/fail_page_alloc/min-order", 0)
+
+
+def function(name):
+    """Where a function of the kernel starts and the next one does."""
+    with open("/proc/kallsyms") as file:
+        symbols = sorted((int(address, 16), symbol)
+                         for address, _, symbol, *_ in map(str.split, file))
+    for (address, symbol), (end, _) in zip(symbols, symbols[1:]):
+        if symbol == name:
+            return address, end
+    raise SystemExit(f"the kernel has no function {name}")
+
+
+def module_text():
+    with open("/proc/modules") as file:
+        for line in file:
+            name, size, *_, address = line.split()[:6]
+            if name == "nf_zoneroute":
+                start = int(address, 16)
+                return start, start + int(size)
+    raise SystemExit("the module is not loaded")
+
+
+def system_call(number, *args):
+    if libc.syscall(number, *args) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def fail_nth(n, action):
+    """Whether the action worked, and whether its n-th allocation was there to fail."""
+    fd = os.open("/proc/thread-self/fail-nth", os.O_RDWR)
+    error = None
+    os.write(fd, str(n).encode())
+    try:
+        action()
+    except OSError as err:
+        error = err.errno
+    left = int(os.pread(fd, 32, 0))
+    if left:
+        os.pwrite(fd, b"0", 0)
+    os.close(fd)
+    return error, not left
+
+
+def each_point(attempt, most):
+    points = failed = worked = 0
+    while True:
+        error, reached = attempt(points + 1)
+        if error not in (None, errno.ENOMEM):
+            raise SystemExit(f"point {points + 1}: {errno.errorcode.get(error, error)}")
+        if not reached:
+            if error:
+                raise SystemExit(f"point {points + 1}: failed though nothing was made to fail")
+            break
+        points += 1
+        if error:
+            failed += 1
+        else:
+            worked += 1
+        if points >= most:
+            raise SystemExit(f"more than {most} points: something goes on for ever")
+    print(f"points={points} failed={failed} worked={worked}")
+
+
+def load(path):
+    # finit_module() and delete_module() of x86-64.
+    set_up(*function("do_init_module"))
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def attempt(n):
+        result = fail_nth(n, lambda: system_call(313, file, b"", 0))
+        if os.path.isdir("/sys/module/nf_zoneroute"):
+            if result[0]:
+                raise SystemExit(f"point {n}: loading failed, and the module is there")
+            system_call(176, b"nf_zoneroute", os.O_NONBLOCK)
+        elif not result[0]:
+            raise SystemExit(f"point {n}: loading worked, and the module is not there")
+        return result
+
+    each_point(attempt, 3000)
+
+
+def netns():
+    set_up(*module_text())
+
+    def attempt(n):
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            error, reached = fail_nth(n, lambda: os.unshare(os.CLONE_NEWNET))
+            files = os.path.exists("/proc/net/nf_zoneroute/stats")
+            os.write(writer, f"{error or 0} {int(reached)} {int(files)}".encode())
+            os._exit(0)
+        os.close(writer)
+        error, reached, files = map(int, os.read(reader, 64).split())
+        os.close(reader)
+        os.waitpid(child, 0)
+        # A netns that is made has all of us or is none.
+        if not error and not files:
+            raise SystemExit(f"point {n}: a netns without its files")
+        return error or None, bool(reached)
+
+    each_point(attempt, 1000)
+
+
+def write_file(path, value):
+    set_up()
+
+    def action():
+        fd = os.open(path, os.O_WRONLY)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
+
+    each_point(lambda n: fail_nth(n, action), 1000)
+
+
+def read_file(path):
+    set_up()
+    with open(path, "rb") as file:
+        whole = file.read()
+
+    def action():
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            parts = []
+            while part := os.read(fd, 1 << 16):
+                parts.append(part)
+        finally:
+            os.close(fd)
+        if b"".join(parts).count(b"\n") != whole.count(b"\n"):
+            raise SystemExit("read without an error, but not all")
+
+    each_point(lambda n: fail_nth(n, action), 1000)
+
+
+# More than any run makes fail.
+MANY = 1_000_000
+
+
+def every(n, where):
+    set_up(*(module_text() if where == "module" else function(where)))
+    for kind in ("failslab", "fail_page_alloc"):
+        base = f"{DEBUGFS}/{kind}"
+        write(f"{base}/interval", n)
+        write(f"{base}/times", MANY)
+        write(f"{base}/probability", 100)
+
+
+def stop():
+    failed = 0
+    for kind in ("failslab", "fail_page_alloc"):
+        write(f"{DEBUGFS}/{kind}/probability", 0)
+        with open(f"{DEBUGFS}/{kind}/times") as file:
+            failed += MANY - int(file.read())
+    set_up()
+    print(failed)
+
+
+def main():
+    verb, *args = sys.argv[1:]
+    {"load": load, "netns": netns, "write": write_file, "read": read_file,
+     "every": every, "stop": stop}[verb](*args)
+
+
+if __name__ == "__main__":
+    main()

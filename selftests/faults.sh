@@ -1,0 +1,100 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Memory that runs out: while the module is loaded, while a netns is made, while files are written
+# and read, for flows, for zones, and for tables that want to grow. What fails fails whole; what goes
+# on goes on, without loss; and nothing is left behind. (That nothing leaked says kmemleak, at the
+# end of the guest's run.)
+
+. ./lib.sh
+plan 24
+
+TRIED=0
+
+# each_point LEAST WHAT...: every allocation fails once; there were at least so many.
+each_point() {
+	local least=$1 result points
+	shift
+	result=$(python3 faults.py "$@") || return 1
+	points=${result#points=}
+	points=${points%% *}
+	echo "# $1: $result"
+	TRIED=$((TRIED + points))
+	[ "$points" -ge "$least" ]
+}
+
+each_point_in_r() {
+	local result
+	result=$(in_ns r python3 faults.py "$@") || return 1
+	echo "# $1 ${2##*/}: $result"
+	result=${result#points=}
+	TRIED=$((TRIED + ${result%% *}))
+	[ "${result%% *}" -ge 1 ]
+}
+
+stop_faults() {
+	FAILS=$(python3 faults.py stop)
+	TRIED=$((TRIED + FAILS))
+}
+
+check 'loading: fails with ENOMEM or works, at every allocation of its own' \
+	each_point 100 load nf_zoneroute.ko
+load
+check 'and works when all is well' eval '[ "$(cat /proc/net/nf_zoneroute/stats | wc -l)" -gt 30 ]'
+check 'a new netns: made whole or not at all, at every allocation of ours' each_point 10 netns
+unload
+check 'and all of them go' eval '[ ! -d /sys/module/nf_zoneroute ]'
+
+load
+router
+serve udp
+# traffic_is_answered FIRST COUNT ROUNDS
+traffic_is_answered() {
+	is "$(traffic c flows "$SERVER" "$PORT" "$1" "$2" "$3" | sed 's/.*answered=//')" $(($2 * $3))
+}
+
+# Every N-th allocation on the packet's way, and on that of what makes zones for it.
+sport=20000
+for every in 1 2 3 5; do
+	python3 faults.py every "$every" module
+	check "every allocation in $every fails: not a packet is lost" traffic_is_answered $sport 60 4
+	stop_faults
+	echo "# $FAILS allocations failed"
+	check "every allocation in $every fails: some did" eval '[ "$FAILS" -ge 60 ]'
+	check "every allocation in $every fails: these flows are served when all is well again" eval \
+		'traffic_is_answered $sport 60 3 && [ "$(gained hit traffic c flows "$SERVER" "$PORT" $sport 60 1 2>/dev/null)" -ge 110 ]'
+	sport=$((sport + 100))
+done
+check 'flows and routes that there was no memory for are counted' eval \
+	'[ "$(stat_of flow_no_memory)" -gt 0 ] && [ "$(stat_of miss_no_memory)" -gt 0 ] && [ "$(stat_of no_extension)" -gt 0 ]'
+
+in_ns r nft -f - <<-'END'
+	table ip tenants {
+		chain raw {
+			type filter hook prerouting priority raw
+			iifname "c1" udp sport 20500-20599 ct original zone set numgen inc mod 60 offset 100
+		}
+	}
+END
+python3 faults.py every 2 module
+check 'zones that there is no memory for: not a packet is lost' traffic_is_answered 20500 60 4
+stop_faults
+echo "# $FAILS allocations failed"
+in_ns r nft delete table ip tenants
+forget_flows
+
+# Tables that cannot grow.
+python3 faults.py every 1 rht_deferred_worker
+check 'tables that cannot grow: not a packet is lost' traffic_is_answered 21000 400 2
+stop_faults
+echo "# $FAILS allocations failed"
+check 'tables that cannot grow: some could not' eval '[ "$FAILS" -ge 1 ]'
+check 'they grow when all is well again' eval 'traffic_is_answered 21000 400 2 &&
+	until_true 5 eval "[ \"\$(shown zones | field buckets)\" -ge 256 ]"'
+
+check 'writing a sysctl' each_point_in_r write /proc/sys/net/nf_zoneroute/max_age_ms 50000
+check 'reading routes' each_point_in_r read /proc/net/nf_zoneroute/routes
+check 'reading stats' each_point_in_r read /proc/net/nf_zoneroute/stats
+forget_flows
+check 'and nothing is held in the end' no_references
+echo "# fault points tried: $TRIED"

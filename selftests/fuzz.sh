@@ -1,0 +1,163 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Malformed and odd packets through a router with live flows. First the same ones with the module
+# switched on and off: what comes out, and where, is the same. Then many of them while one process
+# changes routes, rules, addresses, devices, zones and switches, and another reads /proc.
+#
+# NFZR_SEED: the packets of another day again. NFZR_PACKETS: more of them.
+
+. ./lib.sh
+plan 10
+
+SEED=${NFZR_SEED:-$(($(date +%s) % 1000000))}
+PACKETS=${NFZR_PACKETS:-100000}
+DIFFERENTIAL=4000
+echo "# seed $SEED"
+
+load
+router
+for ns in c r s; do
+	in_ns "$ns" sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.all.accept_dad=0
+done
+in_ns r sysctl -qw net.ipv6.conf.all.forwarding=1
+ip -n c addr add fd00:1::2/64 dev c0 nodad
+ip -n r addr add fd00:1::1/64 dev c1 nodad
+ip -n r addr add fd00:2::1/64 dev s1 nodad
+ip -n s addr add fd00:2::2/64 dev s0 nodad
+ip -n s addr add fd00:9::9/128 dev lo
+ip -n c route add default via fd00:1::1
+ip -n s route add default via fd00:2::1
+ip -n r route add fd00:9::9 via fd00:2::2
+in_ns c ping -q -c 1 -W 5 fd00:9::9 >/dev/null
+# Packets go different ways, by what they are: by DSCP, by port, by mark.
+ip -n r route add "$SERVER" via 10.0.3.2 table 100
+ip -n r rule add dscp 10 lookup 100
+ip -n r rule add ipproto udp sport 4008-4015 lookup 100
+ip -n r rule add fwmark 7 lookup 100
+in_ns r nft -f - <<-'END'
+	table ip tag {
+		chain pre {
+			type filter hook prerouting priority mangle
+			ip ttl 2 meta mark set 7
+			udp sport 4020-4025 ct original zone set 5
+		}
+	}
+	table inet track {
+		chain forward {
+			type filter hook forward priority 0
+			ct state established counter accept
+		}
+	}
+END
+mac=$(mac_of r c1)
+
+# through FILE: what comes to the server of a number of packets.
+through() {
+	in_ns r conntrack -F >/dev/null 2>&1
+	until_true 10 no_references
+	ip -n r route flush cache
+	rm -f "$1.ready"
+	in_ns s python3 fuzz.py record "$1" 3 s0 t0 &
+	until_true 20 test -e "$1.ready"
+	in_ns c python3 fuzz.py send c0 "$mac" "$SEED" "$DIFFERENTIAL" | sed 's/^/# /'
+	wait $!
+}
+serve udp
+before=$(stat_of hit)
+through /tmp/on
+hits=$(($(stat_of hit) - before))
+in_ns r sysctl -qw net.nf_zoneroute.enable=0
+through /tmp/off
+in_ns r sysctl -qw net.nf_zoneroute.enable=1
+came=$(awk '{ n += $NF } END { print n + 0 }' /tmp/on)
+echo "# of $DIFFERENTIAL packets $came came, $hits were served"
+check 'a good part of them passes' eval "[ $came -ge $((DIFFERENTIAL / 5)) ]"
+check 'and is served' eval "[ $hits -ge 100 ]"
+check 'by both ways' eval 'grep -q "^s0 " /tmp/on && grep -q "^t0 " /tmp/on'
+same() {
+	cmp -s /tmp/on /tmp/off || {
+		diff /tmp/on /tmp/off | head -n 20 | sed 's/^/# /'
+		return 1
+	}
+}
+check 'the same packets come the same ways with the module on and off' same
+
+# chaos: changes everything, over and over.
+chaos() {
+	local round=0
+	while :; do
+		round=$((round + 1))
+		echo "$round" >/tmp/rounds
+		ip -n r -force -b - <<-END
+			route replace $SERVER via 10.0.3.2
+			rule add from 10.0.1.2 lookup 100 pref 50
+			addr add 10.0.2.77/24 dev s1
+			route replace $SERVER via 10.0.2.2
+			rule del pref 50
+			addr del 10.0.2.77/24 dev s1
+			link set d1 down
+			route replace $SERVER nexthop via 10.0.2.2 nexthop via 10.0.3.2
+			link set d1 up
+			neigh flush dev s1
+			route replace $SERVER via 10.0.2.2
+			link set d1 name other
+			link set other name d1
+			-6 route replace fd00:9::9 via fd00:2::2
+		END
+		in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=$((round % 7 * 100 + 1)) \
+			net.nf_zoneroute.route_cache=$((round % 5 > 0)) net.nf_zoneroute.enable=$((round % 11 > 0)) \
+			net.ipv4.conf.c1.rp_filter=$((round % 2)) net.ipv4.conf.s1.forwarding=$((round % 9 > 0))
+		in_ns r nft -f - <<-END
+			flush chain ip tag pre
+			add rule ip tag pre ip ttl 2 meta mark set $((round % 3 * 7))
+			add rule ip tag pre udp sport 4016-4031 ct original zone set $((round % 50))
+		END
+		[ $((round % 4)) -ne 0 ] || in_ns r conntrack -F
+	done
+}
+# reader: reads, and has a look at each line.
+reader() {
+	local rounds=0
+	while :; do
+		{
+			shown routes | awk 'NF < 17 || NF > 18'
+			shown stats | awk 'NF != 2'
+			shown zones | awk 'NF != 4'
+		} >>/tmp/odd
+		rounds=$((rounds + 1))
+		echo "$rounds" >/tmp/reads
+	done
+}
+serve tcp
+background c python3 traffic.py ask udp "$SERVER" "$PORT" 100000000 --sport 4000 --timeout 0.05 --interval 0.002
+background c python3 traffic.py ask tcp "$SERVER" "$PORT" 100000000 --sport 4001 --timeout 0.05 --interval 0.002
+: >/tmp/odd
+chaos >/dev/null 2>&1 &
+JOBS+=($!)
+reader 2>/dev/null &
+JOBS+=($!)
+before=$(stat_of hit)
+result=$(in_ns c timeout 400 python3 fuzz.py send c0 "$mac" "$((SEED + 1))" "$PACKETS")
+kill "${JOBS[@]: -2}"
+wait "${JOBS[@]: -2}" || true
+echo "# $result; $(cat /tmp/rounds) rounds of changes, $(cat /tmp/reads) of reading"
+in_ns r sysctl -qw net.nf_zoneroute.{enable,route_cache}=1 net.nf_zoneroute.max_age_ms=60000 \
+	net.ipv4.conf.{c1,s1}.forwarding=1 net.ipv4.conf.c1.rp_filter=0
+check "$PACKETS packets were sent" eval '[[ $result = *"sent=$PACKETS "* ]]'
+check 'some were served, some missed for what they are' eval \
+	'[ "$(($(stat_of hit) - before))" -gt 100 ] && for reason in options fragment related; do
+		[ "$(stat_of miss_$reason)" -gt 0 ] || { echo "# none: $reason"; exit 1; }
+	done'
+check 'there were changes meanwhile, and readers' eval '[ "$(cat /tmp/rounds)" -ge 10 ] && [ "$(cat /tmp/reads)" -ge 10 ]'
+check 'no line of the files was odd' eval '[ ! -s /tmp/odd ] || { head -n 5 /tmp/odd | sed "s/^/# /"; false; }'
+ip -n r link set d1 name d1 2>/dev/null || ip -n r link set other name d1 2>/dev/null || true
+ip -n r link set d1 up
+ip -n r route replace "$SERVER" via 10.0.2.2
+until_true 10 eval 'ask c udp 3 --sport 5000 >/dev/null && [ "$(gained hit ask c udp 3 --sport 5000 2>/dev/null)" = 6 ]' || true
+check 'flows are served as ever' is "$(gained hit ask c udp 5 --sport 5000 2>/dev/null)" 10
+for job in "${JOBS[@]}"; do
+	case " ${HOLDER[*]} " in *" $job "*) ;; *) kill "$job" 2>/dev/null || true ;; esac
+done
+forget_flows
+check 'and nothing is held in the end' no_references

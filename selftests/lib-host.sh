@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What selftests/run and selftests/mutants/run share: guests, and how many run at a time. Sourced
+# after qemu/lib.sh, in the clone's root.
+
+# What a guest of a kind is booted with: "stock" is the pinned kernel on one CPU, so that counts are
+# exact; "wrap" the same on a clock that does not pass while it idles; "debug" the debug kernel on two.
+guest_options() {
+	case $1 in
+	stock) echo --smp 1 ;;
+	wrap) echo --smp 1 --icount ;;
+	debug) echo --debug --smp 2 ;;
+	*) die "there is no kind of guest $1" ;;
+	esac
+}
+
+guest_append() {
+	case $1 in
+	debug) echo slab_nomerge ;;
+	*) echo kfence.sample_interval=50 slab_debug=FZPU,nf_zoneroute_flow,nf_zoneroute_slot,nf_conntrack ;;
+	esac
+}
+
+# boot_guest KIND DISK LOG CONSOLE COMMAND: boot, run, and write down what is printed.
+boot_guest() {
+	local kind=$1 disk=$2 log=$3 console=$4 command=$5 options
+	read -ra options <<<"$(guest_options "$kind")"
+	NFZR_APPEND=$(guest_append "$kind") \
+		qemu/boot.sh "${options[@]}" --timeout 1500 --console "$console" \
+		"$disk" "$command" 2>&1 | tr -d '\r' >"$log"
+}
+
+# How many guests run at a time: one for each CPU, as each keeps about one busy.
+SLOTS=$(nproc)
+RUNNING=0
+
+# in_slot LOG COMMAND...: start it as soon as there is room. What it prints comes when it ends, here
+# and at the end of LOG.
+in_slot() {
+	local log=$1
+	shift
+	while [ "$RUNNING" -ge "$SLOTS" ]; do
+		wait -n || true
+		RUNNING=$((RUNNING - 1))
+	done
+	(
+		output=$("$@" 2>&1) || true
+		printf '%s\n' "$output" | tee -a "$log"
+	) &
+	RUNNING=$((RUNNING + 1))
+}
+
+all_ended() {
+	while [ "$RUNNING" -gt 0 ]; do
+		wait -n || true
+		RUNNING=$((RUNNING - 1))
+	done
+}

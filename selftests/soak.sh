@@ -1,0 +1,115 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Everything comes and goes at once for a while: flows that live for a second, conntrack's table
+# flushed, ours growing and shrinking, network namespaces, the module itself, devices' names, routes.
+# In the end nothing is held.
+#
+# NFZR_SOAK_SECONDS: for how long.
+
+. ./lib.sh
+plan 10
+
+SECONDS_IN_ALL=${NFZR_SOAK_SECONDS:-60}
+
+load
+router
+serve udp
+in_ns r sysctl -qw net.netfilter.nf_conntrack_udp_timeout=1 net.netfilter.nf_conntrack_udp_timeout_stream=1
+# A second router, which comes and goes: c - x - s.
+ip -n s addr add 10.9.9.8/32 dev lo
+
+rounds=0
+# churn NAME PAUSE COMMAND: over and over, counted.
+churn() {
+	local name=$1 pause=$2 round=0
+	shift 2
+	(
+		trap - ERR EXIT
+		set +e
+		while [ ! -e /tmp/soak.end ]; do
+			"$@" >/dev/null 2>&1
+			round=$((round + 1))
+			echo "$round" >"/tmp/soak.$name"
+			sleep "$pause"
+		done
+	) &
+	CHURNS+=($!)
+	NAMES+=("$name")
+}
+CHURNS=()
+NAMES=()
+rm -f /tmp/soak.*
+
+route_flaps() {
+	ip -n r -b - <<-END
+		route replace $SERVER via 10.0.3.2
+		rule add fwmark 9 lookup main
+		route replace $SERVER via 10.0.2.2
+		rule del fwmark 9 lookup main
+	END
+}
+rename() {
+	ip -n r link set d1 name elsewhere
+	ip -n r link set elsewhere name d1
+}
+other_router() {
+	ip netns add x
+	ip -n x -b - <<-'END'
+		link add x0 type veth peer name x1
+		addr add 10.7.0.1/24 dev x0
+		link set x0 up
+		link set x1 up
+	END
+	nsenter --net=/run/netns/x sysctl -qw net.ipv4.ip_forward=1
+	ip netns del x
+}
+module() {
+	rmmod nf_zoneroute && sleep 0.5 && insmod nf_zoneroute.ko &&
+		in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000
+}
+flush() {
+	in_ns r conntrack -F
+}
+read_all() {
+	shown routes
+	shown zones
+	shown stats
+}
+switches() {
+	in_ns r sysctl -qw net.nf_zoneroute.route_cache=0
+	in_ns r sysctl -qw net.nf_zoneroute.route_cache=1
+}
+
+background c python3 traffic.py flows "$SERVER" "$PORT" 10000 400 1000000 --timeout 0.05
+background d python3 traffic.py flows "$SERVER" "$PORT" 20000 40 1000000 --timeout 0.05 --interval 0.5
+background c python3 traffic.py ask udp "$SERVER" "$SINK" 100000000 --sport 5000 --oneway --interval 0.001
+churn routes 0.05 route_flaps
+churn names 0.2 rename
+churn netns 0.2 other_router
+churn module 3 module
+churn flush 0.7 flush
+churn reads 0.3 read_all
+churn switches 1.1 switches
+sleep "$SECONDS_IN_ALL"
+touch /tmp/soak.end
+wait "${CHURNS[@]}" || true
+
+for name in "${NAMES[@]}"; do
+	round=$(cat "/tmp/soak.$name" 2>/dev/null || echo 0)
+	echo "# $name: $round rounds"
+	rounds=$((rounds + round))
+	check "$name: over and over" eval "[ $round -ge $((SECONDS_IN_ALL / 10)) ]"
+done
+echo "# soak cycles: $rounds in $SECONDS_IN_ALL s"
+[ -d /sys/module/nf_zoneroute ] || load
+for job in "${JOBS[@]}"; do
+	case " ${HOLDER[*]} " in *" $job "*) ;; *) kill "$job" 2>/dev/null || true ;; esac
+done
+in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000
+in_ns r conntrack -F >/dev/null 2>&1 || true
+check 'nothing is held in the end' until_true 10 no_references
+unload
+check 'conntrack has let go of everything' until_true 10 eval \
+	'in_ns r conntrack -F >/dev/null 2>&1; [ "$(in_ns r sysctl -n net.netfilter.nf_conntrack_count)" = 0 ]'
+check 'no netns is left on its way' until_true 10 eval '[ "$(ip netns list | wc -l)" = 4 ]'

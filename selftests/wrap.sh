@@ -1,0 +1,67 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Jiffies of 32 bits, which ages and timeouts are kept in, wrap five minutes after the start. What
+# was made before is as old after it as it is, and ends when it should. (This boots by --icount, so
+# that the five minutes pass at once.)
+
+. ./lib.sh
+plan 15
+
+HZ=250
+
+# jiffies: the low 32 bits.
+jiffies() {
+	echo $(($(awk '$1 == "jiffies:" { print $2; exit }' /proc/timer_list) & 0xffffffff))
+}
+
+# until_jiffies_before_wrap SECONDS
+until_jiffies_before_wrap() {
+	until [ "$(jiffies)" -ge $((0x100000000 - $1 * HZ)) ] || [ "$(jiffies)" -lt $((100 * HZ)) ]; do
+		sleep 0.2
+	done
+}
+
+wrapped() {
+	[ "$(jiffies)" -lt $((60 * HZ)) ]
+}
+
+load
+router
+serve udp
+until_jiffies_before_wrap 8
+check 'jiffies have not wrapped yet' eval '! wrapped'
+
+# One connection whose time is up after the wrap, and two that stay.
+in_ns r sysctl -qw net.netfilter.nf_conntrack_udp_timeout=12 net.netfilter.nf_conntrack_udp_timeout_stream=12
+ask c udp 5 --sport 4001 >/dev/null
+in_ns r sysctl -qw net.netfilter.nf_conntrack_udp_timeout=100 net.netfilter.nf_conntrack_udp_timeout_stream=100
+ask c udp 5 --sport 4000 >/dev/null
+ask c udp 5 --sport 4002 >/dev/null
+check 'three connections are served' is "$(routes state=live | wc -l)" 6
+check 'all that before the wrap' eval '! wrapped'
+aged=$(stat_of miss_aged)
+
+until_true 60 wrapped
+check 'a route from before the wrap is as old as it is' eval \
+	'age=$(routes sport=4000 dir=orig | field age_ms) && [ "$age" -ge 1000 ] && [ "$age" -le 20000 ]'
+check 'a route from before the wrap serves after it' \
+	is "$(gained hit ask c udp 5 --sport 4000 2>/dev/null)" 10
+check 'a route from before the wrap is not old' is "$(stat_of miss_aged)" "$aged"
+check 'the connection whose time comes is still there' routes sport=4001 dir=orig
+in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=500
+check 'with a shorter age it is old, once in each direction' \
+	is "$(gained miss_aged ask c udp 1 --sport 4002 2>/dev/null)" 2
+check 'and serves afresh' is "$(gained hit ask c udp 3 --sport 4002 2>/dev/null)" 6
+sleep 1
+check 'what was made after the wrap gets old too' \
+	is "$(gained miss_aged ask c udp 1 --sport 4002 2>/dev/null)" 2
+in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000
+check 'the connection ends when its time is up' until_true 20 eval '! routes sport=4001'
+check 'and only that one' is "$(routes dir=orig | wc -l)" 2
+check 'and is counted' is "$(stat_of flow_gone)" 1
+ip -n r route replace "$SERVER" via 10.0.3.2
+check 'the garbage collector still lets go of obsolete routes' until_true 5 eval \
+	'[ "$(stat_of dst_references)" = 0 ]'
+forget_flows
+check 'and nothing is held in the end' no_references
