@@ -6,8 +6,9 @@
   faults.py netns                while a network namespace is made
   faults.py write FILE VALUE     while a file is written
   faults.py read FILE            while a file is read
-  faults.py every N WHERE        for everybody: each N-th allocation, until `faults.py stop`, where
-                                 the call chain leads through the module, or a kernel function
+  faults.py every N WHERE [MOST] for everybody: each N-th allocation, until `faults.py stop` or MOST
+                                 have failed, where the call chain leads through the module, or a
+                                 kernel function
   faults.py stop                 no more of that; prints how many were made to fail
 
 The first four do the same again and again; the first time the first allocation fails, then the second, and
@@ -180,23 +181,28 @@ def read_file(path):
 
 # More than any run makes fail.
 MANY = 1_000_000
+# Where `stop` finds how many there might have been.
+MOST = "/tmp/faults.most"
 
 
-def every(n, where):
+def every(n, where, most=MANY):
     set_up(*(module_text() if where == "module" else function(where)))
+    write(MOST, most)
     for kind in ("failslab", "fail_page_alloc"):
         base = f"{DEBUGFS}/{kind}"
         write(f"{base}/interval", n)
-        write(f"{base}/times", MANY)
+        write(f"{base}/times", most)
         write(f"{base}/probability", 100)
 
 
 def stop():
     failed = 0
+    with open(MOST) as file:
+        most = int(file.read())
     for kind in ("failslab", "fail_page_alloc"):
         write(f"{DEBUGFS}/{kind}/probability", 0)
         with open(f"{DEBUGFS}/{kind}/times") as file:
-            failed += MANY - int(file.read())
+            failed += most - int(file.read())
     set_up()
     print(failed)
 

@@ -3,8 +3,8 @@
 """Malformed and odd packets, the same ones for the same seed.
 
   fuzz.py send DEV MAC SEED COUNT    send COUNT packets out of DEV to a router's MAC
-  fuzz.py record FILE SECONDS DEV... write down which packets come in by each DEV, until none came
-                                     for so long; "sent by the router itself" is left out
+  fuzz.py record FILE SECONDS DEV... write down which IPv4 packets come in by each DEV, until none
+                                     came for so long; what the router itself sends is left out
 
 Scapy builds some hundred packets of every kind: IPv4 with options, fragments, TCP with any flags and
 options, ICMP errors about live flows, tunnels; IPv6 with extension headers. Each packet that is sent
@@ -22,7 +22,7 @@ import time
 CLIENT, SERVER, SPOOFED = "10.0.1.2", "10.9.9.9", "10.0.4.2"
 CLIENT6, SERVER6 = "fd00:1::2", "fd00:9::9"
 ROUTER = {socket.inet_aton(f"10.0.{net}.1") for net in range(1, 5)}
-LIVE_PORTS = range(4000, 4032)
+LIVE_PORTS = range(4000, 4012)
 SERVER_PORTS = (7, 11)
 
 
@@ -36,10 +36,21 @@ class Packets:
         self.scapy = scapy
         self.random = random.Random(seed)
         self.templates = [self.template() for _ in range(600)]
+        self.whole = [self.fragments() for _ in range(20)]
+        self.pending = []
 
     def template(self):
         make = self.ipv6 if self.random.random() < 0.2 else self.ipv4
         return bytes(make())
+
+    def fragments(self):
+        """A packet in pieces, of which all come."""
+        scapy = self.scapy
+        packet = scapy.IP(src=CLIENT, dst=SERVER) / scapy.UDP(
+            sport=self.random.choice(LIVE_PORTS), dport=7) / self.random.randbytes(1200)
+        pieces = [bytes(piece) for piece in scapy.fragment(packet, self.random.choice((200, 400, 800)))]
+        self.random.shuffle(pieces)
+        return pieces
 
     def payload(self):
         return self.random.randbytes(self.random.choice((0, 0, 1, 8, 16, 100, 600, 1400)))
@@ -75,13 +86,13 @@ class Packets:
             kind, code = pick.choice(((3, 1), (3, 3), (3, 4), (5, 1), (11, 0), (12, 0), (4, 0)))
             return scapy.ICMP(type=kind, code=code, nexthopmtu=pick.choice((0, 68, 1300))) / self.quoted()
         return scapy.ICMP(type=pick.choice((8, 8, 0, 13, 17, pick.randrange(256))),
-                          id=pick.randrange(4), seq=pick.randrange(9)) / self.payload()
+                          id=pick.randrange(4), seq=pick.randrange(9),
+                         ts_ori=1, ts_rx=2, ts_tx=3) / self.payload()
 
     def upper4(self):
         pick, scapy = self.random, self.scapy
         return pick.choice((
-            lambda: scapy.UDP(**self.ports()) / self.payload(),
-            lambda: scapy.UDP(**self.ports()) / self.payload(),
+            *[lambda: scapy.UDP(**self.ports()) / self.payload()] * 4,
             self.tcp, self.tcp, self.icmp,
             lambda: scapy.SCTP(**self.ports()) / scapy.SCTPChunkInit() / self.payload(),
             lambda: scapy.GRE(proto=0x0800) / self.quoted(),
@@ -99,7 +110,8 @@ class Packets:
                 scapy.IPOption_NOP(), scapy.IPOption_RR(routers=["0.0.0.0"] * 3),
                 scapy.IPOption_LSRR(routers=[SERVER]), scapy.IPOption_SSRR(routers=["10.0.2.2"]),
                 scapy.IPOption_Router_Alert(), scapy.IPOption_Stream_Id(security=5),
-                scapy.IPOption(bytes([68, 8, 5, 0, 0, 0, 0, 0])), scapy.IPOption(bytes([130, 4, 1, 1])),
+                scapy.IPOption_Timestamp(pointer=5),
+                scapy.IPOption_Security(),
                 scapy.IPOption_EOL(),
             ), pick.randrange(1, 4))
         header = scapy.IP(
@@ -108,9 +120,9 @@ class Packets:
             dst=pick.choices((SERVER, "10.0.2.2", "10.0.1.1", "10.0.1.255", "224.0.0.1", "10.250.0.1",
                               "255.255.255.255"), (80, 4, 6, 2, 2, 4, 2))[0],
             tos=pick.choice((0, 0, 0x28, 0xb8, pick.randrange(256))),
-            ttl=pick.choice((64, 64, 64, 1, 2, 0, 255)), id=pick.randrange(65536),
-            flags=pick.choice((0, 0, 2, 2, 1, 4)),
-            frag=pick.choices((0, 1, 185, 8191), (85, 5, 5, 5))[0], options=options)
+            ttl=pick.choices((64, 1, 2, 0, 255), (80, 5, 5, 5, 5))[0], id=pick.randrange(65536),
+            flags=pick.choices((0, 2, 1, 4), (45, 45, 5, 5))[0],
+            frag=pick.choices((0, 1, 185, 8191), (91, 3, 3, 3))[0], options=options)
         packet = header / self.upper4()
         if not isinstance(packet.payload, scapy.Raw) and pick.random() < 0.05:
             packet.proto = pick.randrange(256)
@@ -139,6 +151,14 @@ class Packets:
 
     def next(self):
         pick = self.random
+        if not self.pending and pick.random() < 0.02:
+            ident = pick.randbytes(2)
+            self.pending = [bytearray(piece) for piece in pick.choice(self.whole)]
+            for piece in self.pending:
+                piece[4:6] = ident
+                mend(piece)
+        if self.pending:
+            return self.pending.pop()
         packet = bytearray(pick.choice(self.templates))
         for _ in range(pick.choices((0, 1, 2, 4), (35, 35, 20, 10))[0]):
             packet = self.spoil(packet)
@@ -205,7 +225,8 @@ def record(path, seconds, *devs):
     seen = collections.Counter()
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 20)
-    sock.settimeout(float(seconds))
+    # The sender takes its time to start.
+    sock.settimeout(120)
     with open(path + ".ready", "w"):
         pass
     while True:
@@ -214,13 +235,14 @@ def record(path, seconds, *devs):
         except TimeoutError:
             break
         packet = frame[14:]
-        if dev not in devs or kind == socket.PACKET_OUTGOING or protocol not in (0x0800, 0x86DD):
+        if dev not in devs or kind == socket.PACKET_OUTGOING or protocol != 0x0800:
             continue
-        if protocol == 0x0800 and packet[12:16] in ROUTER:
+        if packet[12:16] in ROUTER:
             continue
-        if protocol == 0x86DD and packet[8:10] == b"\xfe\x80":
-            continue
-        seen[dev, hashlib.sha1(packet).hexdigest(), packet[:40].hex()] += 1
+        sock.settimeout(float(seconds))
+        # A router writes the time into options, and the header's checksum with it.
+        body = packet[:10] + packet[12:20] + packet[(packet[0] & 15) * 4:]
+        seen[dev, hashlib.sha1(body).hexdigest(), body[:40].hex()] += 1
     with open(path, "w") as file:
         for key, count in sorted(seen.items()):
             print(*key, count, file=file)

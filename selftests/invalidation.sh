@@ -13,7 +13,7 @@ router
 serve udp
 
 # A steady one-way stream from port 4000, counted where it comes out.
-background c python3 traffic.py ask udp "$SERVER" "$PORT" 1000000 --sport 4000 --oneway --interval 0.001
+background c python3 traffic.py ask udp "$SERVER" "$PORT" 1000000 --sport 4000 --oneway --interval 0.002
 STREAM=${JOBS[-1]}
 
 # settle: packets that were past the router are through.

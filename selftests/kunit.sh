@@ -5,7 +5,7 @@
 # KUnit is not built in, so how many there are is said here.
 
 SUITES=20
-CASES=80
+CASES=81
 
 . ./lib.sh
 plan $((CASES + 2))

@@ -28,7 +28,7 @@ boot_guest() {
 	read -ra options <<<"$(guest_options "$kind")"
 	NFZR_APPEND=$(guest_append "$kind") \
 		qemu/boot.sh "${options[@]}" --timeout 1500 --console "$console" \
-		"$disk" "$command" 2>&1 | tr -d '\r' >"$log"
+		"$disk" "$command" 2>&1 | sed -u 's/\r$//' >"$log"
 }
 
 # How many guests run at a time: one for each CPU, as each keeps about one busy.

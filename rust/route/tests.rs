@@ -20,11 +20,12 @@ use super::{
 use crate::{
     conntrack::flow::Held,
     kapi::{
+        percpu::CounterSet,
         rcu::{RcuBox, ReadSide},
         slab::Cache,
         tests::{routes_changed, TestDst}, //
     },
-    stats::Event,
+    stats::{Counter, Event},
 };
 
 const KEY: Key = Key {
@@ -95,6 +96,19 @@ mod key_cases {
         assert!(!aged(u32::MAX - 9, 239, 250));
         assert!(aged(u32::MAX - 9, 240, 250));
         assert!(aged(101, 100, 250));
+    }
+
+    #[test]
+    fn every_counter_has_a_place_of_its_own() {
+        let mut seen = [0; Counter::COUNT];
+        let reasons = Reason::ALL.iter().map(|&reason| Counter::Packet(reason));
+        let events = Event::ALL.iter().map(|&event| Counter::Event(event));
+        for counter in Iterator::chain(reasons, events) {
+            if let Some(count) = seen.get_mut(counter.index()) {
+                *count += 1;
+            }
+        }
+        assert!(seen.iter().all(|&count| count == 1));
     }
 
     #[test]
