@@ -59,8 +59,9 @@ printf '%s\n' "$2" >"$work/disk/command"
 in_toolchain mkfs.ext2 -q -d "$work/disk" -L project "$work/disk.ext2" 64M
 
 append="console=ttyS0 panic=-1 reboot=t quiet loglevel=4 ${NFZR_APPEND-}"
-# Without ACPI the debug kernel has nothing to measure its clock against. Under emulation that is the
-# host's, whose rate need not be exact: seconds in the guest are a little longer or shorter.
+# Without ACPI the debug kernel has nothing to measure its clock against, which is the host's under
+# emulation. Where the host shows another rate than the clock's (on bare metal it shows the CPU's own,
+# of the moment), seconds in the guest are longer or shorter; nothing in it depends on that.
 if [ -n "$debug" ]; then
 	mhz=$(sed -n 's/^cpu MHz[^0-9]*\([0-9]*\).*/\1/p' /proc/cpuinfo | head -n 1)
 	append="$append tsc=reliable tsc_early_khz=${mhz:-2000}000"

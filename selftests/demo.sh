@@ -42,7 +42,7 @@ show() {
 }
 
 tx_packets() {
-	in_ns router cat "/sys/class/net/$1/statistics/tx_packets"
+	in_ns router awk -v dev="$1:" '$1 == dev { print $11 }' /proc/net/dev
 }
 
 network() {

@@ -56,13 +56,21 @@ def function(name):
 
 
 def module_text():
-    with open("/proc/modules") as file:
-        for line in file:
-            name, size, *_, address = line.split()[:6]
-            if name == "nf_zoneroute":
-                start = int(address, 16)
-                return start, start + int(size)
-    raise SystemExit("the module is not loaded")
+    """Where the module's functions are."""
+    with open("/proc/kallsyms") as file:
+        at = sorted(int(line.split()[0], 16) for line in file
+                    if line.endswith("[nf_zoneroute]\n") and line.split()[1] in "tT")
+    if not at:
+        raise SystemExit("the module is not loaded")
+    # The last one is no longer than a page.
+    return at[0], at[-1] + 4096
+
+
+def missing():
+    """What a netns should have of us, and has not."""
+    files = [f"/proc/net/nf_zoneroute/{name}" for name in ("zones", "routes", "stats")]
+    files += [f"/proc/sys/net/nf_zoneroute/{name}" for name in ("enable", "route_cache", "max_age_ms")]
+    return [name for name in files if not os.path.exists(name)]
 
 
 def system_call(number, *args):
@@ -116,6 +124,8 @@ def load(path):
         if os.path.isdir("/sys/module/nf_zoneroute"):
             if result[0]:
                 raise SystemExit(f"point {n}: loading failed, and the module is there")
+            if missing():
+                raise SystemExit(f"point {n}: loading worked, without {missing()}")
             system_call(176, b"nf_zoneroute", os.O_NONBLOCK)
         elif not result[0]:
             raise SystemExit(f"point {n}: loading worked, and the module is not there")
@@ -132,8 +142,7 @@ def netns():
         child = os.fork()
         if child == 0:
             error, reached = fail_nth(n, lambda: os.unshare(os.CLONE_NEWNET))
-            files = os.path.exists("/proc/net/nf_zoneroute/stats")
-            os.write(writer, f"{error or 0} {int(reached)} {int(files)}".encode())
+            os.write(writer, f"{error or 0} {int(reached)} {int(not missing())}".encode())
             os._exit(0)
         os.close(writer)
         error, reached, files = map(int, os.read(reader, 64).split())
@@ -157,7 +166,17 @@ def write_file(path, value):
         finally:
             os.close(fd)
 
-    each_point(lambda n: fail_nth(n, action), 1000)
+    def attempt(n):
+        with open(path) as file:
+            before = file.read().strip()
+        result = fail_nth(n, action)
+        with open(path) as file:
+            after = file.read().strip()
+        if after not in (before, value) or (not result[0] and after != value):
+            raise SystemExit(f"point {n}: {before} became {after}")
+        return result
+
+    each_point(attempt, 1000)
 
 
 def read_file(path):

@@ -8,7 +8,7 @@
 # NFZR_SEED: the packets of another day again. NFZR_PACKETS: more of them.
 
 . ./lib.sh
-plan 11
+plan 12
 
 SEED=${NFZR_SEED:-$(($(date +%s) % 1000000))}
 PACKETS=${NFZR_PACKETS:-100000}
@@ -70,6 +70,10 @@ through() {
 	in_ns r conntrack -F >/dev/null 2>&1
 	until_true 10 no_references
 	ip -n r route flush cache
+	# Fragments of the packets before are forgotten.
+	in_ns r sysctl -qw net.ipv4.ipfrag_time=1
+	sleep 2
+	in_ns r sysctl -qw net.ipv4.ipfrag_time=30
 	rm -f "$1.ready"
 	in_ns s python3 fuzz.py record "$1" 3 s0 t0 &
 	until_true 20 test -e "$1.ready"
@@ -101,7 +105,7 @@ chaos() {
 	local round=0
 	trap - ERR EXIT
 	set +e
-	while :; do
+	while [ ! -e /tmp/fuzz.end ]; do
 		round=$((round + 1))
 		echo "$round" >/tmp/rounds
 		ip -n r -force -b - <<-END
@@ -137,13 +141,13 @@ reader() {
 	local rounds=0
 	trap - ERR EXIT
 	set +e
-	while :; do
+	while [ ! -e /tmp/fuzz.end ]; do
 		{
-			shown routes | awk 'NF < 17 || NF > 18'
+			shown routes | awk 'NF < 17 || NF > 18; END { print NR >"/tmp/lines" }'
 			shown stats | awk 'NF != 2'
 			shown zones | awk 'NF != 4'
 		} >>/tmp/odd
-		rounds=$((rounds + 1))
+		[ "$(cat /tmp/lines)" = 0 ] || rounds=$((rounds + 1))
 		echo "$rounds" >/tmp/reads
 		sleep 0.3
 	done
@@ -153,14 +157,20 @@ serve tcp
 background c python3 traffic.py ask udp "$SERVER" "$PORT" 100000000 --sport 4000 --timeout 0.05 --interval 0.02
 background c python3 traffic.py ask tcp "$SERVER" "$PORT" 100000000 --sport 4001 --timeout 0.05 --interval 0.02
 : >/tmp/odd
+rm -f /tmp/fuzz.end
 chaos >/dev/null 2>&1 &
-JOBS+=($!)
+CHANGES=$!
 reader 2>/dev/null &
-JOBS+=($!)
+READS=$!
 before=$(stat_of hit)
-result=$(in_ns c timeout 500 python3 fuzz.py send c0 "$mac" "$((SEED + 1))" "$PACKETS")
-kill "${JOBS[@]: -2}" || true
-wait "${JOBS[@]: -2}" || true
+names=$(stat_of invalidated_device_name)
+declare -A MISSED=()
+for reason in options fragment related; do
+	MISSED[$reason]=$(stat_of "miss_$reason")
+done
+result=$(in_ns c timeout $((PACKETS / 200 + 60)) python3 fuzz.py send c0 "$mac" "$((SEED + 1))" "$PACKETS")
+touch /tmp/fuzz.end
+wait "$CHANGES" "$READS" || true
 echo "# $result; $(cat /tmp/rounds) rounds of changes, $(cat /tmp/reads) of reading"
 in_ns r sysctl -qw net.nf_zoneroute.{enable,route_cache}=1 net.nf_zoneroute.max_age_ms=60000 \
 	net.ipv4.conf.{c1,s1}.forwarding=1 net.ipv4.conf.c1.rp_filter=0
@@ -169,7 +179,7 @@ check "$PACKETS packets were sent" eval '[[ $result = *"sent=$PACKETS "* ]]'
 missed() {
 	local reason
 	for reason; do
-		[ "$(stat_of "miss_$reason")" -gt 0 ] || {
+		[ "$(stat_of "miss_$reason")" -gt "${MISSED[$reason]}" ] || {
 			echo "# none missed for $reason"
 			return 1
 		}
@@ -177,7 +187,9 @@ missed() {
 }
 check 'some were served' eval "[ $(($(stat_of hit) - before)) -gt 100 ]"
 check 'some missed for what they are' missed options fragment related
-check 'there were changes meanwhile, and readers' eval '[ "$(cat /tmp/rounds)" -ge 10 ] && [ "$(cat /tmp/reads)" -ge 10 ]'
+check 'there were changes meanwhile, and they took effect' eval \
+	"[ $(cat /tmp/rounds) -ge 10 ] && [ $(($(stat_of invalidated_device_name) - names)) -ge 10 ]"
+check 'there were readers meanwhile, who saw flows' eval '[ "$(cat /tmp/reads)" -ge 10 ]'
 check 'no line of the files was odd' eval '[ ! -s /tmp/odd ] || { head -n 5 /tmp/odd | sed "s/^/# /"; false; }'
 for job in "${JOBS[@]}"; do
 	case " ${HOLDER[*]} " in *" $job "*) ;; *) kill "$job" 2>/dev/null || true ;; esac

@@ -13,7 +13,7 @@ router
 serve udp
 
 # A steady one-way stream from port 4000, counted where it comes out.
-background c python3 traffic.py ask udp "$SERVER" "$PORT" 1000000 --sport 4000 --oneway --interval 0.002
+background c python3 traffic.py ask udp "$SERVER" "$PORT" 1000000 --sport 4000 --oneway --interval 0.004
 STREAM=${JOBS[-1]}
 
 # settle: packets that were past the router are through.
@@ -42,14 +42,14 @@ to_b() {
 	read -r a b hits <<<"$(counts)"
 	kill -STOP "$STREAM"
 	settle
-	check "$name: served by the old path before" eval "[ $((a - a0)) -gt 20 ] && [ $((hits - hits0)) -gt 20 ]"
+	check "$name: served by the old path before" eval "[ $((a - a0)) -gt 10 ] && [ $((hits - hits0)) -gt 10 ]"
 	read -r a0 b0 hits0 <<<"$(counts)"
 	"$@"
 	kill -CONT "$STREAM"
 	sleep 0.3
 	read -r a b hits <<<"$(counts)"
 	check "$name: not one packet by the old path" is $((a - a0)) 0
-	check "$name: served by the new one" eval "[ $((b - b0)) -gt 20 ] && [ $((hits - hits0)) -gt 20 ]"
+	check "$name: served by the new one" eval "[ $((b - b0)) -gt 10 ] && [ $((hits - hits0)) -gt 10 ]"
 }
 
 # back_to_a NAME CHANGE...: the change leads back, under traffic.

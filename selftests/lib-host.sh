@@ -27,12 +27,14 @@ boot_guest() {
 	local kind=$1 disk=$2 log=$3 console=$4 command=$5 options
 	read -ra options <<<"$(guest_options "$kind")"
 	NFZR_APPEND=$(guest_append "$kind") \
-		qemu/boot.sh "${options[@]}" --timeout 1500 --console "$console" \
+		qemu/boot.sh "${options[@]}" --timeout $((1500 + ${NFZR_PACKETS:-0} / 150 + ${NFZR_SOAK_SECONDS:-0} * 2)) --console "$console" \
 		"$disk" "$command" 2>&1 | sed -u 's/\r$//' >"$log"
 }
 
-# How many guests run at a time: one for each CPU, as each keeps about one busy.
-SLOTS=$(nproc)
+# How many guests run at a time: one for each CPU, as each keeps about one busy, and no more than the
+# memory is enough for.
+SLOTS=$(awk -v cpus="$(nproc)" '$1 == "MemAvailable:" { room = int($2 / 1024 / 2560) }
+	END { print room < 1 ? 1 : room < cpus ? room : cpus }' /proc/meminfo)
 RUNNING=0
 
 # in_slot LOG COMMAND...: start it as soon as there is room. What it prints comes when it ends, here

@@ -18,7 +18,7 @@ modprobe -a nf_conntrack nf_nat nft_ct nft_nat nft_chain_nat
 # What must never be in the kernel's log. (KASAN, lockdep, object and reference tracking are in the
 # debug kernel; in the stock one KFENCE is, and the checks of slab_debug, which selftests/run
 # switches on.)
-BAD='WARNING:|BUG|INFO: (task|possible|trying|lockdep)|Oops|general protection|KASAN|KFENCE|UBSAN|refcount_t|ref_tracker|ODEBUG|waiting for .* to become free|still has objects|kmemleak|stall|Call Trace|deprecated|hung'
+export BAD='WARNING:|BUG|INFO: (task|possible|trying|lockdep)|Oops|general protection|KASAN|KFENCE|UBSAN|refcount_t|ref_tracker|ODEBUG|waiting for .* to become free|still has objects|kmemleak|stall|Call Trace|deprecated|hung'
 # The same as the kernel's taint: bad page, oops, warning.
 BAD_TAINT=$((1 << 5 | 1 << 7 | 1 << 9))
 
@@ -44,11 +44,9 @@ uptime() {
 KMEMLEAK=/sys/kernel/debug/kmemleak
 HZ=250
 check_leaks() {
-	[ -w "$KMEMLEAK" ] || return 0
-	echo scan >"$KMEMLEAK"
-	sleep 1
-	echo scan >"$KMEMLEAK"
-	cat "$KMEMLEAK" >/tmp/leaks
+	[ -e "$KMEMLEAK" ] || return 0
+	# What is younger than 5 s it leaves out. An error: it has switched itself off.
+	echo scan >"$KMEMLEAK" && sleep 6 && echo scan >"$KMEMLEAK" && cat "$KMEMLEAK" >/tmp/leaks || return 1
 	[ -s /tmp/leaks ] || return 0
 	awk -v hz="$HZ" -v scripts="${spans[*]}" '
 		/jiffies/ {
@@ -71,7 +69,21 @@ check_lockdep() {
 
 done_scripts=0
 spans=()
-# What the kernel said while it booted is its own.
+# The debug kernel must have what it is for.
+case $(uname -r) in
+*-debug)
+	if [ ! -e "$KMEMLEAK" ] || [ ! -e /proc/lockdep_stats ] || [ ! -e /sys/kernel/debug/failslab ]; then
+		echo 'not ok - the debug kernel has no kmemleak, no lockdep or no failslab'
+		failed=$((failed + 1))
+	fi
+	;;
+esac
+# What the kernel said while it booted is its own, but for the worst.
+seen_taint=$(($(cat /proc/sys/kernel/tainted) & BAD_TAINT))
+if [ "$seen_taint" -ne 0 ]; then
+	echo "not ok - the kernel complained while it booted (taint $seen_taint)"
+	failed=$((failed + 1))
+fi
 dmesg -C
 for script; do
 	echo "# $script"
@@ -95,12 +107,12 @@ for script; do
 		bad=$((bad + 1))
 		hangs=1
 	fi
-	taint=$(($(cat /proc/sys/kernel/tainted) & BAD_TAINT & ~${seen_taint:-0}))
+	taint=$(($(cat /proc/sys/kernel/tainted) & BAD_TAINT & ~seen_taint))
 	if dmesg | grep -qE "$BAD" || [ "$taint" -ne 0 ]; then
 		echo "not ok - $script: the kernel complains (taint $taint)"
 		dmesg | grep -E -B2 -A30 "$BAD" | head -n 60 | sed 's/^/# /'
 		bad=$((bad + 1))
-		seen_taint=$((${seen_taint:-0} | taint))
+		seen_taint=$((seen_taint | taint))
 	fi
 	dmesg -C
 	passed=$((passed + ok - skip))

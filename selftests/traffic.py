@@ -159,15 +159,20 @@ def frame(args):
 
 def agent(args):
     """Does what each line of a FIFO says, and answers with a line."""
-    while True:
-        with open(args.requests) as requests:
-            for line in requests:
-                try:
-                    answer = run(line.split())
-                except (Exception, SystemExit) as err:
-                    answer = f"error: {err!r}"
-                with open(args.answers, "w") as answers:
-                    print(answer, file=answers)
+    # Both ways open for good, so that nothing is lost between one asker and the next.
+    with open(args.requests, "r+b", buffering=0) as requests, \
+            open(args.answers, "r+b", buffering=0) as answers:
+        line = b""
+        while True:
+            line += requests.read(4096)
+            if not line.endswith(b"\n"):
+                continue
+            try:
+                answer = run(line.decode().split())
+            except (Exception, SystemExit) as err:
+                answer = f"error: {err!r}"
+            answers.write(answer.encode() + b"\n")
+            line = b""
 
 
 def run(arguments):

@@ -160,10 +160,12 @@ void nfzr_kunit_dev_free(struct net_device *dev)
 /* As the first process sees it: a kernel thread has a root of its own. NULL: no such file. */
 struct file *nfzr_kunit_open(const char *path)
 {
-	struct task_struct *init = get_pid_task(find_vpid(1), PIDTYPE_PID);
+	struct pid *pid = find_get_pid(1);
+	struct task_struct *init = get_pid_task(pid, PIDTYPE_PID);
 	struct file *file;
 	struct path root;
 
+	put_pid(pid);
 	if (!init)
 		return NULL;
 	task_lock(init);
@@ -191,7 +193,8 @@ ssize_t nfzr_kunit_read(struct file *file, void *buf, size_t size)
 	return len;
 }
 
+/* At once: a kernel thread would otherwise leave it to a work item. */
 void nfzr_kunit_close(struct file *file)
 {
-	filp_close(file, NULL);
+	__fput_sync(file);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! State of netns, and what registers with one: devices' events, hooks, files.
+//! State of netns, and what registers with one: devices' events, files, and hooks, of which only
+//! the coming and going is tested here.
 
 use core::ptr::NonNull;
 
@@ -84,7 +85,7 @@ impl World {
 /// The state of a netns.
 struct TestNs {
     world: Arc<World>,
-    hook: Option<hook::Registration<Counting>>,
+    hook: Option<hook::Registration<Pass>>,
     _files: Option<proc_fs::Dir<World>>,
 }
 
@@ -155,9 +156,9 @@ impl Listener for TestNs {
 }
 
 /// A hook that lets packets pass.
-struct Counting;
+struct Pass;
 
-impl Hook for Counting {
+impl Hook for Pass {
     type Data = World;
 
     const POINT: Inet = Inet::PreRouting;
@@ -399,7 +400,7 @@ mod proc_cases {
         let mut seen = KBox::new(Seen([0; 1024]), GFP_KERNEL)?;
         let mut piece = KVec::from_elem(0u8, PIECE, GFP_KERNEL)?;
         let file = File::open(c"/proc/net/nfzr_kunit/rows").ok_or(ENOENT)?;
-        let (mut round, mut pieces) = (1, 0);
+        let (mut round, mut pieces, mut went) = (1, 0, 0);
         loop {
             let len = file.read(&mut piece)?;
             if len == 0 {
@@ -407,12 +408,17 @@ mod proc_cases {
             }
             seen.add(piece.get(..len).ok_or(EINVAL)?)?;
             pieces += 1;
-            // Odd ones come and go, before and behind where the reader is.
-            for number in [round, 599 - (round - 1)] {
-                if round % 4 == 1 {
-                    world.add_row(number)?;
-                } else {
-                    drop(world.rows.remove(number));
+            // Odd ones come and go, before and behind where the reader is: added in one round,
+            // removed in the next.
+            for number in [round, 600 - round] {
+                world.add_row(number)?;
+                if round > 1 {
+                    let before = if number == round {
+                        round - 2
+                    } else {
+                        602 - round
+                    };
+                    went += i32::from(world.rows.remove(before).is_some());
                 }
             }
             round += 2;
@@ -422,6 +428,7 @@ mod proc_cases {
         let stayed = (0..600).step_by(2).all(|number| seen.0[number] == 1);
         let others = (1..600).step_by(2).all(|number| seen.0[number] <= 1);
         assert!(pieces > 10);
+        assert_eq!(went, 2 * (pieces - 1));
         assert!(stayed);
         assert!(others);
         Ok(())

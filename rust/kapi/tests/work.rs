@@ -21,10 +21,11 @@ use crate::kapi::{
     work::{system_dfl, CancelOnDrop}, //
 };
 
-/// Work that counts its runs.
+/// Work that counts its runs, each of which takes a moment.
 #[pin_data]
 struct Counting {
     runs: Atomic<i32>,
+    ends: Atomic<i32>,
     _tracked: Tracked,
     #[pin]
     work: DelayedWork<Self>,
@@ -39,6 +40,8 @@ impl WorkItem for Counting {
 
     fn run(this: Arc<Self>) {
         this.runs.add(1, Relaxed);
+        fsleep(Delta::from_millis(20));
+        this.ends.add(1, Relaxed);
     }
 }
 
@@ -47,6 +50,7 @@ impl Counting {
         Arc::pin_init(
             pin_init!(Self {
                 runs: Atomic::new(0),
+                ends: Atomic::new(0),
                 _tracked: Tracked::new(0, drops),
                 work <- new_delayed_work!("nfzr_kunit::Counting"),
             }),
@@ -99,14 +103,19 @@ mod work_cases {
     #[test]
     fn cancelling_waits_for_work_that_runs() -> Result {
         let drops = Drops::new()?;
-        for _ in 0..50 {
-            let work = Counting::new(&drops)?;
-            let guard = CancelOnDrop(work.clone());
-            enqueue(&work, 0);
-            drop(guard);
-            drop(work);
+        let work = Counting::new(&drops)?;
+        let guard = CancelOnDrop(work.clone());
+        enqueue(&work, 0);
+        let mut waited = 0;
+        while work.runs.load(Relaxed) == 0 && waited < 10_000 {
+            fsleep(Delta::from_micros(500));
+            waited += 1;
         }
-        assert_eq!(drops.count(), 50);
+        drop(guard);
+        let (runs, ends) = (work.runs.load(Relaxed), work.ends.load(Relaxed));
+        drop(work);
+        assert_eq!((runs, ends), (1, 1));
+        assert_eq!(drops.count(), 1);
         Ok(())
     }
 }
