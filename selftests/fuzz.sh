@@ -133,7 +133,7 @@ chaos() {
 			add rule ip tag raw udp sport 4006-4009 ct original zone set $((round % 50))
 		END
 		[ $((round % 4)) -ne 0 ] || in_ns r conntrack -F
-		sleep 0.3
+		sleep 1
 	done
 }
 # reader: reads, and has a look at each line.
@@ -149,13 +149,13 @@ reader() {
 		} >>/tmp/odd
 		[ "$(cat /tmp/lines)" = 0 ] || rounds=$((rounds + 1))
 		echo "$rounds" >/tmp/reads
-		sleep 0.3
+		sleep 1
 	done
 }
 in_ns c nft delete table inet quiet
 serve tcp
-background c python3 traffic.py ask udp "$SERVER" "$PORT" 100000000 --sport 4000 --timeout 0.05 --interval 0.02
-background c python3 traffic.py ask tcp "$SERVER" "$PORT" 100000000 --sport 4001 --timeout 0.05 --interval 0.02
+background c python3 traffic.py ask udp "$SERVER" "$PORT" 100000000 --sport 4000 --timeout 0.05 --interval 0.1
+background c python3 traffic.py ask tcp "$SERVER" "$PORT" 100000000 --sport 4001 --timeout 0.05 --interval 0.1
 : >/tmp/odd
 rm -f /tmp/fuzz.end
 chaos >/dev/null 2>&1 &
@@ -168,7 +168,7 @@ declare -A MISSED=()
 for reason in options fragment related; do
 	MISSED[$reason]=$(stat_of "miss_$reason")
 done
-result=$(in_ns c timeout $((PACKETS / 200 + 60)) python3 fuzz.py send c0 "$mac" "$((SEED + 1))" "$PACKETS")
+result=$(in_ns c timeout $((PACKETS / 100 + 60)) python3 fuzz.py send c0 "$mac" "$((SEED + 1))" "$PACKETS")
 touch /tmp/fuzz.end
 wait "$CHANGES" "$READS" || true
 echo "# $result; $(cat /tmp/rounds) rounds of changes, $(cat /tmp/reads) of reading"

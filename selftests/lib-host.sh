@@ -27,7 +27,7 @@ boot_guest() {
 	local kind=$1 disk=$2 log=$3 console=$4 command=$5 options
 	read -ra options <<<"$(guest_options "$kind")"
 	NFZR_APPEND=$(guest_append "$kind") \
-		qemu/boot.sh "${options[@]}" --timeout $((1500 + ${NFZR_PACKETS:-0} / 150 + ${NFZR_SOAK_SECONDS:-0} * 2)) --console "$console" \
+		qemu/boot.sh "${options[@]}" --timeout $((1500 + ${NFZR_PACKETS:-100000} / 100 + ${NFZR_SOAK_SECONDS:-0} * 2)) --console "$console" \
 		"$disk" "$command" 2>&1 | sed -u 's/\r$//' >"$log"
 }
 
