@@ -80,8 +80,14 @@ show_state() {
 	shown routes 2>/dev/null | sed 's/^/# /; 12q' || true
 }
 
+# What a script must undo whatever becomes of it; it defines its own.
+at_end() {
+	:
+}
+
 finish() {
 	local status=$?
+	at_end
 	for job in "${JOBS[@]}"; do
 		kill "$job" 2>/dev/null || true
 		kill -CONT "$job" 2>/dev/null || true
