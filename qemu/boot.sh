@@ -70,7 +70,7 @@ fi
 # Commas belong to qemu's own words.
 # shellcheck disable=SC2054
 qemu=(qemu-system-x86_64 -M q35 -accel tcg -cpu max,la57=off -smp "$smp,sockets=$smp,cores=1,threads=1"
-	-m "$memory"	-nographic -no-reboot -nic none -monitor none
+	-m "$memory" -nographic -no-reboot -nic none -monitor none
 	-kernel "$kernel/vmlinuz" -initrd "$guest/initramfs.cpio.gz"
 	-drive "id=root,file=$guest/root.ext2,format=raw,if=none,snapshot=on"
 	-drive "id=disk,file=$work/disk.ext2,format=raw,if=none,read-only=on"

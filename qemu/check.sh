@@ -37,7 +37,6 @@ bad() {
 # bindings, helpers <- kapi <- conntrack, route, stats <- netns, hooks, events, proc, sysctl, main.
 layers() {
 	local kapi middle top
-	# (The KUnit suites assert, which is no panic there.)
 	kapi=$(find rust/kapi -name '*.rs')
 	middle=$(find rust/conntrack rust/route rust/stats.rs -name '*.rs')
 	top=$(find rust -maxdepth 1 -name '*.rs' ! -name stats.rs)

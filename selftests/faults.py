@@ -11,9 +11,10 @@
                                  kernel function
   faults.py stop                 no more of that; prints how many were made to fail
 
-The first four do the same again and again; the first time the first allocation fails, then the second, and
-so on until none is left to fail. Prints "points=N failed=N worked=N": how many allocations there
-were, and how often the whole failed with ENOMEM or worked all the same. Anything else is an error.
+The first four do the same again and again; the first time the first allocation fails, then the
+second, and so on until none is left to fail. They print "points=N failed=N worked=N": how many
+allocations there were, and how often the whole failed with ENOMEM or worked all the same. Anything
+else is an error.
 """
 
 import ctypes
