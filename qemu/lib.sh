@@ -176,7 +176,7 @@ debug_kernel_dir() {
 	local release version
 	read -r release version <<<"$(pinned_kernel)"
 	printf '%s/debug-%s\n' "$NFZR_CACHE" "$(key_of "$version" "$(toolchain_root)" \
-		"$(cat "$NFZR_TOP/qemu/debug.config" "$NFZR_TOP/qemu/kernel.pin")")"
+		"$(grep -h '^[A-Z]' "$NFZR_TOP/qemu/debug.config" "$NFZR_TOP/qemu/kernel.pin")")"
 }
 
 # The guest image's path: named by what goes into it.
