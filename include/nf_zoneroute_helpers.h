@@ -14,6 +14,7 @@
 #include <linux/xarray.h>
 #include <net/dst.h>
 #include <net/netfilter/nf_conntrack.h>
+#include <net/netfilter/nf_conntrack_count.h>
 
 /*
  * Why a packet, or the route that the kernel chose for it, is kept out of the cache.
@@ -45,7 +46,10 @@ enum nfzr_fit {
 	NFZR_UNFIT_COUNT,
 };
 
-/* What the hooks need of an IPv4 packet, read in one call. Host order throughout. */
+/*
+ * What the hooks need of a packet, read in one call. Host order throughout. Of an IPv6 packet, the ct
+ * and the extension only.
+ */
 struct nfzr_packet {
 	struct nf_conn *ct;	/* borrowed from the skb; never a template */
 	u64 handle;		/* of the extension; 0 when has_ext is false */
@@ -68,7 +72,7 @@ struct nfzr_route {
 	bool multipath;
 };
 
-/* What the late POST_ROUTING hook needs of a forwarded IPv4 packet. */
+/* What the late POST_ROUTING hook needs of a forwarded packet. */
 struct nfzr_forwarded {
 	struct nf_conn *ct;	/* borrowed from the skb; confirmed */
 	u64 handle;
@@ -93,6 +97,87 @@ struct nfzr_tuple {
 };
 
 /*
+ * Why a packet is left to conntrack: not looked up, or not attached to what was found. NFZR_TRACK: it
+ * is not. Named in rust/conntrack/outcome.rs.
+ */
+enum nfzr_track {
+	NFZR_TRACK = 0,
+	/* of the packet */
+	NFZR_UNTRACK_PROTOCOL,
+	NFZR_UNTRACK_OPTIONS,
+	NFZR_UNTRACK_FRAGMENT,
+	NFZR_UNTRACK_MALFORMED,
+	NFZR_UNTRACK_CHECKSUM,
+	/* of the connection */
+	NFZR_UNTRACK_GONE,
+	NFZR_UNTRACK_UNREPLIED,
+	NFZR_UNTRACK_UNASSURED,
+	NFZR_UNTRACK_SEQ_ADJUST,
+	NFZR_UNTRACK_CLASH,
+	NFZR_UNTRACK_OFFLOAD,
+	NFZR_UNTRACK_HELPER,
+	NFZR_UNTRACK_COUNT,
+};
+
+/* What is read of a packet that conntrack has not seen yet. Host order but for the tuple. */
+struct nfzr_probe {
+	struct nf_conntrack_tuple tuple;
+	u32 net_mix;		/* the netns' part of the hash key */
+	u32 seq;		/* from here on to `plain': TCP */
+	u32 ack;
+	u32 end;		/* seq plus length */
+	u16 win;
+	u8 flags;		/* byte 13 of the header */
+	bool plain;		/* no option that conntrack looks at */
+	bool has_checksum;
+	u8 why;			/* enum nfzr_track */
+	u16 zone[IP_CT_DIR_MAX];	/* the packet's zone, for each direction */
+	u32 dataoff;		/* of the transport header, from skb->data */
+};
+
+/* The timeouts of a TCP connection, in jiffies, and sysctl nf_conntrack_tcp_max_retrans. */
+struct nfzr_tcp_timeouts {
+	u32 established;
+	u32 retrans;
+	u32 unack;
+	u8 max_retrans;
+};
+
+/* What decides the timeout of a UDP connection. Times in jiffies. */
+struct nfzr_udp {
+	u64 now;
+	u64 since;
+	u32 unreplied;
+	u32 replied;
+	bool assured;
+};
+
+/* What conntrack made of a packet. */
+struct nfzr_attached {
+	struct nf_conn *ct;	/* borrowed from the skb; never a template */
+	u64 handle;		/* of the extension; 0 when has_ext is false */
+	u8 dir;
+	bool has_ext;
+	bool established;	/* of the connection itself, which was answered */
+};
+
+/* What a zone's table is asked for. */
+struct nfzr_query {
+	const struct nfzr_probe *probe;
+	u16 zone;		/* of the table */
+	u32 others;		/* out: entries of other connections that were met */
+};
+
+/* The connections that count against a limit, in lists of nf_conncount. */
+#define NFZR_COUNT_LISTS 32
+struct nfzr_conncount {
+	struct nf_conncount_list lists[NFZR_COUNT_LISTS];
+	struct net *net;	/* whose they are; NULL: there never were any */
+	u32 last_gc;		/* jiffies, of the last walk for the limit's sake */
+	u32 next_list;		/* to be walked */
+};
+
+/*
  * The head of an entry of rust/kapi/registry.rs: its two links, one for each direction, and the
  * connection that they stand for. Aligned so that a link's address tells its direction and its
  * entry.
@@ -108,28 +193,61 @@ bool nfzr_helper_packet4(struct sk_buff *skb, const struct nf_hook_state *state,
 			 struct nfzr_packet *p);
 void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r);
 bool nfzr_helper_use_dst4(struct sk_buff *skb, struct dst_entry *dst, u32 cookie, bool multipath);
-bool nfzr_helper_forwarded4(struct sk_buff *skb, const struct nf_hook_state *state,
-			    struct nfzr_forwarded *f);
+bool nfzr_helper_packet6(struct sk_buff *skb, const struct nf_hook_state *state,
+			 struct nfzr_packet *p);
+bool nfzr_helper_forwarded(struct sk_buff *skb, const struct nf_hook_state *state,
+			   struct nfzr_forwarded *f);
 
 bool nfzr_helper_dst_valid(struct dst_entry *dst, u32 cookie);
+bool nfzr_helper_skb_goes_by4(const struct sk_buff *skb, const struct dst_entry *dst);
 void nfzr_helper_dst_put(struct dst_entry *dst);
 u16 nfzr_helper_dst_gateway4(const struct dst_entry *dst, u8 gw[16]);
+
+bool nfzr_helper_probe(struct sk_buff *skb, const struct nf_hook_state *state,
+		       struct nfzr_probe *p);
+struct ip_ct_tcp *nfzr_helper_tcp_begin(struct sk_buff *skb, const struct nf_hook_state *state,
+					struct nf_conn *ct, const struct nfzr_probe *p,
+					struct nfzr_tcp_timeouts *t, u8 *why);
+void nfzr_helper_tcp_end(struct nf_conn *ct);
+enum nfzr_track nfzr_helper_udp_begin(struct sk_buff *skb, const struct nf_hook_state *state,
+				      struct nf_conn *ct, const struct nfzr_probe *p,
+				      struct nfzr_udp *u);
+void nfzr_helper_attach(struct sk_buff *skb, struct nf_conn *ct, u8 dir, u32 timeout);
+bool nfzr_helper_attached(struct sk_buff *skb, struct nfzr_attached *a);
+void nfzr_helper_tcp_copy(struct nf_conn *ct, struct ip_ct_tcp *to);
+bool nfzr_helper_ct_expiry(const struct nf_conn *ct, u32 *expiry);
+
+void nfzr_helper_conncount_init(struct nfzr_conncount *c);
+void nfzr_helper_conncount_free(struct nfzr_conncount *c);
+u32 nfzr_helper_conncount_count(const struct nfzr_conncount *c);
+void nfzr_helper_conncount_collect(struct nfzr_conncount *c);
+int nfzr_helper_conncount_add(struct nfzr_conncount *c, const struct sk_buff *skb,
+			      const struct nf_hook_state *state, u32 max);
 
 void nfzr_helper_ct_get(struct nf_conn *ct);
 void nfzr_helper_ct_put(struct nf_conn *ct);
 bool nfzr_helper_ct_gone(const struct nf_conn *ct);
 bool nfzr_helper_ct_assured(const struct nf_conn *ct);
 bool nfzr_helper_ct_scarce(const struct net *net);
+bool nfzr_helper_ct_is_on(const struct net *net, u8 pf);
 struct net *nfzr_helper_ct_net(const struct nf_conn *ct);
+bool nfzr_helper_ct_is_ipv6(const struct nf_conn *ct);
+bool nfzr_helper_ct_is_tcp(const struct nf_conn *ct);
+u16 nfzr_helper_ct_own_zone(const struct nf_conn *ct);
 u16 nfzr_helper_ct_zone(const struct nf_conn *ct, u8 dir);
 void nfzr_helper_ct_tuple(const struct nf_conn *ct, u8 dir, struct nfzr_tuple *t);
-bool nfzr_helper_ct_ext_add(struct nf_conn *ct);
+bool nfzr_helper_ct_ext_add(struct nf_conn *ct, u64 handle);
 void nfzr_helper_ct_ext_set(struct nf_conn *ct, u64 handle);
 
 int nfzr_helper_table_init(struct rhashtable *ht);
 int nfzr_helper_table_insert(struct rhashtable *ht, struct rhash_head *link);
 void nfzr_helper_table_remove(struct rhashtable *ht, struct rhash_head *link);
 struct rhash_head *nfzr_helper_table_find(struct rhashtable *ht, const struct nf_conn *ct, u8 dir);
+struct rhash_head *nfzr_helper_table_find_gone(struct rhashtable *ht, const struct nf_conn *ct,
+					       u8 dir);
+struct rhash_head *nfzr_helper_table_lookup(struct rhashtable *ht, struct nfzr_query *query);
+void nfzr_helper_table_walk(struct rhashtable *ht,
+			    void (*visit)(void *context, struct rhash_head *link), void *context);
 u32 nfzr_helper_table_buckets(struct rhashtable *ht);
 void nfzr_helper_table_destroy(struct rhashtable *ht);
 
@@ -139,7 +257,9 @@ int nfzr_helper_xa_insert(struct xarray *xa, u32 index, void *entry);
 void *nfzr_helper_xa_erase(struct xarray *xa, u32 index);
 
 void __percpu *nfzr_helper_percpu_alloc(size_t size);
-void nfzr_helper_percpu_inc(u64 __percpu *base, size_t index);
+void nfzr_helper_percpu_add(u64 __percpu *base, size_t index, u64 events);
+void nfzr_helper_percpu_exchange(void __percpu *base, void *value, size_t size);
+void nfzr_helper_percpu_clear(void __percpu *base, size_t size);
 u64 nfzr_helper_percpu_sum(const u64 __percpu *base, size_t index);
 
 void nfzr_helper_spin_lock_bh(spinlock_t *lock);
@@ -155,6 +275,7 @@ struct net_device *nfzr_helper_notifier_dev(void *info);
 bool nfzr_helper_ifname(struct net *net, u32 ifindex, char name[IFNAMSIZ]);
 
 struct proc_dir_entry *nfzr_helper_proc_mkdir(struct net *net, const char *name);
+bool nfzr_helper_seq_may_admin(struct file *file);
 void *nfzr_helper_seq_data(const struct seq_file *seq);
 
 u32 nfzr_helper_jiffies32(void);
@@ -162,8 +283,18 @@ u32 nfzr_helper_jiffies_to_ms(u32 j);
 void nfzr_helper_cond_resched(void);
 
 #ifdef NFZR_KUNIT
+void nfzr_kunit_bh_disable(void);
+void nfzr_kunit_bh_enable(void);
 struct net *nfzr_kunit_net(void);
 struct nf_conn *nfzr_kunit_ct(u32 number, u16 zone, u8 zone_dirs, bool ext);
+struct nf_conn *nfzr_kunit_tcp(u16 port);
+void nfzr_kunit_tcp_set(struct nf_conn *ct, const struct ip_ct_tcp *to);
+void nfzr_kunit_ct_status(struct nf_conn *ct, unsigned long set, unsigned long clear);
+struct sk_buff *nfzr_kunit_segment(const struct nf_conn *ct, bool reply,
+				   const struct nfzr_probe *p, u8 options);
+const struct nf_hook_state *nfzr_kunit_state(void);
+void nfzr_kunit_conntrack(struct sk_buff *skb);
+void nfzr_kunit_skb_free(struct sk_buff *skb);
 int nfzr_kunit_ct_refs(const struct nf_conn *ct);
 void nfzr_kunit_ct_expire(struct nf_conn *ct);
 u64 nfzr_kunit_ct_handle(const struct nf_conn *ct);

@@ -34,7 +34,8 @@ bad() {
 	fi
 }
 
-# bindings, helpers <- kapi <- conntrack, route, stats <- netns, hooks, events, proc, sysctl, main.
+# bindings, helpers <- kapi <- conntrack, route, stats <- netns, hooks, lookup, verify, events, proc,
+# sysctl, main.
 layers() {
 	local kapi middle top
 	kapi=$(find rust/kapi -name '*.rs')
@@ -43,9 +44,9 @@ layers() {
 	# Lists of file names without blanks.
 	# shellcheck disable=SC2086
 	{
-		bad '\b(crate|super)::(conntrack|route|stats|netns|hooks|events|proc|sysctl)\b' \
+		bad '\b(crate|super)::(conntrack|route|stats|netns|hooks|lookup|verify|events|proc|sysctl)\b' \
 			'a file of rust/kapi names a layer above it' $kapi
-		bad '\bcrate::(netns|hooks|events|proc|sysctl)\b|\b(netns|hooks|events|proc)::' \
+		bad '\bcrate::(netns|hooks|lookup|verify|events|proc|sysctl)\b|\b(netns|hooks|events|proc)::' \
 			'a file of rust/conntrack or rust/route names a layer above it' $middle
 		bad '\bbindings::' 'bindings are for rust/kapi only' $middle $top
 		bad '\bunsafe (\{|fn|impl|extern)' 'unsafe code is for rust/kapi and rust/bindings only' \
@@ -58,8 +59,10 @@ layers() {
 		case $file in
 		# The root has its crate's attributes; the pure files are also built on the host, where
 		# the crate denies it for them; and the macro of KUnit makes unsafe code.
-		*/tests.rs) ;;
-		rust/nf_zoneroute_main.rs | rust/route/key.rs | rust/route/reason.rs | rust/conntrack/handle.rs) ;;
+		*/tests.rs | */tests/*.rs) ;;
+		rust/nf_zoneroute_main.rs | rust/route/key.rs | rust/route/reason.rs) ;;
+		rust/conntrack/command.rs | rust/conntrack/handle.rs | rust/conntrack/outcome.rs) ;;
+		rust/conntrack/tcp.rs | rust/conntrack/udp.rs) ;;
 		*) grep -q '^#!\[deny(unsafe_code)\]$' "$file" || die "$file does not deny unsafe code" ;;
 		esac
 	done

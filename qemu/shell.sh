@@ -13,7 +13,7 @@ rm -rf build/shell
 mkdir -p build/shell
 cp build/stock/nf_zoneroute.ko selftests/*.sh selftests/*.py build/shell/
 qemu/boot.sh --interactive build/shell '
-	modprobe -a nf_conntrack nf_nat
+	modprobe -a nf_conntrack nf_nat nf_conncount
 	insmod nf_zoneroute.ko
 	echo "nf_zoneroute is loaded; the selftests are in $PWD, /proc/net/nf_zoneroute is where to look."
 	echo "\"exit\" powers the guest off."

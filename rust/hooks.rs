@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The packet path: the two hooks, each a few lines of what happens in which order.
+//! Routes on the packet path: the two hooks, each a few lines of what happens in which order.
 //!
-//! Softirq, or process context with bottom halves on; under RCU. Both hooks accept every packet;
-//! whatever they are in doubt about goes the kernel's own way.
+//! Softirq, or process context with bottom halves on; under RCU. Both hooks accept every packet but
+//! what a zone's limit keeps out; whatever they are in doubt about goes the kernel's own way.
 
 #![deny(unsafe_code)]
 
 use kernel::sync::ArcBorrow;
 
 use crate::{
-    conntrack::{flow::Flow, table::NoFlow},
+    conntrack::{flow::Flow, table::NoFlow, zone::Tally},
     kapi::{
-        hook::{Hook, Inet, State, Verdict},
+        conncount::NotCounted,
+        hook::{priority, Family, Hook, Inet, State, Verdict},
         rcu::RcuBox,
         registry::Entry,
         skb::{Forwarded, Packet, SkBuff, Unfit},
@@ -39,25 +40,98 @@ impl Hook for Consume {
     type Data = NetState;
 
     const POINT: Inet = Inet::PreRouting;
-    const PRIORITY: i32 = i32::MAX;
+    const PRIORITY: i32 = priority::LAST;
 
     fn hook(net: ArcBorrow<'_, NetState>, skb: &SkBuff, state: &State<'_>) -> Verdict {
         if net.is_on() {
             if let Some(packet) = skb.packet(state) {
-                consume(&net, skb, &packet, state);
+                if !packet.confirmed {
+                    return welcome(net, skb, &packet, state);
+                }
+                if state.family() == Family::Ipv4 {
+                    consume(&net, skb, &packet, state);
+                }
             }
         }
         Verdict::Accept
     }
 }
 
-fn consume(net: &NetState, skb: &SkBuff, packet: &Packet<'_>, state: &State<'_>) {
-    if !packet.confirmed {
-        if packet.handle.is_none() && !skb.add_extension(packet) {
-            net.count(Event::NoExtension);
-        }
-        return;
+/// Gives a new connection our extension, unless its zone is full: then the packet is dropped, and
+/// the connection with it.
+fn welcome(
+    net: ArcBorrow<'_, NetState>,
+    skb: &SkBuff,
+    packet: &Packet<'_>,
+    state: &State<'_>,
+) -> Verdict {
+    // A packet of a VRF comes by twice.
+    if net.flows.is_welcomed(packet.handle) {
+        return Verdict::Accept;
     }
+    if net.flows.zones().is_any_limited() && !is_admitted(net, skb, packet, state) {
+        return Verdict::Drop;
+    }
+    if packet.handle.is_none() && !skb.add_extension(packet, net.flows.welcome()) {
+        net.count(Event::NoExtension);
+    }
+    Verdict::Accept
+}
+
+fn is_admitted(
+    net: ArcBorrow<'_, NetState>,
+    skb: &SkBuff,
+    packet: &Packet<'_>,
+    state: &State<'_>,
+) -> bool {
+    let id = packet.ct.own_zone();
+    let zones = net.flows.zones();
+    let Some(limit) = zones.limit(id, state.rcu()) else {
+        return true;
+    };
+    match limit.admit(skb, state) {
+        Ok(()) => (),
+        Err(NotCounted::Memory) => net.count(Event::LimitNoMemory),
+        Err(NotCounted::Full) => {
+            if let Some(zone) = zones.get(id, state.rcu()) {
+                zone.count(Tally::Limited);
+            }
+            net.count(Event::Limited);
+            return false;
+        }
+    }
+    // Those that are gone are to be forgotten.
+    NetState::arm(net);
+    true
+}
+
+/// The route that the packet would be given if it came to [`Consume`] now.
+pub(crate) fn would_serve<'r>(
+    net: &'r NetState,
+    skb: &SkBuff,
+    state: &State<'r>,
+) -> Option<&'r Slot> {
+    if !net.is_caching() {
+        return None;
+    }
+    let packet = skb.packet(state).filter(|packet| packet.confirmed)?;
+    let rcu = state.rcu();
+    let flow = net.flows.find(packet.ct, packet.handle, packet.dir, rcu)?;
+    let slot = flow.direction(packet.dir).live(rcu)?;
+    let usable = packet.unfit.is_none() && slot.check(&key_of(&packet), net.now()).is_ok();
+    (usable && slot.dst().is_valid(rcu)).then_some(slot)
+}
+
+fn key_of(packet: &Packet<'_>) -> Key {
+    Key {
+        iif: packet.iif,
+        mark: packet.mark,
+        dscp: packet.dscp,
+        source_check: packet.source_check,
+    }
+}
+
+fn consume(net: &NetState, skb: &SkBuff, packet: &Packet<'_>, state: &State<'_>) {
     if !net.is_caching() {
         return;
     }
@@ -84,17 +158,14 @@ fn serve(
     if let Some(unfit) = packet.unfit {
         return unfit.into();
     }
-    let key = Key {
-        iif: packet.iif,
-        mark: packet.mark,
-        dscp: packet.dscp,
-        source_check: packet.source_check,
-    };
+    let key = key_of(packet);
     let rcu = state.rcu();
     let direction = flow.direction(packet.dir);
     // Before the lookup: what happens during it makes the slot old.
     let now = net.now();
-    let Err(reason) = direction.consume(skb, &key, now, rcu) else {
+    // The kernel's own choice is to be seen: CompareRoute compares it.
+    let give = !net.is_verifying();
+    let Err(reason) = direction.consume(skb, &key, now, give, rcu) else {
         return Reason::Hit;
     };
     if !flow.may_try(packet.dir, now.jiffies) {
@@ -121,7 +192,7 @@ impl Hook for Commit {
     type Data = NetState;
 
     const POINT: Inet = Inet::PostRouting;
-    const PRIORITY: i32 = i32::MAX;
+    const PRIORITY: i32 = priority::LAST;
 
     fn hook(net: ArcBorrow<'_, NetState>, skb: &SkBuff, state: &State<'_>) -> Verdict {
         if net.is_on() {
@@ -137,6 +208,7 @@ fn commit(net: ArcBorrow<'_, NetState>, packet: &Forwarded<'_>, state: &State<'_
     let rcu = state.rcu();
     match net.flows.find(packet.ct, packet.handle, packet.dir, rcu) {
         Some(flow) => {
+            // Of IPv6 nothing is staged.
             if flow
                 .direction(packet.dir)
                 .commit(packet.dst, packet.iif, rcu)
@@ -153,16 +225,23 @@ fn make_flow(net: ArcBorrow<'_, NetState>, packet: &Forwarded<'_>, state: &State
         net.count(Event::FlowScarce);
         return;
     }
-    let made = net.flows.make(
-        packet.ct,
-        packet.handle,
-        Flow::new(net.held.clone(), time::jiffies32()),
-        &net.shared.flows,
-        &net.shared.stock,
-        state.rcu(),
-    );
+    for _ in 0..net.flows.end_predecessors(packet.ct, state.rcu()) {
+        net.count(Event::FlowGone);
+    }
+    let make = || {
+        let flow = Flow::new(net.held.clone(), time::jiffies32());
+        let (cache, stock) = (&net.shared.flows, &net.shared.stock);
+        net.flows
+            .make(packet.ct, packet.handle, flow, cache, stock, state.rcu())
+            .map(|_| ())
+    };
+    let made = if net.is_verifying() {
+        net.meter.making(make)
+    } else {
+        make()
+    };
     net.count(match made {
-        Ok(_) => Event::FlowNew,
+        Ok(()) => Event::FlowNew,
         Err(NoFlow::Zone) => Event::FlowNoZone,
         Err(NoFlow::Busy) => Event::FlowBusy,
         Err(NoFlow::Memory) => Event::FlowNoMemory,

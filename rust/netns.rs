@@ -18,13 +18,14 @@ use crate::{
     conntrack::{
         flow::{Flow, Held},
         handle::Salt,
+        outcome::Outcome,
         table::FlowTable,
         zone::Stock, //
     },
     hooks,
     kapi::{
         conntrack::Dir,
-        hook,
+        hook::{self, Family},
         percpu::Counters,
         pernet::{self, Init, PerNet, PreExit},
         proc_fs,
@@ -35,13 +36,15 @@ use crate::{
         time,
         work::{self, CancelOnDrop}, //
     },
+    lookup::Lookup,
     proc,
     route::{
         reason::Reason,
         slot::{Now, Slot}, //
     },
     stats::{Counter, Event},
-    sysctl, //
+    sysctl,
+    verify, //
 };
 
 /// What all netns share.
@@ -107,16 +110,22 @@ impl Shared {
 pub(crate) struct NetState {
     /// sysctl `enable`: 0 or 1.
     pub(crate) enable: Atomic<u32>,
+    /// sysctl `zone_lookup`: 0 or 1.
+    pub(crate) zone_lookup: Atomic<u32>,
     /// sysctl `route_cache`: 0 or 1.
     pub(crate) route_cache: Atomic<u32>,
     /// sysctl `max_age_ms`.
     pub(crate) max_age_ms: Atomic<u32>,
+    /// sysctl `verify`: 0 or 1.
+    pub(crate) verify: Atomic<u32>,
     /// The netns is going.
     closing: Atomic<bool>,
     /// How often something happened that may have changed a route.
     generation: Atomic<u32>,
     /// All counters.
     pub(crate) counters: Counters<Counter>,
+    /// What verify mode measures with.
+    pub(crate) meter: verify::Meter,
     /// All flows.
     #[pin]
     pub(crate) flows: FlowTable,
@@ -142,11 +151,14 @@ impl NetState {
         Arc::pin_init(
             try_pin_init!(Self {
                 enable: Atomic::new(shared.enable.into()),
+                zone_lookup: Atomic::new(1),
                 route_cache: Atomic::new(1),
                 max_age_ms: Atomic::new(1000),
+                verify: Atomic::new(0),
                 closing: Atomic::new(false),
                 generation: Atomic::new(0),
                 counters: Counters::new()?,
+                meter: verify::Meter::new()?,
                 flows <- FlowTable::new(salt),
                 held,
                 shared: shared.clone(),
@@ -166,6 +178,16 @@ impl NetState {
         self.is_on() && self.route_cache.load(Relaxed) != 0
     }
 
+    /// Whether packets are looked up in their zone's table. Where nothing is tracked there is none.
+    pub(crate) fn is_looking_up(&self) -> bool {
+        self.held.flows.load(Relaxed) != 0 && self.is_on() && self.zone_lookup.load(Relaxed) != 0
+    }
+
+    /// Whether nothing is done to packets, but said what would have been.
+    pub(crate) fn is_verifying(&self) -> bool {
+        self.meter.is_on() && self.is_on()
+    }
+
     /// What a slot is measured against now.
     pub(crate) fn now(&self) -> Now {
         Now {
@@ -174,6 +196,11 @@ impl NetState {
             generation: self.generation.load(Acquire),
             max_age: time::from_ms(self.max_age_ms.load(Relaxed)),
         }
+    }
+
+    /// Counts a packet by what its lookup came to.
+    pub(crate) fn count_lookup(&self, outcome: Outcome) {
+        self.counters.inc(Counter::Lookup(outcome));
     }
 
     /// Counts a packet by what it came to.
@@ -238,8 +265,17 @@ impl NetState {
     /// Ends what has ended, and drops what is of no use. Whether anything is left.
     fn collect(&self) -> bool {
         let (on, caching) = (self.is_on(), self.is_caching());
+        let mut tracking = None;
         let left = self.flows.for_each(|flow, rcu| {
             let ct = flow.conn();
+            // Asked once: all flows are of one netns.
+            let [ipv4, ipv6] = *tracking
+                .get_or_insert_with(|| Family::ALL.map(|family| ct.net().is_tracking(family, rcu)));
+            let tracked = match (ipv4, ipv6) {
+                (true, true) => true,
+                (false, false) => false,
+                _ => ipv6 == (ct.family() == Family::Ipv6),
+            };
             if ct.is_gone() {
                 if self.flows.kill(flow, rcu) {
                     self.count(Event::FlowGone);
@@ -247,6 +283,10 @@ impl NetState {
             } else if !ct.is_assured() && ct.net().is_conntrack_scarce() {
                 if self.flows.kill(flow, rcu) {
                     self.count(Event::FlowScarce);
+                }
+            } else if !tracked {
+                if self.flows.kill(flow, rcu) {
+                    self.count(Event::FlowUntracked);
                 }
             } else if !on {
                 if self.flows.kill(flow, rcu) {
@@ -289,10 +329,31 @@ impl WorkItem for NetState {
 pub(crate) struct NetNs {
     _files: proc_fs::Dir<NetState>,
     _sysctls: Table<NetState>,
-    consume: hook::Registration<hooks::Consume>,
-    commit: hook::Registration<hooks::Commit>,
+    _verify_sysctl: Table<verify::Hooks>,
+    lookup: Both<Lookup>,
+    consume: Both<hooks::Consume>,
+    commit: Both<hooks::Commit>,
+    verify: Arc<verify::Hooks>,
     collector: CancelOnDrop<NetState>,
     pub(crate) state: Arc<NetState>,
+}
+
+/// A hook for both families.
+struct Both<H: hook::Hook>([hook::Registration<H>; 2]);
+
+impl<H: hook::Hook> Both<H> {
+    fn new(init: &Init<'_>, data: &Arc<H::Data>) -> Result<Self> {
+        Ok(Self([
+            hook::Registration::new(init, Family::Ipv4, data.clone())?,
+            hook::Registration::new(init, Family::Ipv6, data.clone())?,
+        ]))
+    }
+
+    fn unregister(&self, cx: &PreExit) {
+        for hook in &self.0 {
+            hook.unregister(cx);
+        }
+    }
 }
 
 static SUBSYS: pernet::Subsys<NetNs> = pernet::Subsys::new();
@@ -310,14 +371,20 @@ impl PerNet for NetNs {
         let collector = CancelOnDrop(state.clone());
         let files = proc::files(init, state.clone())?;
         let sysctls = sysctl::table(init, state.clone())?;
-        let commit = hook::Registration::new(init, state.clone())?;
-        let consume = hook::Registration::new(init, state.clone())?;
+        let verify = verify::Hooks::new(init, state.clone())?;
+        let verify_sysctl = sysctl::verify(init, verify.clone())?;
+        let commit = Both::new(init, &state)?;
+        let consume = Both::new(init, &state)?;
+        let lookup = Both::new(init, &state)?;
         Ok(KBox::new(
             Self {
                 _files: files,
                 _sysctls: sysctls,
+                _verify_sysctl: verify_sysctl,
+                lookup,
                 consume,
                 commit,
+                verify,
                 collector,
                 state,
             },
@@ -327,8 +394,10 @@ impl PerNet for NetNs {
 
     fn pre_exit(&self, cx: &PreExit) {
         self.state.closing.store(true, Relaxed);
+        self.lookup.unregister(cx);
         self.consume.unregister(cx);
         self.commit.unregister(cx);
+        self.verify.unregister(cx);
         self.state.end_all();
     }
 

@@ -10,11 +10,13 @@ mod conntrack;
 mod events;
 mod hooks;
 mod kapi;
+mod lookup;
 mod netns;
 mod proc;
 mod route;
 mod stats;
 mod sysctl;
+mod verify;
 
 use kernel::prelude::*;
 

@@ -9,11 +9,20 @@ use kernel::{
     prelude::*,
     seq_file::SeqFile,
     seq_print,
-    sync::{atomic::Relaxed, Arc}, //
+    sync::{
+        atomic::Relaxed,
+        Arc,
+        ArcBorrow, //
+    },
 };
 
 use crate::{
-    conntrack::{flow::Flow, zone::Zone},
+    conntrack::{
+        command::{commands, Action, Bad},
+        flow::Flow,
+        outcome::Outcome,
+        zone::{self, Tally, Zone}, //
+    },
     kapi::{
         conntrack::Dir,
         pernet::Init,
@@ -30,7 +39,7 @@ use crate::{
 /// Makes the directory and its files.
 pub(crate) fn files(init: &Init<'_>, state: Arc<NetState>) -> Result<proc_fs::Dir<NetState>> {
     let dir = proc_fs::Dir::new(init, c"nf_zoneroute", state)?;
-    dir.rows::<Zones>(c"zones")?;
+    dir.writable_rows::<Zones>(c"zones")?;
     dir.rows::<Routes>(c"routes")?;
     dir.text::<Stats>(c"stats")?;
     Ok(dir)
@@ -47,15 +56,59 @@ impl proc_fs::Rows for Zones {
         net.flows.zones().next(from, rcu)
     }
 
-    fn show(_net: &NetState, zone: &Zone, to: &SeqFile, _rcu: &ReadSide<'_>) {
+    fn show(net: &NetState, zone: &Zone, to: &SeqFile, rcu: &ReadSide<'_>) {
+        let limit = net.flows.zones().limit(zone.id(), rcu);
         seq_print!(
             to,
-            "zone={} flows={} buckets={} new={}\n",
+            "zone={} flows={} max={} buckets={} connections={}",
             zone.id(),
             zone.flows(),
+            Max(limit.and_then(zone::Limit::max)),
             zone.table.buckets(),
-            zone.arrivals(),
+            limit.map_or(0, zone::Limit::connections),
         );
+        for &tally in Tally::ALL {
+            seq_print!(to, " {}={}", tally.name(), zone.tally(tally));
+        }
+        seq_print!(to, "\n");
+    }
+}
+
+impl proc_fs::Writable for Zones {
+    /// All lines are carried out, or none.
+    fn write(net: ArcBorrow<'_, NetState>, text: &[u8]) -> Result {
+        for command in commands(text) {
+            command.map_err(|bad| match bad {
+                Bad::Syntax => EINVAL,
+                Bad::Range => ERANGE,
+            })?;
+        }
+        let commands = || commands(text).filter_map(core::result::Result::ok);
+        let limits = commands().filter_map(|command| match command.action {
+            Action::Max(max) => Some((command.zone, max)),
+            Action::Flush => None,
+        });
+        net.flows.zones().set_max(limits)?;
+        for command in commands() {
+            if command.action == Action::Flush {
+                net.flows.flush(command.zone);
+            }
+        }
+        // A zone that lost its limit may have nothing else to keep it.
+        NetState::arm(net);
+        Ok(())
+    }
+}
+
+/// What a zone may have.
+struct Max(Option<u32>);
+
+impl fmt::Display for Max {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(max) => f.write_fmt(fmt!("{max}")),
+            None => f.write_str("none"),
+        }
     }
 }
 
@@ -156,6 +209,11 @@ impl proc_fs::Text for Stats {
     type Data = NetState;
 
     fn show(net: &NetState, to: &SeqFile) {
+        for &outcome in Outcome::ALL {
+            let count = net.counters.sum(Counter::Lookup(outcome));
+            let kind = if outcome == Outcome::Hit { "" } else { "miss_" };
+            seq_print!(to, "lookup_{kind}{} {count}\n", outcome.name());
+        }
         for &reason in Reason::ALL {
             let count = net.counters.sum(Counter::Packet(reason));
             let kind = if reason == Reason::Hit { "" } else { "miss_" };

@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 use crate::{
+    conntrack::outcome::Outcome,
     kapi::percpu::CounterSet,
     route::reason::{named_enum, Reason}, //
 };
@@ -22,6 +23,8 @@ named_enum! {
         FlowGone = "flow_gone",
         /// A flow ended since the module is switched off here.
         FlowDisabled = "flow_disabled",
+        /// A flow ended since conntrack is switched off here: no rule wants it.
+        FlowUntracked = "flow_untracked",
         /// A flow ended, or none was made, since conntrack is nearly full and may want to drop the
         /// connection early: it is unassured.
         FlowScarce = "flow_scarce",
@@ -33,6 +36,10 @@ named_enum! {
         FlowNoMemory = "flow_no_memory",
         /// A connection got no extension of ours: another has the id, or no memory.
         NoExtension = "no_extension",
+        /// A new packet was dropped since its zone has as many connections as it may have.
+        Limited = "zone_limited",
+        /// A new connection was let in uncounted: no memory.
+        LimitNoMemory = "zone_limit_no_memory",
         /// A route was dropped since the kernel declared it obsolete.
         SlotObsolete = "slot_obsolete",
         /// A route was dropped since its device went.
@@ -49,12 +56,32 @@ named_enum! {
         DeviceChangeUpper = "invalidated_device_upper",
         /// Routes were invalidated: a device has another name.
         DeviceChangeName = "invalidated_device_name",
+        /// In verify mode: a packet's connection, its state and its timeout were as predicted.
+        Verified = "verify_packets",
+        /// In verify mode: a packet's route was the cached one.
+        VerifiedRoute = "verify_routes",
+        /// In verify mode: another packet was under way, so that nothing can be said of this one.
+        VerifySkipped = "verify_skipped",
+        /// In verify mode: conntrack found another connection, or none.
+        MismatchConnection = "mismatch_connection",
+        /// In verify mode: conntrack found the other direction, or a connection not answered.
+        MismatchDirection = "mismatch_direction",
+        /// In verify mode: conntrack left another TCP state.
+        MismatchTcp = "mismatch_tcp",
+        /// In verify mode: conntrack chose another timeout.
+        MismatchTimeout = "mismatch_timeout",
+        /// In verify mode: conntrack found a connection whose flow was not found.
+        MismatchUnfound = "mismatch_unfound",
+        /// In verify mode: the kernel chose another route than the cached one.
+        MismatchRoute = "mismatch_route",
     }
 }
 
 /// A counter.
 #[derive(Clone, Copy)]
 pub(crate) enum Counter {
+    /// Packets by what their lookup came to.
+    Lookup(Outcome),
     /// Packets by what they came to.
     Packet(Reason),
     /// Events.
@@ -62,13 +89,14 @@ pub(crate) enum Counter {
 }
 
 impl CounterSet for Counter {
-    const COUNT: usize = Reason::COUNT + Event::ALL.len();
+    const COUNT: usize = Outcome::COUNT + Reason::COUNT + Event::ALL.len();
 
     fn index(self) -> usize {
         // CAST: The enums' own numbers.
         match self {
-            Self::Packet(reason) => reason as usize,
-            Self::Event(event) => Reason::COUNT.saturating_add(event as usize),
+            Self::Lookup(outcome) => outcome as usize,
+            Self::Packet(reason) => Outcome::COUNT.saturating_add(reason as usize),
+            Self::Event(event) => (Outcome::COUNT + Reason::COUNT).saturating_add(event as usize),
         }
     }
 }

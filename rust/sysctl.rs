@@ -12,6 +12,7 @@ use crate::{
         sysctl::{Range, Table, Var}, //
     },
     netns::NetState,
+    verify::Hooks,
 };
 
 static SWITCH: Range = Range { min: 0, max: 1 };
@@ -22,24 +23,52 @@ static AGE: Range = Range {
     max: 60_000,
 };
 
-/// Makes the directory and its files.
+/// Where the files are.
+const PATH: &CStr = c"net/nf_zoneroute";
+
+/// What reads a number finds it when it needs it.
+fn no_more(_: &NetState) -> Result {
+    Ok(())
+}
+
+/// Makes the directory and its files but for `verify`.
 pub(crate) fn table(init: &Init<'_>, state: Arc<NetState>) -> Result<Table<NetState>> {
     let vars = [
         Var {
             name: c"enable",
             value: |state: &NetState| &state.enable,
             range: &SWITCH,
+            changed: no_more,
+        },
+        Var {
+            name: c"zone_lookup",
+            value: |state: &NetState| &state.zone_lookup,
+            range: &SWITCH,
+            changed: no_more,
         },
         Var {
             name: c"route_cache",
             value: |state: &NetState| &state.route_cache,
             range: &SWITCH,
+            changed: no_more,
         },
         Var {
             name: c"max_age_ms",
             value: |state: &NetState| &state.max_age_ms,
             range: &AGE,
+            changed: no_more,
         },
     ];
-    Table::new(init, c"net/nf_zoneroute", &vars, state)
+    Table::new(init, PATH, &vars, state)
+}
+
+/// Makes `verify`, which has hooks of its own.
+pub(crate) fn verify(init: &Init<'_>, hooks: Arc<Hooks>) -> Result<Table<Hooks>> {
+    let vars = [Var {
+        name: c"verify",
+        value: Hooks::value,
+        range: &SWITCH,
+        changed: Hooks::follow,
+    }];
+    Table::new(init, PATH, &vars, hooks)
 }

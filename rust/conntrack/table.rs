@@ -10,13 +10,14 @@ use crate::{
     conntrack::{
         flow::Flow,
         handle::{Handle, Salt},
-        zone::{Stock, Zones}, //
+        zone::{Stock, Tally, Zone, Zones}, //
     },
     kapi::{
         conntrack::{Conn, Dir},
         rcu::ReadSide,
         registry::{Entry, Registry},
-        slab::Cache, //
+        slab::Cache,
+        track::Probe, //
     },
 };
 
@@ -29,6 +30,16 @@ pub(crate) enum NoFlow {
     Busy,
     /// No memory.
     Memory,
+}
+
+/// The flow that a packet belongs to.
+pub(crate) struct Found<'r> {
+    /// The flow.
+    pub(crate) flow: &'r Entry<Flow>,
+    /// Which way the packet goes.
+    pub(crate) dir: Dir,
+    /// The zone in whose table it was found.
+    pub(crate) zone: &'r Zone,
 }
 
 /// All flows of a netns.
@@ -56,6 +67,16 @@ impl FlowTable {
         &self.zones
     }
 
+    /// The handle of a connection that has no flow yet: no flow's.
+    pub(crate) fn welcome(&self) -> u64 {
+        self.salt.encode(0)
+    }
+
+    /// Whether a connection's extension has that handle.
+    pub(crate) fn is_welcomed(&self, handle: Option<u64>) -> bool {
+        handle == Some(self.welcome())
+    }
+
     /// The flow of a connection. `handle` is what its extension holds, `None` if it has no
     /// extension: then, and when somebody else wrote it, the flow is looked up by tuple. Any
     /// context.
@@ -77,6 +98,70 @@ impl FlowTable {
                 zone.table.find(ct, dir, rcu)
             }
         }
+    }
+
+    /// The flow that a packet belongs to by its tuple and its zone: as `resolve_normal_ct()`, first
+    /// by the zone of the original direction, then by the reply's. Any context.
+    pub(crate) fn lookup<'r>(&'r self, probe: &Probe, rcu: &ReadSide<'r>) -> Option<Found<'r>> {
+        let original = probe.zone(Dir::Original);
+        let reply = probe.zone(Dir::Reply);
+        self.lookup_in(original, probe, rcu).or_else(|| {
+            (reply != original)
+                .then(|| self.lookup_in(reply, probe, rcu))
+                .flatten()
+        })
+    }
+
+    fn lookup_in<'r>(&'r self, id: u16, probe: &Probe, rcu: &ReadSide<'r>) -> Option<Found<'r>> {
+        let zone = self.zones.get(id, rcu)?;
+        let (found, others) = zone.table.lookup(probe, id, rcu);
+        zone.count_met(others);
+        found.map(|(flow, dir)| Found { flow, dir, zone })
+    }
+
+    /// Ends the connections whose zone is `id`, of those that have a flow; how many those were.
+    /// Process context; sleeps.
+    ///
+    /// A walk may miss what lies beside a flow that it ends, so it is repeated until it ends none;
+    /// what comes in meanwhile may be ended too.
+    pub(crate) fn flush(&self, id: u16) -> usize {
+        /// How often at the most: a zone that is full again each time is not waited for.
+        const ROUNDS: usize = 16;
+
+        let Some(zone) = self.zones.get_arc(id) else {
+            return 0;
+        };
+        let mut flushed: usize = 0;
+        for _ in 0..ROUNDS {
+            let before = flushed;
+            zone.table.walk(|flow, _dir, rcu| {
+                let ct = flow.conn();
+                // Another zone's connection may have one direction here.
+                if ct.own_zone() == id && ct.delete() {
+                    flushed = flushed.saturating_add(1);
+                    zone.count(Tally::Flushed);
+                    self.kill(flow, rcu);
+                }
+            });
+            if flushed == before {
+                break;
+            }
+        }
+        flushed
+    }
+
+    /// Ends flows of connections that are gone and had the connection's tuples; how many. They would
+    /// stay until the collector comes: as many as somebody makes of one and the same tuple, all in one
+    /// bucket. Any context.
+    pub(crate) fn end_predecessors(&self, ct: &Conn, rcu: &ReadSide<'_>) -> usize {
+        Dir::ALL
+            .into_iter()
+            .filter_map(|dir| {
+                let zone = self.zones.get(ct.zone(dir), rcu)?;
+                zone.table.find_gone(ct, dir, rcu)
+            })
+            .filter(|gone| self.kill(gone, rcu))
+            .count()
     }
 
     /// Makes a connection's flow. Does not sleep.

@@ -1,49 +1,88 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Zones: the tables of a netns, one for each zone id in use.
+//! Zones: the tables of a netns, one for each zone id in use, each with its limit and counters.
 //!
 //! A table can only be made in process context, but a zone's first packet may come in softirq. So
 //! the module keeps a few made ones in stock, and refills it when one was taken.
 //!
-//! Locks, in this order: the stock's, the XArray's. Under the stock's nothing is freed.
+//! Locks, in this order: that of who configures zones or frees them (process context), the stock's,
+//! the XArray's. Under the stock's nothing is freed.
 
 #![deny(unsafe_code)]
 
 use kernel::{
+    new_mutex,
     prelude::*,
-    sync::atomic::{Atomic, Relaxed}, //
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc,
+        Mutex, //
+    },
 };
 
 use crate::{
     conntrack::flow::Flow,
     kapi::{
+        conncount::{Count, NotCounted},
+        hook::State,
         lock::SpinLockBh,
+        percpu::{CounterSet, Counters},
         rcu::ReadSide,
         registry::Table,
+        skb::SkBuff,
         xarray::{RcuArray, Removed}, //
     },
+    route::reason::named_enum,
 };
+
+named_enum! {
+    /// What is counted of a zone.
+    Tally {
+        /// Packets that were found in the zone's table and given their connection.
+        Hit = "hits",
+        /// Packets of the zone that were left to conntrack.
+        Miss = "misses",
+        /// Flows that ever came.
+        New = "new",
+        /// New packets that were dropped for the limit's sake.
+        Limited = "limited",
+        /// Connections that were flushed.
+        Flushed = "flushed",
+        /// Flows of other connections that lookups met on their way.
+        Met = "met",
+    }
+}
+
+impl CounterSet for Tally {
+    const COUNT: usize = Self::ALL.len();
+
+    fn index(self) -> usize {
+        // CAST: The enum's own number.
+        self as usize
+    }
+}
 
 /// A zone of a netns.
 pub(crate) struct Zone {
-    id: u16,
+    /// Set once, before anyone can find the zone.
+    id: Atomic<u32>,
     /// The flows with a direction in this zone.
     pub(crate) table: Table<Flow>,
     flows: Atomic<i64>,
-    new: Atomic<i64>,
+    counters: Counters<Tally>,
     /// The garbage collector found it empty last time.
     idle: Atomic<bool>,
 }
 
 impl Zone {
     /// An empty zone, whose id is still to be set. Process context.
-    fn new() -> Result<KBox<Self>> {
-        Ok(KBox::new(
+    fn new() -> Result<Arc<Self>> {
+        Ok(Arc::new(
             Self {
-                id: 0,
+                id: Atomic::new(0),
                 table: Table::new()?,
                 flows: Atomic::new(0),
-                new: Atomic::new(0),
+                counters: Counters::new()?,
                 idle: Atomic::new(false),
             },
             GFP_KERNEL,
@@ -52,7 +91,8 @@ impl Zone {
 
     /// The zone's id.
     pub(crate) fn id(&self) -> u16 {
-        self.id
+        // CAST: It came from a `u16`.
+        self.id.load(Relaxed) as u16
     }
 
     /// Flows with a direction in this zone, each counted once.
@@ -60,14 +100,26 @@ impl Zone {
         self.flows.load(Relaxed)
     }
 
-    /// Flows that ever came.
-    pub(crate) fn arrivals(&self) -> i64 {
-        self.new.load(Relaxed)
+    /// The sum of a counter.
+    pub(crate) fn tally(&self, counter: Tally) -> u64 {
+        self.counters.sum(counter)
+    }
+
+    /// Counts one. Any context.
+    pub(crate) fn count(&self, counter: Tally) {
+        self.counters.inc(counter);
+    }
+
+    /// Counts what a lookup met. Any context.
+    pub(super) fn count_met(&self, others: u32) {
+        if others != 0 {
+            self.counters.add(Tally::Met, others.into());
+        }
     }
 
     pub(super) fn count_new(&self) {
         self.idle.store(false, Relaxed);
-        self.new.add(1, Relaxed);
+        self.count(Tally::New);
         self.flows.add(1, Relaxed);
     }
 
@@ -76,11 +128,60 @@ impl Zone {
     }
 }
 
+/// A zone's limit.
+#[pin_data]
+pub(crate) struct Limit {
+    /// How many connections the zone may have.
+    max: Atomic<u32>,
+    /// Those that came since the limit was set.
+    #[pin]
+    connections: Count,
+}
+
+impl Limit {
+    const NONE: u32 = u32::MAX;
+
+    fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                max: Atomic::new(Self::NONE),
+                connections <- Count::new(),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+
+    /// How many connections the zone may have; `None`, for the moment that it has no limit yet or any
+    /// more.
+    pub(crate) fn max(&self) -> Option<u32> {
+        let max = self.max.load(Relaxed);
+        (max != Self::NONE).then_some(max)
+    }
+
+    /// How many there are; some may be gone.
+    pub(crate) fn connections(&self) -> u32 {
+        self.connections.count()
+    }
+
+    /// Whether the packet's new connection may come in, and counts it if so. Does not sleep.
+    pub(crate) fn admit(&self, skb: &SkBuff, state: &State<'_>) -> Result<(), NotCounted> {
+        self.connections.add(skb, state, self.max.load(Relaxed))
+    }
+
+    /// Forgets connections that are gone; whether there are others. Process context; sleeps.
+    fn collect(&self) -> bool {
+        if self.connections() != 0 {
+            self.connections.collect();
+        }
+        self.connections() != 0
+    }
+}
+
 /// Zones in stock, ready to be given an id. One for the module.
 #[pin_data]
 pub(crate) struct Stock {
     #[pin]
-    zones: SpinLockBh<KVec<KBox<Zone>>>,
+    zones: SpinLockBh<KVec<Arc<Zone>>>,
     /// Somebody took one, or found none.
     asked: Atomic<bool>,
 }
@@ -130,12 +231,12 @@ impl Stock {
             return Some(zone);
         }
         self.asked.store(true, Relaxed);
-        let mut zone = stock.pop()?;
-        zone.id = id;
+        let zone = stock.pop()?;
+        zone.id.store(id.into(), Relaxed);
         if let Err((_, zone)) = zones.insert(id.into(), zone) {
-            // No memory. There is room, since the zone came from there under the same lock.
+            // No memory, or one was configured just now. There is room, since the zone came from
+            // there under the same lock.
             let _ = stock.push_within_capacity(zone);
-            return None;
         }
         zones.get(id.into(), rcu)
     }
@@ -146,6 +247,14 @@ impl Stock {
 pub(crate) struct Zones {
     #[pin]
     zones: RcuArray<Zone>,
+    /// The limits of those that have one: these zones are in use.
+    #[pin]
+    limits: RcuArray<Limit>,
+    /// How many have one.
+    limited: Atomic<i32>,
+    /// Held by who configures a zone, and by who frees zones that are not configured.
+    #[pin]
+    control: Mutex<()>,
 }
 
 impl Zones {
@@ -153,6 +262,9 @@ impl Zones {
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             zones <- RcuArray::new(),
+            limits <- RcuArray::new(),
+            limited: Atomic::new(0),
+            control <- new_mutex!((), "conntrack::zone::control"),
         })
     }
 
@@ -161,9 +273,25 @@ impl Zones {
         self.zones.get(id.into(), rcu)
     }
 
+    /// The same, to be kept. To be dropped in process context.
+    pub(super) fn get_arc(&self, id: u16) -> Option<Arc<Zone>> {
+        let guard = kernel::sync::rcu::read_lock();
+        self.zones.get_arc(id.into(), &ReadSide::of(&guard))
+    }
+
     /// The first zone with the id `from` or a higher one. Any context.
     pub(crate) fn next<'r>(&'r self, from: u32, rcu: &ReadSide<'r>) -> Option<(u32, &'r Zone)> {
         self.zones.next(from, rcu)
+    }
+
+    /// Whether any zone has a limit. Any context.
+    pub(crate) fn is_any_limited(&self) -> bool {
+        self.limited.load(Relaxed) != 0
+    }
+
+    /// The limit of a zone, if it has one. Any context.
+    pub(crate) fn limit<'r>(&'r self, id: u16, rcu: &ReadSide<'r>) -> Option<&'r Limit> {
+        self.limits.get(id.into(), rcu)
     }
 
     /// The zone with an id, put in use if need be; `None`: the stock or the memory is used up.
@@ -178,9 +306,72 @@ impl Zones {
             .or_else(|| stock.put_in_use(&self.zones, id, rcu))
     }
 
-    /// Frees the zones that were empty for two calls in a row; how many are left. Process context;
+    /// Sets the limits of zones in turn, all of them or, without memory, none. Process context;
     /// sleeps.
+    pub(crate) fn set_max(
+        &self,
+        limits: impl Iterator<Item = (u16, Option<u32>)> + Clone,
+    ) -> Result {
+        let _control = self.control.lock();
+        // First all that may fail, by which no zone has another limit yet.
+        let result = limits
+            .clone()
+            .filter(|(_, max)| max.is_some())
+            .try_for_each(|(id, _)| self.make_limit(id));
+        if result.is_ok() {
+            for (id, max) in limits.clone() {
+                if let Some(limit) = self.limit_arc(id) {
+                    limit.max.store(max.unwrap_or(Limit::NONE), Relaxed);
+                }
+            }
+        }
+        let mut removed = KVec::new();
+        for (id, _) in limits {
+            if self
+                .limit_arc(id)
+                .is_some_and(|limit| limit.max().is_none())
+            {
+                self.limited.fetch_sub(1, Relaxed);
+                if let Some(limit) = self.limits.remove(id.into()) {
+                    // Without memory it is dropped here, by itself.
+                    let _ = removed.push(limit, GFP_KERNEL);
+                }
+            }
+        }
+        Removed::drop_all(removed);
+        result
+    }
+
+    fn limit_arc(&self, id: u16) -> Option<Arc<Limit>> {
+        let guard = kernel::sync::rcu::read_lock();
+        self.limits.get_arc(id.into(), &ReadSide::of(&guard))
+    }
+
+    /// Puts a zone in use, and has it have a limit, if only of [`Limit::NONE`]. Under `control`.
+    fn make_limit(&self, id: u16) -> Result {
+        if self.get_arc(id).is_none() {
+            let zone = Zone::new()?;
+            zone.id.store(id.into(), Relaxed);
+            match self.zones.insert(id.into(), zone) {
+                Ok(()) => (),
+                // A packet put one in use just now.
+                Err((err, _)) if err == EBUSY => (),
+                Err((err, _)) => return Err(err),
+            }
+        }
+        if self.limit_arc(id).is_none() {
+            self.limits
+                .insert(id.into(), Limit::new()?)
+                .map_err(|(err, _)| err)?;
+            self.limited.add(1, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Frees the zones that were empty for two calls in a row and have no limit; how many are left
+    /// that may become so, or have connections to be looked after. Process context; sleeps.
     pub(crate) fn collect(&self) -> usize {
+        let _control = self.control.lock();
         let mut left: usize = 0;
         let mut closed = KVec::new();
         let mut from = 0;
@@ -191,7 +382,14 @@ impl Zones {
                 break;
             };
             from = id.saturating_add(1);
-            let idle = zone.flows() == 0 && zone.idle.xchg(true, Relaxed);
+            let empty = zone.flows() == 0;
+            if let Some(limit) = self.limits.get_arc(id, &rcu) {
+                drop(guard);
+                let busy = limit.collect() || !empty;
+                left = left.saturating_add(busy.into());
+                continue;
+            }
+            let idle = empty && zone.idle.xchg(true, Relaxed);
             if !idle || !zone.table.close() {
                 left = left.saturating_add(1);
                 continue;

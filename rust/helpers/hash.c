@@ -1,11 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A zone's table: the kernel's rhashtable, keyed by the tuple of a ct's direction, which it reads
- * in the ct itself. Insert, remove: any context with BH on or off. Find: under rcu_read_lock().
- * Init, destroy: process context.
+ * in the ct itself. Insert, remove: any context with BH on or off. Find, lookup: under
+ * rcu_read_lock(). Init, walk, destroy: process context.
+ *
+ * The hash is keyed, so that nobody outside can choose tuples that fall into one bucket: by a secret
+ * of the module, by the netns and by the seed that rhashtable gives each table.
  */
-#include <linux/jhash.h>
+#include <linux/random.h>
 #include <linux/rhashtable.h>
+#include <linux/sched/signal.h>
+#include <linux/siphash.h>
+#include <net/netfilter/nf_conntrack_tuple.h>
+#include <net/netns/hash.h>
+
+static hsiphash_key_t nfzr_secret __read_mostly;
 
 struct nfzr_key {
 	const struct nf_conn *ct;
@@ -20,18 +29,25 @@ static struct nfzr_key nfzr_key_of(const struct rhash_head *link)
 	return (struct nfzr_key){ .ct = links->ct, .dir = link != &links->link[0] };
 }
 
+static u32 nfzr_tuple_hash(const struct nf_conntrack_tuple *t, u32 net_mix, u32 seed)
+{
+	hsiphash_key_t key = nfzr_secret;
+
+	key.key[0] ^= seed;
+	key.key[1] ^= net_mix;
+	if (t->src.l3num == NFPROTO_IPV4)
+		return hsiphash_4u32((__force u32)t->src.u3.ip, (__force u32)t->dst.u3.ip,
+				     (__force u32)t->src.u.all << 16 | (__force u32)t->dst.u.all,
+				     t->dst.protonum, &key);
+	return hsiphash(t, offsetofend(struct nf_conntrack_tuple, dst.__nfct_hash_offsetend), &key);
+}
+
 static u32 nfzr_hash(const void *data, u32 len, u32 seed)
 {
 	const struct nfzr_key *key = data;
-	const struct nf_conntrack_tuple *t = nf_ct_tuple(key->ct, key->dir);
-	u32 ports = (u32)t->src.u.all << 16 | t->dst.u.all;
 
-	if (t->src.l3num == NFPROTO_IPV4)
-		return jhash_3words((__force u32)t->src.u3.ip, (__force u32)t->dst.u3.ip, ports,
-				    seed ^ t->dst.protonum);
-	seed = jhash2(t->src.u3.all, ARRAY_SIZE(t->src.u3.all), seed ^ t->dst.protonum);
-	seed = jhash2(t->dst.u3.all, ARRAY_SIZE(t->dst.u3.all), seed);
-	return jhash_1word(ports, seed);
+	return nfzr_tuple_hash(nf_ct_tuple(key->ct, key->dir), net_hash_mix(nf_ct_net(key->ct)),
+			       seed);
 }
 
 static u32 nfzr_obj_hash(const void *obj, u32 len, u32 seed)
@@ -60,8 +76,61 @@ static const struct rhashtable_params nfzr_table_params = {
 	.automatic_shrinking = true,
 };
 
+static u32 nfzr_query_hash(const void *data, u32 len, u32 seed)
+{
+	const struct nfzr_query *query = data;
+
+	return nfzr_tuple_hash(&query->probe->tuple, query->probe->net_mix, seed);
+}
+
+/*
+ * As nf_ct_key_equal(): the tuple, and the zone that the packet has for the tuple's direction, which
+ * must be the table's. Entries of connections that are gone are none.
+ */
+static int nfzr_query_cmp(struct rhashtable_compare_arg *arg, const void *obj)
+{
+	/* The caller's, who is told how many were met. */
+	struct nfzr_query *query = (struct nfzr_query *)arg->key;
+	struct nfzr_key key = nfzr_key_of(obj);
+
+	if (nf_ct_tuple_equal(nf_ct_tuple(key.ct, key.dir), &query->probe->tuple) &&
+	    query->probe->zone[key.dir] == query->zone && !nf_ct_is_dying(key.ct) &&
+	    !nf_ct_is_expired(key.ct))
+		return 0;
+	query->others++;
+	return 1;
+}
+
+/* A connection of the same tuple that is gone. */
+static int nfzr_gone_cmp(struct rhashtable_compare_arg *arg, const void *obj)
+{
+	const struct nfzr_key *key = arg->key;
+	struct nfzr_key other = nfzr_key_of(obj);
+
+	return other.ct == key->ct || !nfzr_helper_ct_gone(other.ct) ||
+	       !nf_ct_tuple_equal(nf_ct_tuple(other.ct, other.dir), nf_ct_tuple(key->ct, key->dir));
+}
+
+/* These two are for lookups only: rhashtable's own code never sees them, since they are constant. */
+static const struct rhashtable_params nfzr_gone_params = {
+	.key_len = sizeof(struct nfzr_key),
+	.head_offset = 0,
+	.hashfn = nfzr_hash,
+	.obj_hashfn = nfzr_obj_hash,
+	.obj_cmpfn = nfzr_gone_cmp,
+};
+
+static const struct rhashtable_params nfzr_query_params = {
+	.key_len = sizeof(struct nfzr_query),
+	.head_offset = 0,
+	.hashfn = nfzr_query_hash,
+	.obj_hashfn = nfzr_obj_hash,
+	.obj_cmpfn = nfzr_query_cmp,
+};
+
 int nfzr_helper_table_init(struct rhashtable *ht)
 {
+	get_random_once(&nfzr_secret, sizeof(nfzr_secret));
 	return rhashtable_init(ht, &nfzr_table_params);
 }
 
@@ -83,6 +152,54 @@ struct rhash_head *nfzr_helper_table_find(struct rhashtable *ht, const struct nf
 	struct nfzr_key key = { .ct = ct, .dir = dir };
 
 	return rhashtable_lookup(ht, &key, nfzr_table_params);
+}
+
+/* The link of the direction that a packet goes, if its connection is in the table. */
+struct rhash_head *nfzr_helper_table_lookup(struct rhashtable *ht, struct nfzr_query *query)
+{
+	BUILD_BUG_ON(!__builtin_constant_p(nfzr_query_params.key_len));
+	return rhashtable_lookup(ht, query, nfzr_query_params);
+}
+
+/* A link with the tuple that a direction of the ct has, of a connection that is gone. */
+struct rhash_head *nfzr_helper_table_find_gone(struct rhashtable *ht, const struct nf_conn *ct,
+					       u8 dir)
+{
+	struct nfzr_key key = { .ct = ct, .dir = dir };
+
+	BUILD_BUG_ON(!__builtin_constant_p(nfzr_gone_params.key_len));
+	return rhashtable_lookup(ht, &key, nfzr_gone_params);
+}
+
+/* How often a walk begins again since the table is resized under it. */
+#define NFZR_MAX_RESTARTS 64
+
+/*
+ * Calls visit with every link, under rcu_read_lock(); it may remove it. What is added or removed
+ * meanwhile may be visited or not, and others twice; what stays is visited unless something was
+ * removed from its bucket. A fatal signal ends the walk.
+ */
+void nfzr_helper_table_walk(struct rhashtable *ht,
+			    void (*visit)(void *context, struct rhash_head *link), void *context)
+{
+	struct rhashtable_iter iter;
+	struct rhash_head *link;
+	int restarts = 0;
+
+	rhashtable_walk_enter(ht, &iter);
+	do {
+		rhashtable_walk_start(&iter);
+		while ((link = rhashtable_walk_next(&iter)) && !IS_ERR(link)) {
+			visit(context, link);
+			if (need_resched())
+				break;
+		}
+		rhashtable_walk_stop(&iter);
+		if (IS_ERR(link))
+			restarts++;
+		cond_resched();
+	} while (link && restarts < NFZR_MAX_RESTARTS && !fatal_signal_pending(current));
+	rhashtable_walk_exit(&iter);
 }
 
 u32 nfzr_helper_table_buckets(struct rhashtable *ht)

@@ -5,10 +5,13 @@
 #include "nf_zoneroute_helpers.h"
 #include "layout_generated.h"
 
+#include "conncount.c"
 #include "conntrack.c"
 #include "hash.c"
 #include "misc.c"
+#include "packet.c"
 #include "route4.c"
+#include "track.c"
 
 #ifdef NFZR_KUNIT
 #include "kunit.c"

@@ -9,6 +9,16 @@
 #include <linux/rtnetlink.h>
 #include <linux/uio.h>
 
+void nfzr_kunit_bh_disable(void)
+{
+	local_bh_disable();
+}
+
+void nfzr_kunit_bh_enable(void)
+{
+	local_bh_enable();
+}
+
 struct net *nfzr_kunit_net(void)
 {
 	return &init_net;
@@ -51,6 +61,122 @@ struct nf_conn *nfzr_kunit_ct(u32 number, u16 zone, u8 zone_dirs, bool ext)
 		return NULL;
 	}
 	return ct;
+}
+
+/*
+ * A TCP connection of the first netns that conntrack finds, established and answered, with the
+ * caller's reference; to be ended by nf_ct_delete(). NULL: no memory, or there is one.
+ */
+struct nf_conn *nfzr_kunit_tcp(u16 port)
+{
+	struct nf_conntrack_tuple orig, reply;
+	struct nf_conn *ct;
+
+	/* Whole: tuples are compared with what no member of theirs fills. */
+	memset(&orig, 0, sizeof(orig));
+	orig.src.l3num = NFPROTO_IPV4;
+	orig.src.u3.ip = htonl(0xc6120001);	/* 198.18.0.1 */
+	orig.src.u.tcp.port = htons(port);
+	orig.dst.u3.ip = htonl(0xcb007101);	/* 203.0.113.1 */
+	orig.dst.u.tcp.port = htons(80);
+	orig.dst.protonum = IPPROTO_TCP;
+	if (!nf_ct_invert_tuple(&reply, &orig))
+		return NULL;
+	ct = nf_conntrack_alloc(&init_net, &nf_ct_zone_dflt, &orig, &reply, GFP_KERNEL);
+	if (IS_ERR(ct))
+		return NULL;
+	WRITE_ONCE(ct->timeout, nfct_time_stamp + 3600 * HZ);
+	ct->status |= IPS_CONFIRMED | IPS_SEEN_REPLY | IPS_ASSURED;
+	if (nf_conntrack_hash_check_insert(ct)) {
+		ct->status &= ~IPS_CONFIRMED;
+		nf_conntrack_free(ct);
+		return NULL;
+	}
+	return ct;
+}
+
+void nfzr_kunit_tcp_set(struct nf_conn *ct, const struct ip_ct_tcp *to)
+{
+	spin_lock_bh(&ct->lock);
+	ct->proto.tcp = *to;
+	spin_unlock_bh(&ct->lock);
+}
+
+void nfzr_kunit_ct_status(struct nf_conn *ct, unsigned long set, unsigned long clear)
+{
+	ct->status = (ct->status | set) & ~clear;
+}
+
+/*
+ * A segment of the connection, as it comes to PRE_ROUTING; options: 0 none, 1 the time stamp alone, 2
+ * a selective acknowledgment. NULL: no memory.
+ */
+struct sk_buff *nfzr_kunit_segment(const struct nf_conn *ct, bool reply, const struct nfzr_probe *p,
+				   u8 options)
+{
+	static const u8 timestamp[] = { TCPOPT_NOP, TCPOPT_NOP, TCPOPT_TIMESTAMP, TCPOLEN_TIMESTAMP };
+	static const u8 sack[] = { TCPOPT_NOP, TCPOPT_NOP, TCPOPT_SACK,
+				   TCPOLEN_SACK_BASE + TCPOLEN_SACK_PERBLOCK };
+	const struct nf_conntrack_tuple *t = nf_ct_tuple(ct, reply);
+	u32 header = sizeof(struct tcphdr) + (options ? 12 : 0);
+	u32 len = sizeof(struct iphdr) + header + (p->end - p->seq);
+	struct sk_buff *skb = alloc_skb(len, GFP_KERNEL);
+	struct tcphdr *th;
+	struct iphdr *iph;
+
+	if (!skb)
+		return NULL;
+	skb->protocol = htons(ETH_P_IP);
+	skb->ip_summed = CHECKSUM_UNNECESSARY;
+	skb_reset_network_header(skb);
+	iph = skb_put_zero(skb, len);
+	iph->version = 4;
+	iph->ihl = sizeof(*iph) / 4;
+	iph->tot_len = htons(len);
+	iph->ttl = 64;
+	iph->protocol = IPPROTO_TCP;
+	iph->saddr = t->src.u3.ip;
+	iph->daddr = t->dst.u3.ip;
+	th = (void *)(iph + 1);
+	th->source = t->src.u.tcp.port;
+	th->dest = t->dst.u.tcp.port;
+	th->seq = htonl(p->seq);
+	th->ack_seq = htonl(p->ack);
+	th->doff = header / 4;
+	th->window = htons(p->win);
+	((u8 *)th)[13] = p->flags;
+	if (options == 1)
+		memcpy(th + 1, timestamp, sizeof(timestamp));
+	if (options == 2) {
+		memcpy(th + 1, sack, sizeof(sack));
+		put_unaligned_be32(p->ack + 1, (u8 *)(th + 1) + 4);
+		put_unaligned_be32(p->ack + 2, (u8 *)(th + 1) + 8);
+	}
+	return skb;
+}
+
+static const struct nf_hook_state nfzr_kunit_hook_state = {
+	.hook = NF_INET_PRE_ROUTING,
+	.pf = NFPROTO_IPV4,
+	.net = &init_net,
+};
+
+const struct nf_hook_state *nfzr_kunit_state(void)
+{
+	return &nfzr_kunit_hook_state;
+}
+
+/* What conntrack's own hook does with the packet. */
+void nfzr_kunit_conntrack(struct sk_buff *skb)
+{
+	rcu_read_lock();
+	nf_conntrack_in(skb, &nfzr_kunit_hook_state);
+	rcu_read_unlock();
+}
+
+void nfzr_kunit_skb_free(struct sk_buff *skb)
+{
+	kfree_skb(skb);
 }
 
 int nfzr_kunit_ct_refs(const struct nf_conn *ct)

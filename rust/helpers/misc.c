@@ -3,12 +3,15 @@
  * Small wrappers of inlines and macros: arrays by index, per-CPU counters, locks, RCU, network
  * devices and namespaces, /proc, time.
  */
+#include <linux/capability.h>
+#include <linux/fs.h>
 #include <linux/jiffies.h>
 #include <linux/netdevice.h>
 #include <linux/percpu.h>
 #include <linux/proc_fs.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
+#include <linux/seq_file_net.h>
 #include <linux/spinlock.h>
 #include <linux/xarray.h>
 #include <net/netns/generic.h>
@@ -43,9 +46,31 @@ void __percpu *nfzr_helper_percpu_alloc(size_t size)
 	return __alloc_percpu(size, sizeof(u64));
 }
 
-void nfzr_helper_percpu_inc(u64 __percpu *base, size_t index)
+void nfzr_helper_percpu_add(u64 __percpu *base, size_t index, u64 events)
 {
-	this_cpu_inc(base[index]);
+	this_cpu_add(base[index], events);
+}
+
+/* Exchanges what value points to with what this CPU has. */
+void nfzr_helper_percpu_exchange(void __percpu *base, void *value, size_t size)
+{
+	u8 *here, *there = value;
+	size_t i;
+
+	local_bh_disable();
+	here = this_cpu_ptr(base);
+	for (i = 0; i < size; i++)
+		swap(here[i], there[i]);
+	local_bh_enable();
+}
+
+/* Zeroes what all CPUs have. */
+void nfzr_helper_percpu_clear(void __percpu *base, size_t size)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		memset(per_cpu_ptr(base, cpu), 0, size);
 }
 
 u64 nfzr_helper_percpu_sum(const u64 __percpu *base, size_t index)
@@ -118,6 +143,17 @@ struct proc_dir_entry *nfzr_helper_proc_mkdir(struct net *net, const char *name)
 void *nfzr_helper_seq_data(const struct seq_file *seq)
 {
 	return pde_data(file_inode(seq->file));
+}
+
+/*
+ * Whether who writes to an open file of a netns' seq_file, and who opened it, may administer the
+ * netns: as for netlink, a file handed to somebody else gives him nothing.
+ */
+bool nfzr_helper_seq_may_admin(struct file *file)
+{
+	struct user_namespace *ns = seq_file_net(file->private_data)->user_ns;
+
+	return ns_capable(ns, CAP_NET_ADMIN) && file_ns_capable(file, ns, CAP_NET_ADMIN);
 }
 
 u32 nfzr_helper_jiffies32(void)

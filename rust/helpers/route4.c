@@ -12,7 +12,6 @@
 #include <net/ip.h>
 #include <net/l3mdev.h>
 #include <net/lwtunnel.h>
-#include <net/netfilter/nf_conntrack_act_ct.h>
 #include <net/route.h>
 #include <net/xfrm.h>
 
@@ -52,8 +51,8 @@ static bool nfzr_is_tuple4(const struct sk_buff *skb, const struct iphdr *iph,
 }
 
 static enum nfzr_fit nfzr_packet_fit4(const struct sk_buff *skb, const struct iphdr *iph,
-				      const struct net_device *in, const struct nf_conn *ct,
-				      enum ip_conntrack_info ctinfo)
+				      const struct nf_hook_state *state,
+				      const struct nf_conn *ct, enum ip_conntrack_info ctinfo)
 {
 	if (iph->ihl != sizeof(*iph) / 4)
 		return NFZR_UNFIT_OPTIONS;
@@ -67,9 +66,10 @@ static enum nfzr_fit nfzr_packet_fit4(const struct sk_buff *skb, const struct ip
 		return NFZR_UNFIT_SECPATH;
 	if (nf_bridge_info_exists(skb))
 		return NFZR_UNFIT_BRIDGE;
-	if (skb_dst(skb))
+	/* Later it is the one that was chosen. */
+	if (skb_dst(skb) && state->hook == NF_INET_PRE_ROUTING)
 		return NFZR_UNFIT_HAS_DST;
-	if (nfzr_is_l3(in))
+	if (nfzr_is_l3(state->in))
 		return NFZR_UNFIT_L3MDEV;
 	/* An ICMP error bears the connection it is about, not its own addresses. */
 	if (ctinfo == IP_CT_RELATED || ctinfo == IP_CT_RELATED_REPLY)
@@ -77,15 +77,6 @@ static enum nfzr_fit nfzr_packet_fit4(const struct sk_buff *skb, const struct ip
 	if (!nfzr_is_tuple4(skb, iph, ct, CTINFO2DIR(ctinfo)))
 		return NFZR_UNFIT_REWRITTEN;
 	return NFZR_FIT;
-}
-
-static void nfzr_read_ext(const struct nf_conn *ct, u64 *handle, bool *has_ext)
-{
-	const struct nf_conn_act_ct_ext *ext = nf_conn_act_ct_ext_find(ct);
-
-	BUILD_BUG_ON(sizeof(*ext) != sizeof(u64));
-	*has_ext = ext;
-	*handle = ext ? READ_ONCE(*(const u64 *)ext) : 0;
 }
 
 /* False: the packet has no connection, or no place where one could be used. */
@@ -111,7 +102,7 @@ bool nfzr_helper_packet4(struct sk_buff *skb, const struct nf_hook_state *state,
 	p->dir = CTINFO2DIR(ctinfo);
 	p->dscp = inet_dscp_to_dsfield(ip4h_dscp(iph));
 	p->source_check = min(IN_DEV_RPFILTER(in_dev), 3) | !!IN_DEV_SRC_VMARK(in_dev) << 2;
-	p->fit = nfzr_packet_fit4(skb, iph, state->in, ct, ctinfo);
+	p->fit = nfzr_packet_fit4(skb, iph, state, ct, ctinfo);
 	return true;
 }
 
@@ -231,33 +222,31 @@ bool nfzr_helper_use_dst4(struct sk_buff *skb, struct dst_entry *dst, u32 cookie
 	return true;
 }
 
-/* False: not a forwarded packet of a confirmed connection. */
-bool nfzr_helper_forwarded4(struct sk_buff *skb, const struct nf_hook_state *state,
-			    struct nfzr_forwarded *f)
-{
-	enum ip_conntrack_info ctinfo;
-	struct nf_conn *ct;
-
-	if (skb->sk || state->sk || !(IPCB(skb)->flags & IPSKB_FORWARDED) || !state->in)
-		return false;
-	ct = nf_ct_get(skb, &ctinfo);
-	if (!ct || nf_ct_is_template(ct) || !nf_ct_is_confirmed(ct) || nf_ct_is_dying(ct))
-		return false;
-	if (ctinfo == IP_CT_RELATED || ctinfo == IP_CT_RELATED_REPLY)
-		return false;
-
-	f->ct = ct;
-	nfzr_read_ext(ct, &f->handle, &f->has_ext);
-	f->dst = skb_dst(skb);
-	f->iif = state->in->ifindex;
-	f->dir = CTINFO2DIR(ctinfo);
-	f->unassured = !test_bit(IPS_ASSURED_BIT, &ct->status);
-	return true;
-}
-
 bool nfzr_helper_dst_valid(struct dst_entry *dst, u32 cookie)
 {
 	return dst_check(dst, cookie);
+}
+
+/*
+ * Whether the packet's route is dst or leads the same way: the kernel may keep several routes of one
+ * nexthop.
+ */
+bool nfzr_helper_skb_goes_by4(const struct sk_buff *skb, const struct dst_entry *dst)
+{
+	const struct dst_entry *skb_has = skb_dst(skb);
+	const struct rtable *a, *b = dst_rtable(dst);
+
+	if (!skb_has || skb_has == dst)
+		return skb_has;
+	/* Policies are looked up later, and may have put a bundle in the route's place. */
+	if (dst_xfrm(skb_has))
+		return true;
+	a = dst_rtable(skb_has);
+	return dst_dev_rcu(skb_has) == dst_dev_rcu(dst) && a->rt_type == b->rt_type &&
+	       a->rt_flags == b->rt_flags && a->rt_uses_gateway == b->rt_uses_gateway &&
+	       a->rt_gw_family == b->rt_gw_family &&
+	       (a->rt_gw_family == AF_INET6 ? ipv6_addr_equal(&a->rt_gw6, &b->rt_gw6) :
+					      a->rt_gw4 == b->rt_gw4);
 }
 
 void nfzr_helper_dst_put(struct dst_entry *dst)

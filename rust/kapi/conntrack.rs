@@ -17,7 +17,7 @@ use kernel::{
 
 use crate::{
     bindings,
-    kapi::net::Net, //
+    kapi::{hook::Family, net::Net}, //
 };
 
 /// A direction of a connection: `enum ip_conntrack_dir`.
@@ -74,6 +74,10 @@ unsafe impl AlwaysRefCounted for Conn {
     }
 }
 
+/// Which connection it is, as long as somebody holds a reference on it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ConnId(usize);
+
 impl Conn {
     /// # Safety
     ///
@@ -98,6 +102,39 @@ impl Conn {
     pub(crate) fn is_assured(&self) -> bool {
         // SAFETY: A `&Conn` is valid.
         unsafe { bindings::nfzr_helper_ct_assured(self.as_raw()) }
+    }
+
+    /// Which connection it is, to be compared and for nothing else.
+    pub(crate) fn id(&self) -> ConnId {
+        ConnId(self.as_raw() as usize)
+    }
+
+    /// The family of its packets.
+    pub(crate) fn family(&self) -> Family {
+        // SAFETY: A `&Conn` is valid.
+        if unsafe { bindings::nfzr_helper_ct_is_ipv6(self.as_raw()) } {
+            Family::Ipv6
+        } else {
+            Family::Ipv4
+        }
+    }
+
+    /// Whether the connection is TCP.
+    pub(crate) fn is_tcp(&self) -> bool {
+        // SAFETY: A `&Conn` is valid.
+        unsafe { bindings::nfzr_helper_ct_is_tcp(self.as_raw()) }
+    }
+
+    /// The zone that the connection was given, whichever directions it counts in.
+    pub(crate) fn own_zone(&self) -> u16 {
+        // SAFETY: A `&Conn` is valid.
+        unsafe { bindings::nfzr_helper_ct_own_zone(self.as_raw()) }
+    }
+
+    /// Ends the connection as `conntrack -D` does; `true`: by this call. Does not sleep.
+    pub(crate) fn delete(&self) -> bool {
+        // SAFETY: A `&Conn` is under a reference, and confirmed connections may be deleted.
+        unsafe { bindings::nf_ct_delete(self.as_raw(), 0, 0) }
     }
 
     /// The zone id of a direction; mirrors `nf_ct_zone_id()`.

@@ -11,12 +11,13 @@ use core::marker::PhantomData;
 
 use kernel::{
     error::to_result,
+    new_mutex,
     prelude::*,
     sync::{
-        atomic::{Atomic, Relaxed},
         rcu::synchronize_rcu,
         Arc,
-        ArcBorrow, //
+        ArcBorrow,
+        Mutex, //
     },
 };
 
@@ -29,11 +30,34 @@ use crate::{
     },
 };
 
-/// Where in the IPv4 stack a hook sits: `enum nf_inet_hooks`.
+/// The protocol whose packets a hook sees.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+impl Family {
+    /// Both.
+    pub(crate) const ALL: [Self; 2] = [Self::Ipv4, Self::Ipv6];
+
+    pub(super) const fn as_raw(self) -> u32 {
+        match self {
+            Self::Ipv4 => bindings::NFPROTO_IPV4,
+            Self::Ipv6 => bindings::NFPROTO_IPV6,
+        }
+    }
+}
+
+/// Where in the stack a hook sits: `enum nf_inet_hooks`.
 #[derive(Clone, Copy)]
 pub(crate) enum Inet {
     /// Before the route is chosen.
     PreRouting,
+    /// After that, if it leads to another host.
+    Forward,
     /// Before the packet leaves.
     PostRouting,
 }
@@ -42,6 +66,7 @@ impl Inet {
     const fn as_raw(self) -> u32 {
         match self {
             Self::PreRouting => bindings::nf_inet_hooks_NF_INET_PRE_ROUTING,
+            Self::Forward => bindings::nf_inet_hooks_NF_INET_FORWARD,
             Self::PostRouting => bindings::nf_inet_hooks_NF_INET_POST_ROUTING,
         }
     }
@@ -51,6 +76,18 @@ impl Inet {
 pub(crate) enum Verdict {
     /// It goes on.
     Accept,
+    /// It goes no further.
+    Drop,
+}
+
+/// Priorities that other hooks are measured against: `enum nf_ip_hook_priorities`, the same for IPv6.
+pub(crate) mod priority {
+    /// `NF_IP_PRI_FIRST`.
+    pub(crate) const FIRST: i32 = i32::MIN;
+    /// `NF_IP_PRI_CONNTRACK`.
+    pub(crate) const CONNTRACK: i32 = -200;
+    /// `NF_IP_PRI_LAST`.
+    pub(crate) const LAST: i32 = i32::MAX;
 }
 
 /// The state of a hook's call: `struct nf_hook_state`, with the proof that it is under RCU.
@@ -60,8 +97,28 @@ pub(crate) struct State<'r> {
 }
 
 impl<'r> State<'r> {
+    /// # Safety
+    ///
+    /// `raw` is valid for `'r`, in a hook or what is like one.
+    pub(super) unsafe fn from_raw(raw: *const bindings::nf_hook_state, rcu: ReadSide<'r>) -> Self {
+        Self {
+            // SAFETY: By the function's requirement.
+            raw: unsafe { &*raw },
+            rcu,
+        }
+    }
+
     pub(super) fn as_raw(&self) -> *const bindings::nf_hook_state {
         self.raw
+    }
+
+    /// The protocol of the packet.
+    pub(crate) fn family(&self) -> Family {
+        if u32::from(self.raw.pf) == Family::Ipv6.as_raw() {
+            Family::Ipv6
+        } else {
+            Family::Ipv4
+        }
     }
 
     /// The read side that the hook is called in.
@@ -85,62 +142,113 @@ pub(crate) trait Hook {
     fn hook(data: ArcBorrow<'_, Self::Data>, skb: &SkBuff, state: &State<'_>) -> Verdict;
 }
 
-/// A hook registered for IPv4 in a netns.
+/// What became of a registration.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Status {
+    /// The hook is not registered.
+    Off,
+    /// It is.
+    On,
+    /// It is not any more, and a grace period passes before the registration is dropped.
+    Ended,
+}
+
+/// A hook's operations, and whether they are registered.
 ///
 /// # Invariants
 ///
-/// `ops` is registered while `registered`. `ops` and `data` stay until a grace period after it is
-/// unregistered.
-pub(crate) struct Registration<H: Hook> {
-    ops: KBox<bindings::nf_hook_ops>,
+/// `ops` is registered while the status is [`Status::On`]. `ops` and `data` stay until a grace period
+/// after it is unregistered.
+#[pin_data]
+struct Inner<T> {
+    ops: bindings::nf_hook_ops,
     net: *mut bindings::net,
-    registered: Atomic<bool>,
-    _data: Arc<H::Data>,
+    #[pin]
+    status: Mutex<Status>,
+    data: Arc<T>,
+}
+
+/// A hook of a netns.
+pub(crate) struct Registration<H: Hook> {
+    inner: Pin<KBox<Inner<H::Data>>>,
     _hook: PhantomData<H>,
 }
 
-// SAFETY: The C side allows unregistering from any thread, and `data` may be sent and shared.
+// SAFETY: The C side allows (un)registering from any thread, and `data` may be sent and shared.
 unsafe impl<H: Hook> Send for Registration<H> {}
-// SAFETY: `unregister` is the only use of a shared reference, and atomic.
+// SAFETY: What a shared reference can do is under the mutex.
 unsafe impl<H: Hook> Sync for Registration<H> {}
 
 impl<H: Hook> Registration<H> {
-    /// Registers the hook in a netns that is being set up. Process context.
-    pub(crate) fn new(init: &Init<'_>, data: Arc<H::Data>) -> Result<Self> {
+    /// The hook, not registered, in a netns that is being set up. Process context.
+    pub(crate) fn new_off(init: &Init<'_>, family: Family, data: Arc<H::Data>) -> Result<Self> {
+        let ops = bindings::nf_hook_ops {
+            hook: Some(Self::call),
+            priv_: Arc::as_ptr(&data).cast_mut().cast(),
+            // CAST: It is a small number.
+            pf: family.as_raw() as u8,
+            hooknum: H::POINT.as_raw(),
+            priority: H::PRIORITY,
+            ..Default::default()
+        };
         let net = init.net().as_raw();
-        let mut ops = KBox::new(bindings::nf_hook_ops::default(), GFP_KERNEL)?;
-        ops.hook = Some(Self::call);
-        ops.priv_ = Arc::as_ptr(&data).cast_mut().cast();
-        ops.pf = bindings::NFPROTO_IPV4 as u8;
-        ops.hooknum = H::POINT.as_raw();
-        ops.priority = H::PRIORITY;
-        // SAFETY: `net` is valid, and `ops` is boxed, so it stays where it is.
-        to_result(unsafe { bindings::nf_register_net_hook(net, &*ops) })?;
-        // INVARIANT: Registered just now; `drop` upholds the rest.
+        let inner = KBox::pin_init(
+            pin_init!(Inner {
+                ops,
+                net,
+                status <- new_mutex!(Status::Off, "kapi::hook::Registration"),
+                data,
+            }),
+            GFP_KERNEL,
+        )?;
+        // INVARIANT: Off; `set` and `drop` uphold the rest.
         Ok(Self {
-            ops,
-            net,
-            registered: Atomic::new(true),
-            _data: data,
+            inner,
             _hook: PhantomData,
         })
+    }
+
+    /// The hook, registered. Process context.
+    pub(crate) fn new(init: &Init<'_>, family: Family, data: Arc<H::Data>) -> Result<Self> {
+        let this = Self::new_off(init, family, data)?;
+        this.set(true)?;
+        Ok(this)
+    }
+
+    /// Switches the hook on or off, unless its end has come. Packets may be in it for a moment after
+    /// it was switched off. Process context.
+    pub(crate) fn set(&self, on: bool) -> Result {
+        let mut status = self.inner.status.lock();
+        match (*status, on) {
+            (Status::Off, true) => {
+                // SAFETY: The netns is there as long as what was made from its `Init`, and `ops` is
+                // boxed, so it stays where it is.
+                to_result(unsafe {
+                    bindings::nf_register_net_hook(self.inner.net, &self.inner.ops)
+                })?;
+                // INVARIANT: Registered just now.
+                *status = Status::On;
+            }
+            (Status::On, false) => self.unregister_as(&mut status, Status::Off),
+            _ => (),
+        }
+        Ok(())
     }
 
     /// Ends the registration. Packets that are in the hook may still be; they are not when `self`
     /// is dropped, since `PreExit` promises a grace period until then. Process context.
     pub(crate) fn unregister(&self, _cx: &PreExit) {
-        self.unregister_once();
+        let mut status = self.inner.status.lock();
+        self.unregister_as(&mut status, Status::Ended);
     }
 
-    /// Whether it was registered until now.
-    fn unregister_once(&self) -> bool {
-        let was = self.registered.xchg(false, Relaxed);
-        if was {
-            // SAFETY: Registered, by the type invariant, and the netns is there as long as what
-            // was made from its `Init`.
-            unsafe { bindings::nf_unregister_net_hook(self.net, &*self.ops) };
+    fn unregister_as(&self, status: &mut Status, new: Status) {
+        if *status == Status::On {
+            // SAFETY: Registered, by the type invariant, and the netns is there as long as what was
+            // made from its `Init`.
+            unsafe { bindings::nf_unregister_net_hook(self.inner.net, &self.inner.ops) };
         }
-        was
+        *status = new;
     }
 
     /// The `nf_hookfn`.
@@ -158,22 +266,23 @@ impl<H: Hook> Registration<H> {
         let data = unsafe { ArcBorrow::from_raw(data.cast::<H::Data>()) };
         // SAFETY: Netfilter hands the packet to one hook at a time.
         let skb = unsafe { SkBuff::from_raw(skb) };
-        let state = State {
-            // SAFETY: Valid for the call.
-            raw: unsafe { &*state },
-            // SAFETY: Netfilter calls hooks under `rcu_read_lock()`.
-            rcu: unsafe { ReadSide::assume_held() },
-        };
+        // SAFETY: Netfilter calls hooks under `rcu_read_lock()`.
+        let rcu = unsafe { ReadSide::assume_held() };
+        // SAFETY: Valid for the call.
+        let state = unsafe { State::from_raw(state, rcu) };
         match H::hook(data, skb, &state) {
             Verdict::Accept => bindings::NF_ACCEPT,
+            Verdict::Drop => bindings::NF_DROP,
         }
     }
 }
 
 impl<H: Hook> Drop for Registration<H> {
     fn drop(&mut self) {
-        if self.unregister_once() {
+        let mut status = self.inner.status.lock();
+        if *status != Status::Ended {
             // Not by way of `pre_exit`: an `init` that failed half-way.
+            self.unregister_as(&mut status, Status::Ended);
             synchronize_rcu();
         }
     }

@@ -12,6 +12,7 @@
 //! `rcu_read_lock()`; [`rcu::ReadSide`] is the proof of the latter. Nothing called from a hook
 //! sleeps. Whatever must run in process context says so in its documentation.
 
+pub(crate) mod conncount;
 pub(crate) mod conntrack;
 pub(crate) mod dst;
 pub(crate) mod hook;
@@ -26,8 +27,11 @@ pub(crate) mod registry;
 pub(crate) mod skb;
 pub(crate) mod slab;
 pub(crate) mod sysctl;
+pub(crate) mod tcp;
 #[cfg(nfzr_kunit)]
 pub(crate) mod tests;
 pub(crate) mod time;
+pub(crate) mod track;
+pub(crate) mod udp;
 pub(crate) mod work;
 pub(crate) mod xarray;

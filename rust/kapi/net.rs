@@ -11,7 +11,7 @@ use kernel::{
 
 use crate::{
     bindings,
-    kapi::rcu::ReadSide, //
+    kapi::{hook::Family, rcu::ReadSide}, //
 };
 
 /// A `struct net`, borrowed.
@@ -40,6 +40,14 @@ impl Net {
     pub(crate) fn is_conntrack_scarce(&self) -> bool {
         // SAFETY: A `&Net` is valid.
         unsafe { bindings::nfzr_helper_ct_scarce(self.as_raw()) }
+    }
+
+    /// Whether conntrack looks at the packets of a family that come in. Any context.
+    pub(crate) fn is_tracking(&self, family: Family, _rcu: &ReadSide<'_>) -> bool {
+        // CAST: It is a small number.
+        let pf = family.as_raw() as u8;
+        // SAFETY: A `&Net` is valid, and this is under RCU.
+        unsafe { bindings::nfzr_helper_ct_is_on(self.as_raw(), pf) }
     }
 
     /// The name of the device with an index, if there is one now.

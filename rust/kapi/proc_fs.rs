@@ -10,9 +10,14 @@
 use core::{marker::PhantomData, ptr};
 
 use kernel::{
+    error::from_result,
     prelude::*,
     seq_file::SeqFile,
-    sync::{rcu::Guard, Arc}, //
+    sync::{
+        rcu::Guard,
+        Arc,
+        ArcBorrow, //
+    },
 };
 
 use crate::{
@@ -39,6 +44,13 @@ pub(crate) trait Rows {
 
     /// Prints a row. Process context, under RCU.
     fn show(data: &Self::Data, row: &Self::Row, to: &SeqFile, rcu: &ReadSide<'_>);
+}
+
+/// A table that can be written to.
+pub(crate) trait Writable: Rows {
+    /// Does what the text says, which is at most a page, or nothing of it. Process context; may sleep.
+    /// The writer has CAP_NET_ADMIN in the netns' user namespace.
+    fn write(data: ArcBorrow<'_, Self::Data>, text: &[u8]) -> Result;
 }
 
 /// A text.
@@ -104,6 +116,26 @@ impl<D: Send + Sync + 'static> Dir<D> {
         Ok(())
     }
 
+    /// Adds a table that can be written to, for root. Process context.
+    pub(crate) fn writable_rows<R: Writable<Data = D>>(&self, name: &CStr) -> Result {
+        // SAFETY: As in `rows`.
+        let file = unsafe {
+            bindings::proc_create_net_data_write(
+                name.as_char_ptr(),
+                0o640,
+                self.dir,
+                &RowsAdapter::<R>::OPS,
+                Some(write_rows::<R>),
+                core::mem::size_of::<bindings::seq_net_private>() as u32,
+                self.data(),
+            )
+        };
+        if file.is_null() {
+            return Err(ENOMEM);
+        }
+        Ok(())
+    }
+
     /// Adds a text, for root to read. Process context.
     pub(crate) fn text<T: Text<Data = D>>(&self, name: &CStr) -> Result {
         // SAFETY: As in `rows`.
@@ -141,6 +173,30 @@ unsafe extern "C" fn show_text<T: Text>(seq: *mut bindings::seq_file, _: *mut c_
     // SAFETY: seq_file has its own lock.
     T::show(data, unsafe { SeqFile::from_raw(seq) });
     0
+}
+
+/// The `write` of a [`Writable`].
+///
+/// # Safety
+///
+/// Called by procfs for a file that [`Dir::writable_rows`] made for `R`, with a copy of what was
+/// written.
+unsafe extern "C" fn write_rows<R: Writable>(
+    file: *mut bindings::file,
+    text: *mut c_char,
+    size: usize,
+) -> c_int {
+    // SAFETY: The file is open.
+    if !unsafe { bindings::nfzr_helper_seq_may_admin(file) } {
+        return EPERM.to_errno();
+    }
+    // SAFETY: A file of procfs' seq_file has its `struct seq_file` there.
+    let seq = unsafe { (*file).private_data }.cast();
+    // SAFETY: The file was made with the `Arc` of a `Dir`, which stays until the file is removed.
+    let data = unsafe { ArcBorrow::from_raw(RowsAdapter::<R>::data(seq)) };
+    // SAFETY: By the function's requirement.
+    let text = unsafe { core::slice::from_raw_parts(text.cast::<u8>(), size) };
+    from_result(|| R::write(data, text).map(|()| 0))
 }
 
 /// The `seq_operations` of a table.

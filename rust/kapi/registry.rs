@@ -23,6 +23,7 @@
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
+    mem::align_of,
     ops::Deref,
     ptr::{self, NonNull}, //
 };
@@ -45,6 +46,7 @@ use crate::{
         conntrack::{Conn, Dir},
         rcu::{RcuBox, ReadSide},
         slab::{Cache, Object},
+        track::Probe,
         xarray::RawXArray, //
     },
 };
@@ -229,6 +231,97 @@ impl<T: Send + Sync> Table<T> {
         let entry = unsafe { link.sub(usize::from(dir.as_raw())) }.cast::<Entry<T>>();
         // SAFETY: Found under RCU, so the entry is not freed before `'r` ends.
         Some(unsafe { entry.as_ref() })
+    }
+
+    /// An entry with the tuple that a direction of the connection has, of another connection that is
+    /// gone. Any context.
+    pub(crate) fn find_gone<'r>(
+        &self,
+        ct: &Conn,
+        dir: Dir,
+        _rcu: &ReadSide<'r>,
+    ) -> Option<&'r Entry<T>> {
+        // SAFETY: Initialised, and under RCU.
+        let link = unsafe {
+            bindings::nfzr_helper_table_find_gone(self.raw().ht.get(), ct.as_raw(), dir.as_raw())
+        };
+        NonNull::new(link).map(|link| {
+            // SAFETY: Found under RCU, so the entry is not freed before `'r` ends.
+            unsafe { Self::entry_of(link) }.0
+        })
+    }
+
+    /// The entry, and its direction, of the connection that a packet belongs to if its zone is
+    /// `zone`, which is this table's; and how many entries of others were met. Any context.
+    pub(crate) fn lookup<'r>(
+        &self,
+        probe: &Probe,
+        zone: u16,
+        _rcu: &ReadSide<'r>,
+    ) -> (Option<(&'r Entry<T>, Dir)>, u32) {
+        let mut query = bindings::nfzr_query {
+            probe: probe.as_raw(),
+            zone,
+            others: 0,
+        };
+        // SAFETY: Initialised, and under RCU.
+        let link = unsafe { bindings::nfzr_helper_table_lookup(self.raw().ht.get(), &mut query) };
+        let found = NonNull::new(link).map(|link| {
+            // SAFETY: Found under RCU, so the entry is not freed before `'r` ends.
+            unsafe { Self::entry_of(link) }
+        });
+        (found, query.others)
+    }
+
+    /// The entry that a link of this table is of, and the link's direction.
+    ///
+    /// # Safety
+    ///
+    /// The link is in the table, or was in this read-side critical section, which lasts for `'r`.
+    unsafe fn entry_of<'r>(link: NonNull<bindings::rhash_head>) -> (&'r Entry<T>, Dir) {
+        // An entry's address is a multiple of 16, and its links are its first 16 bytes.
+        let offset = link.addr().get() % align_of::<bindings::nfzr_links>();
+        let dir = if offset == 0 {
+            Dir::Original
+        } else {
+            Dir::Reply
+        };
+        // SAFETY: Every link is one of the two that an `Entry<T>` starts with.
+        let entry = unsafe { link.byte_sub(offset) }.cast::<Entry<T>>();
+        // SAFETY: By the function's requirement it is not freed before `'r` ends.
+        (unsafe { entry.as_ref() }, dir)
+    }
+
+    /// Calls `f` with every entry and the direction that it has in this table; one with both
+    /// directions here comes twice. `f` may end it. An entry that stays while none ends is not
+    /// missed. Process context; lets others run.
+    pub(crate) fn walk<F: FnMut(&Entry<T>, Dir, &ReadSide<'_>)>(&self, mut f: F) {
+        /// # Safety
+        ///
+        /// Called by the walk through a `Table<T>`, under RCU, with the context that it was given.
+        unsafe extern "C" fn visit<T, F>(context: *mut c_void, link: *mut bindings::rhash_head)
+        where
+            T: Send + Sync,
+            F: FnMut(&Entry<T>, Dir, &ReadSide<'_>),
+        {
+            // SAFETY: By the function's requirement.
+            let rcu = unsafe { ReadSide::assume_held() };
+            // SAFETY: The walk hands us links of the table, which are not null.
+            let link = unsafe { NonNull::new_unchecked(link) };
+            // SAFETY: In the table until now, in this read-side critical section.
+            let (entry, dir) = unsafe { Table::<T>::entry_of(link) };
+            // SAFETY: The context is the walk's own closure, which nothing else uses meanwhile.
+            (unsafe { &mut *context.cast::<F>() })(entry, dir, &rcu);
+        }
+
+        // SAFETY: Initialised; `f` stays until the walk ends.
+        unsafe {
+            bindings::nfzr_helper_table_walk(
+                self.raw().ht.get(),
+                Some(visit::<T, F>),
+                ptr::from_mut(&mut f).cast(),
+            )
+        };
     }
 
     /// How many buckets the table has now.

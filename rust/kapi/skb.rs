@@ -16,7 +16,7 @@ use crate::{
     kapi::{
         conntrack::{Conn, Dir},
         dst::{Dst, DstId},
-        hook::State,
+        hook::{Family, State},
         rcu::ReadSide, //
     },
 };
@@ -24,6 +24,10 @@ use crate::{
 /// A packet in a hook: `struct sk_buff`.
 #[repr(transparent)]
 pub(crate) struct SkBuff(Opaque<bindings::sk_buff>);
+
+/// Which packet it is, as long as it is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SkbId(usize);
 
 /// Why a packet or its route is kept out of the cache: `enum nfzr_fit`, without `NFZR_FIT`.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,7 +47,8 @@ impl Unfit {
     }
 }
 
-/// An IPv4 packet of a connection at PRE_ROUTING; numbers in host order.
+/// A packet of a connection at PRE_ROUTING or FORWARD; numbers in host order. An IPv6 packet's
+/// connection and extension only are read.
 pub(crate) struct Packet<'r> {
     /// The connection, which the packet holds a reference on.
     pub(crate) ct: &'r Conn,
@@ -73,7 +78,7 @@ pub(crate) struct Route {
     pub(crate) oif: u32,
 }
 
-/// A forwarded IPv4 packet of a confirmed connection at POST_ROUTING.
+/// A forwarded packet of a confirmed connection at POST_ROUTING.
 pub(crate) struct Forwarded<'r> {
     /// The connection, which the packet holds a reference on.
     pub(crate) ct: &'r Conn,
@@ -99,11 +104,19 @@ impl SkBuff {
         unsafe { &*skb.cast() }
     }
 
-    /// Reads the packet at PRE_ROUTING; `None`: it has no connection, or is untracked.
+    pub(super) fn as_raw(&self) -> *mut bindings::sk_buff {
+        self.0.get()
+    }
+
+    /// Reads the packet at PRE_ROUTING or FORWARD; `None`: it has no connection, or is untracked.
     pub(crate) fn packet<'r>(&self, state: &State<'r>) -> Option<Packet<'r>> {
         let mut raw = bindings::nfzr_packet::default();
-        // SAFETY: The packet is in this hook, with this state, under RCU.
-        if !unsafe { bindings::nfzr_helper_packet4(self.0.get(), state.as_raw(), &mut raw) } {
+        let read = match state.family() {
+            Family::Ipv4 => bindings::nfzr_helper_packet4,
+            Family::Ipv6 => bindings::nfzr_helper_packet6,
+        };
+        // SAFETY: The packet is in this hook, with this state, under RCU, and of that family.
+        if !unsafe { read(self.0.get(), state.as_raw(), &mut raw) } {
             return None;
         }
         Some(Packet {
@@ -120,14 +133,14 @@ impl SkBuff {
         })
     }
 
-    /// Adds our empty extension to the packet's unconfirmed connection; `false`: it has one, or
-    /// there is no memory.
-    pub(crate) fn add_extension(&self, packet: &Packet<'_>) -> bool {
+    /// Adds our extension, with `handle`, to the packet's unconfirmed connection; `false`: it has
+    /// one, or there is no memory.
+    pub(crate) fn add_extension(&self, packet: &Packet<'_>, handle: u64) -> bool {
         if packet.confirmed {
             return false;
         }
         // SAFETY: The connection is unconfirmed, so nobody but this packet's hook has it.
-        unsafe { bindings::nfzr_helper_ct_ext_add(packet.ct.as_raw()) }
+        unsafe { bindings::nfzr_helper_ct_ext_add(packet.ct.as_raw(), handle) }
     }
 
     /// Has the kernel choose the packet's route, as it would right after this hook, and tells
@@ -164,12 +177,23 @@ impl SkBuff {
         }
     }
 
+    /// Which packet it is, to be compared and for nothing else.
+    pub(crate) fn id(&self) -> SkbId {
+        SkbId(self.0.get() as usize)
+    }
+
+    /// Whether the packet goes the way of a route; an IPv4 one that has a route.
+    pub(crate) fn goes_by(&self, dst: &Dst, _rcu: &ReadSide<'_>) -> bool {
+        // SAFETY: The packet is in a hook, under RCU, and `dst` is valid.
+        unsafe { bindings::nfzr_helper_skb_goes_by4(self.0.get(), dst.as_raw()) }
+    }
+
     /// Reads the packet at POST_ROUTING; `None`: it is not forwarded, or has no confirmed
     /// connection of its own.
     pub(crate) fn forwarded<'r>(&self, state: &State<'r>) -> Option<Forwarded<'r>> {
         let mut raw = bindings::nfzr_forwarded::default();
         // SAFETY: The packet is in this hook, with this state, under RCU.
-        if !unsafe { bindings::nfzr_helper_forwarded4(self.0.get(), state.as_raw(), &mut raw) } {
+        if !unsafe { bindings::nfzr_helper_forwarded(self.0.get(), state.as_raw(), &mut raw) } {
             return None;
         }
         Some(Forwarded {

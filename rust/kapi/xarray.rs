@@ -8,13 +8,16 @@
 
 use core::{
     marker::PhantomData,
-    ptr::{self, NonNull}, //
+    ptr::NonNull, //
 };
 
 use kernel::{
-    alloc::KBox,
     prelude::*,
-    sync::rcu::synchronize_rcu,
+    sync::{
+        rcu::synchronize_rcu,
+        Arc,
+        ArcBorrow, //
+    },
     types::Opaque, //
 };
 
@@ -106,11 +109,11 @@ impl PinnedDrop for RawXArray {
     }
 }
 
-/// A sparse array that owns what is in it.
+/// A sparse array that holds a reference on what is in it.
 ///
 /// # Invariants
 ///
-/// Every pointer in `raw` came from a `KBox<T>`, which the array owns.
+/// Every pointer in `raw` came from an `Arc<T>`, which the array owns.
 #[pin_data(PinnedDrop)]
 pub(crate) struct RcuArray<T: Send + Sync> {
     #[pin]
@@ -135,6 +138,14 @@ impl<T: Send + Sync> RcuArray<T> {
         Some(unsafe { object.as_ref() })
     }
 
+    /// What is at `index`, with a reference of the caller's own. Any context.
+    pub(crate) fn get_arc(&self, index: u32, _rcu: &ReadSide<'_>) -> Option<Arc<T>> {
+        let object = NonNull::new(self.raw.load(index).cast::<T>())?;
+        // SAFETY: By the type invariant from an `Arc<T>`, and as in `get` its reference is not given
+        // up before the read-side critical section ends.
+        Some(unsafe { ArcBorrow::from_raw(object.as_ptr()) }.into())
+    }
+
     /// The first object at `from` or later, with its index. Any context.
     pub(crate) fn next<'r>(&'r self, from: u32, _rcu: &ReadSide<'r>) -> Option<(u32, &'r T)> {
         let (index, object) = self.raw.next(from)?;
@@ -143,12 +154,14 @@ impl<T: Send + Sync> RcuArray<T> {
     }
 
     /// Puts `object` at `index`; `EBUSY` if that is taken. Does not sleep.
-    pub(crate) fn insert(&self, index: u32, object: KBox<T>) -> Result<(), (Error, KBox<T>)> {
-        let raw = NonNull::from(KBox::leak(object));
+    pub(crate) fn insert(&self, index: u32, object: Arc<T>) -> Result<(), (Error, Arc<T>)> {
+        let raw = Arc::into_raw(object);
+        // SAFETY: An `Arc` is not null.
+        let entry = unsafe { NonNull::new_unchecked(raw.cast_mut()) };
         // INVARIANT: On success the array is the owner.
-        self.raw.insert(index, raw.cast()).map_err(|err| {
-            // SAFETY: The pointer was leaked from a `KBox` above, and the array did not take it.
-            (err, unsafe { KBox::from_raw(raw.as_ptr()) })
+        self.raw.insert(index, entry.cast()).map_err(|err| {
+            // SAFETY: From `Arc::into_raw` above, and the array did not take it.
+            (err, unsafe { Arc::from_raw(raw) })
         })
     }
 
@@ -166,7 +179,7 @@ impl<T: Send + Sync> PinnedDrop for RcuArray<T> {
         while let Some((index, _)) = self.raw.next(0) {
             let object = self.raw.erase(index).cast::<T>();
             // SAFETY: The array owned it, and with `&mut self` there are no readers.
-            drop(unsafe { KBox::from_raw(object) });
+            drop(unsafe { Arc::from_raw(object) });
         }
     }
 }
@@ -175,7 +188,7 @@ impl<T: Send + Sync> PinnedDrop for RcuArray<T> {
 ///
 /// # Invariants
 ///
-/// `0` came from a `KBox<T>` that nothing else owns.
+/// `0` came from an `Arc<T>`, whose reference is this value's.
 pub(crate) struct Removed<T: Send + Sync>(NonNull<T>);
 
 impl<T: Send + Sync> Removed<T> {
@@ -187,8 +200,8 @@ impl<T: Send + Sync> Removed<T> {
         synchronize_rcu();
         while let Some(removed) = all.pop() {
             let object = core::mem::ManuallyDrop::new(removed).0;
-            // SAFETY: Ours alone, by the type invariant and the grace period.
-            drop(unsafe { KBox::from_raw(object.as_ptr()) });
+            // SAFETY: Our reference, by the type invariant, which readers no longer rely on.
+            drop(unsafe { Arc::from_raw(object.as_ptr()) });
         }
     }
 }
@@ -198,6 +211,6 @@ impl<T: Send + Sync> Drop for Removed<T> {
     fn drop(&mut self) {
         synchronize_rcu();
         // SAFETY: As in `drop_all`.
-        drop(unsafe { KBox::from_raw(ptr::NonNull::as_ptr(self.0)) });
+        drop(unsafe { Arc::from_raw(self.0.as_ptr()) });
     }
 }

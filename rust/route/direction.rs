@@ -42,16 +42,25 @@ impl Direction {
         }
     }
 
-    /// Gives a packet the live route, or says why not.
+    /// Gives a packet the live route, or says why not. Without `give` it only counts as if it did.
     pub(crate) fn consume<'r>(
         &'r self,
         skb: &SkBuff,
         key: &Key,
         now: Now,
+        give: bool,
         rcu: &ReadSide<'r>,
     ) -> Result<(), Reason> {
         let slot = self.live.load(rcu).ok_or(Reason::Empty)?;
-        slot.try_use(skb, key, now, rcu)?;
+        slot.check(key, now)?;
+        let valid = if give {
+            skb.use_route(slot.dst(), rcu)
+        } else {
+            slot.dst().is_valid(rcu)
+        };
+        if !valid {
+            return Err(Reason::Obsolete);
+        }
         self.hits.add(1, Relaxed);
         Ok(())
     }

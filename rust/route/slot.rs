@@ -11,7 +11,7 @@ use crate::{
     kapi::{
         dst::Dst,
         rcu::ReadSide,
-        skb::{Route, SkBuff}, //
+        skb::Route, //
     },
     route::{
         key::{aged, Key},
@@ -55,24 +55,12 @@ impl Slot {
         }
     }
 
-    /// Gives a packet the route, or says why not; then the packet is as it was.
-    pub(super) fn try_use<'r>(
-        &'r self,
-        skb: &SkBuff,
-        key: &Key,
-        now: Now,
-        rcu: &ReadSide<'r>,
-    ) -> Result<(), Reason> {
-        if let Some(difference) = self.key.difference(key) {
-            return Err(difference);
-        }
-        if let Some(reason) = self.expired(now) {
-            return Err(reason);
-        }
-        if !skb.use_route(&self.dst, rcu) {
-            return Err(Reason::Obsolete);
-        }
-        Ok(())
+    /// Whether a packet with `key` may have the route, if the kernel still holds it for valid.
+    pub(crate) fn check(&self, key: &Key, now: Now) -> Result<(), Reason> {
+        self.key
+            .difference(key)
+            .or_else(|| self.expired(now))
+            .map_or(Ok(()), Err)
     }
 
     fn expired(&self, now: Now) -> Option<Reason> {

@@ -18,7 +18,7 @@ use super::{
     slot::{Now, Slot}, //
 };
 use crate::{
-    conntrack::flow::Held,
+    conntrack::{flow::Held, outcome::Outcome},
     kapi::{
         percpu::CounterSet,
         rcu::{RcuBox, ReadSide},
@@ -101,9 +101,10 @@ mod key_cases {
     #[test]
     fn every_counter_has_a_place_of_its_own() {
         let mut seen = [0; Counter::COUNT];
+        let outcomes = Outcome::ALL.iter().map(|&outcome| Counter::Lookup(outcome));
         let reasons = Reason::ALL.iter().map(|&reason| Counter::Packet(reason));
         let events = Event::ALL.iter().map(|&event| Counter::Event(event));
-        for counter in Iterator::chain(reasons, events) {
+        for counter in Iterator::chain(Iterator::chain(outcomes, reasons), events) {
             if let Some(count) = seen.get_mut(counter.index()) {
                 *count += 1;
             }

@@ -16,11 +16,14 @@ use kernel::{
 };
 
 use super::{Drops, Job, Tracked};
-use crate::kapi::{
-    percpu::{CounterSet, Counters},
-    rcu::{RcuBox, RcuCell, ReadSide},
-    slab::Cache,
-    xarray::{RcuArray, Removed}, //
+use crate::{
+    bindings,
+    kapi::{
+        percpu::{Cell, CounterSet, Counters},
+        rcu::{RcuBox, RcuCell, ReadSide},
+        slab::Cache,
+        xarray::{RcuArray, Removed}, //
+    },
 };
 
 fn cache() -> Result<Cache<Tracked>> {
@@ -172,15 +175,15 @@ mod xarray_cases {
         Ok(KBox::pin_init(RcuArray::new(), GFP_KERNEL)?)
     }
 
-    fn boxed(value: u32, drops: &Arc<Drops>) -> Result<KBox<Tracked>> {
-        Ok(KBox::new(Tracked::new(value, drops), GFP_KERNEL)?)
+    fn shared(value: u32, drops: &Arc<Drops>) -> Result<Arc<Tracked>> {
+        Ok(Arc::new(Tracked::new(value, drops), GFP_KERNEL)?)
     }
 
     #[test]
     fn a_taken_index_gives_the_object_back() -> Result {
         let (array, drops) = (array()?, Drops::new()?);
-        let first = array.insert(5, boxed(1, &drops)?).is_ok();
-        let refused = array.insert(5, boxed(2, &drops)?).err();
+        let first = array.insert(5, shared(1, &drops)?).is_ok();
+        let refused = array.insert(5, shared(2, &drops)?).err();
         let given_back = refused.map(|(err, object)| (err == EBUSY, object.value));
         let guard = read_lock();
         let kept = array
@@ -199,7 +202,7 @@ mod xarray_cases {
         let (array, drops) = (array()?, Drops::new()?);
         for index in [0, 7, 65_535] {
             array
-                .insert(index, boxed(index, &drops)?)
+                .insert(index, shared(index, &drops)?)
                 .map_err(|(err, _)| err)?;
         }
         let guard = read_lock();
@@ -216,7 +219,9 @@ mod xarray_cases {
     fn what_is_removed_lives_as_long_as_its_readers() -> Result {
         let drops = Drops::new()?;
         let array = Arc::pin_init(RcuArray::new(), GFP_KERNEL)?;
-        array.insert(1, boxed(1, &drops)?).map_err(|(err, _)| err)?;
+        array
+            .insert(1, shared(1, &drops)?)
+            .map_err(|(err, _)| err)?;
         let reading = Arc::new(Atomic::new(0i32), GFP_KERNEL)?;
         let early = Arc::new(Atomic::new(-1i32), GFP_KERNEL)?;
         let theirs = (array.clone(), reading.clone(), early.clone(), drops.clone());
@@ -243,9 +248,28 @@ mod xarray_cases {
     }
 
     #[test]
+    fn what_is_kept_outlives_its_removal() -> Result {
+        let (array, drops) = (array()?, Drops::new()?);
+        array
+            .insert(1, shared(9, &drops)?)
+            .map_err(|(err, _)| err)?;
+        let guard = read_lock();
+        let kept = array.get_arc(1, &ReadSide::of(&guard));
+        drop(guard);
+        drop(array.remove(1));
+        let during = drops.count();
+        let value = kept.as_ref().map(|kept| kept.value);
+        drop(kept);
+        assert_eq!((during, value, drops.count()), (0, Some(9), 1));
+        Ok(())
+    }
+
+    #[test]
     fn one_removed_object_waits_by_itself() -> Result {
         let (array, drops) = (array()?, Drops::new()?);
-        array.insert(1, boxed(1, &drops)?).map_err(|(err, _)| err)?;
+        array
+            .insert(1, shared(1, &drops)?)
+            .map_err(|(err, _)| err)?;
         drop(array.remove(1));
         let gone = array.remove(1).is_none();
         assert_eq!(drops.count(), 1);
@@ -301,6 +325,45 @@ mod percpu_cases {
         assert_eq!(counters.sum(Fruit::Stone), 0);
         assert_eq!(counters.sum(Fruit::Apple), 0);
         assert_eq!(counters.sum(Fruit::Pear), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn several_are_counted_at_once() -> Result {
+        let counters = Counters::<Fruit>::new()?;
+        counters.add(Fruit::Apple, 7);
+        counters.inc(Fruit::Apple);
+        assert_eq!(counters.sum(Fruit::Apple), 8);
+        Ok(())
+    }
+
+    #[test]
+    fn a_cell_gives_back_what_was_put_there_on_that_cpu() -> Result {
+        let cell = Cell::<[u32; 3]>::new()?;
+        // Pinned to one CPU, as a hook is.
+        let guard = read_lock();
+        // SAFETY: Given back below, on the same thread.
+        unsafe { bindings::nfzr_kunit_bh_disable() };
+        let seen = [
+            cell.replace(Some([1, 2, 3])),
+            cell.replace(None),
+            cell.replace(Some([4, 5, 6])),
+            cell.replace(Some([7, 8, 9])),
+            cell.replace(None),
+        ];
+        // SAFETY: Disabled above.
+        unsafe { bindings::nfzr_kunit_bh_enable() };
+        drop(guard);
+        assert_eq!(
+            seen,
+            [
+                None,
+                Some([1, 2, 3]),
+                None,
+                Some([4, 5, 6]),
+                Some([7, 8, 9])
+            ]
+        );
         Ok(())
     }
 }

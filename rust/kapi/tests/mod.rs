@@ -31,8 +31,11 @@ use crate::{
     kapi::{
         conntrack::Conn,
         dst::Dst,
+        hook::State,
         net::Net,
-        skb::Route, //
+        rcu::ReadSide,
+        skb::{Route, SkBuff},
+        tcp::{Segment, Tracking}, //
     },
 };
 
@@ -131,6 +134,101 @@ pub(crate) fn handle_of(ct: &Conn) -> u64 {
 pub(crate) fn scribble(ct: &Conn, handle: u64) {
     // SAFETY: A `&Conn` is valid.
     unsafe { bindings::nfzr_kunit_ct_scribble(ct.as_raw(), handle) }
+}
+
+/// A TCP connection that conntrack itself finds, established and answered; dropping it deletes it.
+pub(crate) struct TcpConn(ARef<Conn>);
+
+impl TcpConn {
+    /// One from this port.
+    pub(crate) fn new(port: u16) -> Result<Self> {
+        // SAFETY: No requirements.
+        let ct = NonNull::new(unsafe { bindings::nfzr_kunit_tcp(port) }).ok_or(ENOMEM)?;
+        // SAFETY: The helper's reference is ours, and `Conn` is transparent over `struct nf_conn`.
+        Ok(Self(unsafe { ARef::from_raw(ct.cast()) }))
+    }
+
+    /// Gives it another past.
+    pub(crate) fn set(&self, to: &Tracking) {
+        // SAFETY: A `&Conn` is valid, and the layouts are the same.
+        unsafe { bindings::nfzr_kunit_tcp_set(self.as_raw(), core::ptr::from_ref(to).cast()) };
+    }
+
+    /// Sets and clears bits of its status.
+    pub(crate) fn status(&self, set: usize, clear: usize) {
+        // SAFETY: A `&Conn` is valid.
+        unsafe { bindings::nfzr_kunit_ct_status(self.as_raw(), set, clear) };
+    }
+}
+
+impl core::ops::Deref for TcpConn {
+    type Target = Conn;
+
+    fn deref(&self) -> &Conn {
+        &self.0
+    }
+}
+
+impl Drop for TcpConn {
+    fn drop(&mut self) {
+        self.delete();
+    }
+}
+
+/// A segment's options.
+#[derive(Clone, Copy)]
+pub(crate) enum Options {
+    /// None.
+    None,
+    /// The time stamp alone, where it is expected.
+    TimeStamp,
+    /// A selective acknowledgment.
+    Sack,
+}
+
+/// A packet that comes to PRE_ROUTING.
+pub(crate) struct TestPacket(NonNull<bindings::sk_buff>);
+
+impl TestPacket {
+    /// A segment of a connection. Its options decide about `plain`.
+    pub(crate) fn new(ct: &Conn, segment: &Segment, options: Options) -> Result<Self> {
+        let probe = bindings::nfzr_probe {
+            seq: segment.seq,
+            ack: segment.ack,
+            end: segment.end,
+            win: segment.win,
+            flags: segment.flags,
+            ..Default::default()
+        };
+        // SAFETY: A `&Conn` is valid, and so is `probe`.
+        let skb = unsafe {
+            bindings::nfzr_kunit_segment(ct.as_raw(), segment.reply, &probe, options as u8)
+        };
+        Ok(Self(NonNull::new(skb).ok_or(ENOMEM)?))
+    }
+
+    /// What `f` makes of it in a hook.
+    pub(crate) fn in_hook<R>(&self, f: impl FnOnce(&SkBuff, &State<'_>) -> R) -> R {
+        let guard = kernel::sync::rcu::read_lock();
+        let rcu = ReadSide::of(&guard);
+        // SAFETY: Static.
+        let state = unsafe { State::from_raw(bindings::nfzr_kunit_state(), rcu) };
+        // SAFETY: The packet is ours alone.
+        f(unsafe { SkBuff::from_raw(self.0.as_ptr()) }, &state)
+    }
+
+    /// Has conntrack see it.
+    pub(crate) fn conntrack(&self) {
+        // SAFETY: The packet is ours alone.
+        unsafe { bindings::nfzr_kunit_conntrack(self.0.as_ptr()) };
+    }
+}
+
+impl Drop for TestPacket {
+    fn drop(&mut self) {
+        // SAFETY: The packet is ours.
+        unsafe { bindings::nfzr_kunit_skb_free(self.0.as_ptr()) };
+    }
 }
 
 /// As after any change of the first netns' IPv4 routes.

@@ -20,7 +20,7 @@ use super::{init_net, Drops, Tracked};
 use crate::{
     bindings,
     kapi::{
-        hook::{self, Hook, Inet, State, Verdict},
+        hook::{self, Family, Hook, Inet, State, Verdict},
         netdev::{self, Device, Listener, Notifier},
         pernet::{Init, PerNet, PreExit, Registration, Subsys},
         proc_fs,
@@ -69,7 +69,7 @@ impl World {
 
     fn add_row(&self, number: u32) -> Result {
         self.rows
-            .insert(number, KBox::new(Row(number), GFP_KERNEL)?)
+            .insert(number, Arc::new(Row(number), GFP_KERNEL)?)
             .map_err(|(err, _)| err)
     }
 
@@ -114,7 +114,7 @@ impl PerNet for TestNs {
             None
         };
         let hook = if first {
-            Some(hook::Registration::new(init, world.clone())?)
+            Some(hook::Registration::new(init, Family::Ipv4, world.clone())?)
         } else {
             None
         };

@@ -2,6 +2,8 @@
 
 //! KUnit suites of handles, zones and flow tables.
 
+mod track;
+
 use kernel::{
     prelude::*,
     sync::{
@@ -16,7 +18,7 @@ use super::{
     flow::{Flow, Held},
     handle::{Handle, Salt},
     table::{FlowTable, NoFlow},
-    zone::Stock, //
+    zone::{Stock, Tally}, //
 };
 use crate::{
     kapi::{
@@ -24,7 +26,7 @@ use crate::{
         rcu::ReadSide,
         registry::Entry,
         slab::Cache,
-        tests::{conn, conn_refs, conn_without_extension, handle_of, scribble, ZoneDirs},
+        tests::{conn, conn_refs, conn_without_extension, expire, handle_of, scribble, ZoneDirs},
     },
     route::reason::Reason,
 };
@@ -85,7 +87,8 @@ impl Fixture {
     fn zone(&self, id: u16) -> Option<(i64, i64)> {
         let guard = read_lock();
         let zone = self.flows.zones().get(id, &ReadSide::of(&guard));
-        zone.map(|zone| (zone.flows(), zone.arrivals()))
+        // CAST: Small numbers.
+        zone.map(|zone| (zone.flows(), zone.tally(Tally::New) as i64))
     }
 }
 
@@ -244,6 +247,31 @@ mod table_cases {
     }
 
     #[test]
+    fn a_flow_takes_the_place_of_one_whose_connection_is_gone() -> Result {
+        let all = Fixture::new()?;
+        let (old, other, new) = (
+            conn(1, 5, ZoneDirs::Both)?,
+            conn(1, 6, ZoneDirs::Both)?,
+            conn(1, 5, ZoneDirs::Both)?,
+        );
+        for ct in [&old, &other] {
+            all.make(ct, None).map_err(|_| EINVAL)?;
+        }
+        let end = |ct: &Conn| {
+            let guard = read_lock();
+            all.flows.end_predecessors(ct, &ReadSide::of(&guard))
+        };
+        let alive = end(&new);
+        expire(&old);
+        let gone = [end(&new), end(&new)];
+        rcu_barrier();
+        assert_eq!(alive, 0);
+        assert_eq!(gone, [1, 0]);
+        assert_eq!((conn_refs(&old), conn_refs(&other)), (1, 2));
+        Ok(())
+    }
+
+    #[test]
     fn a_flow_stands_in_the_zone_of_each_direction() -> Result {
         let (all, ct) = (Fixture::new()?, conn(1, 5, ZoneDirs::Reply)?);
         let made = all.make(&ct, None).map_err(|_| EINVAL)?;
@@ -357,6 +385,38 @@ mod zone_cases {
         let looks = [all.flows.zones().collect(), all.flows.zones().collect()];
         assert_eq!(look, 1);
         assert_eq!(looks, [1, 0]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_zone_with_a_limit_stays_until_it_has_none() -> Result {
+        let all = Fixture::new()?;
+        let zones = all.flows.zones();
+        let max = |id| {
+            let guard = read_lock();
+            let rcu = ReadSide::of(&guard);
+            zones
+                .get(id, &rcu)
+                .map(|_| zones.limit(id, &rcu).and_then(|limit| limit.max()))
+        };
+        zones.set_max([(5, Some(10)), (6, None)].into_iter())?;
+        let (limited, any) = ([max(5), max(6)], zones.is_any_limited());
+        let looks = [zones.collect(), zones.collect(), zones.collect()];
+        let stayed = max(5);
+        zones.set_max([(5, Some(0))].into_iter())?;
+        let changed = max(5);
+        zones.set_max([(5, None)].into_iter())?;
+        let (unlimited, none) = (max(5), !zones.is_any_limited());
+        let idle = [zones.collect(), zones.collect()];
+        assert_eq!(limited, [Some(Some(10)), None]);
+        assert!(any);
+        assert_eq!(looks, [0, 0, 0]);
+        assert_eq!(stayed, Some(Some(10)));
+        assert_eq!(changed, Some(Some(0)));
+        assert_eq!(unlimited, Some(None));
+        assert!(none);
+        assert_eq!(idle, [1, 0]);
+        assert_eq!(max(5), None);
         Ok(())
     }
 }

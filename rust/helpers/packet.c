@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the hooks read of a packet of either family. All run in a netfilter hook: softirq or process
+ * context, under rcu_read_lock().
+ */
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <net/ip.h>
+#include <net/ipv6.h>
+
+/* An IPv6 packet's connection; its routes are not cached. False: it has none. */
+bool nfzr_helper_packet6(struct sk_buff *skb, const struct nf_hook_state *state,
+			 struct nfzr_packet *p)
+{
+	enum ip_conntrack_info ctinfo;
+	struct nf_conn *ct = nf_ct_get(skb, &ctinfo);
+
+	if (!ct || nf_ct_is_template(ct) || !state->in)
+		return false;
+	p->ct = ct;
+	p->confirmed = nf_ct_is_confirmed(ct);
+	nfzr_read_ext(ct, &p->handle, &p->has_ext);
+	p->dir = CTINFO2DIR(ctinfo);
+	p->fit = NFZR_UNFIT_NO_ROUTE;
+	return true;
+}
+
+/* IPv6 has no flag for what it forwards, but notes what came in by a device. */
+static bool nfzr_is_forwarded(const struct sk_buff *skb, const struct nf_hook_state *state)
+{
+	if (state->pf == NFPROTO_IPV4)
+		return IPCB(skb)->flags & IPSKB_FORWARDED;
+	return IP6CB(skb)->iif && !ipv6_addr_is_multicast(&ipv6_hdr(skb)->daddr);
+}
+
+/* At POST_ROUTING. False: not a forwarded packet of a confirmed connection. */
+bool nfzr_helper_forwarded(struct sk_buff *skb, const struct nf_hook_state *state,
+			   struct nfzr_forwarded *f)
+{
+	enum ip_conntrack_info ctinfo;
+	struct nf_conn *ct;
+
+	if (skb->sk || state->sk || !state->in || !nfzr_is_forwarded(skb, state))
+		return false;
+	ct = nf_ct_get(skb, &ctinfo);
+	if (!ct || nf_ct_is_template(ct) || !nf_ct_is_confirmed(ct) || nf_ct_is_dying(ct))
+		return false;
+	if (ctinfo == IP_CT_RELATED || ctinfo == IP_CT_RELATED_REPLY)
+		return false;
+	/* Its original tuple is another connection's. */
+	if (test_bit(IPS_NAT_CLASH_BIT, &ct->status))
+		return false;
+
+	f->ct = ct;
+	nfzr_read_ext(ct, &f->handle, &f->has_ext);
+	f->dst = skb_dst(skb);
+	f->iif = state->in->ifindex;
+	f->dir = CTINFO2DIR(ctinfo);
+	f->unassured = !test_bit(IPS_ASSURED_BIT, &ct->status);
+	return true;
+}

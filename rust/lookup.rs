@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The lookup of packets in their zone's table, just before conntrack: what conntrack would plainly
+//! accept is tracked here and given its connection, and conntrack passes it by.
+//!
+//! Softirq, or process context with bottom halves on; under RCU. Every packet is accepted; whatever
+//! is in doubt is left to conntrack.
+
+#![deny(unsafe_code)]
+
+use kernel::sync::ArcBorrow;
+
+use crate::{
+    conntrack::{
+        outcome::Outcome,
+        table::Found,
+        tcp,
+        udp,
+        zone::Tally, //
+    },
+    kapi::{
+        conntrack::Dir,
+        hook::{priority, Hook, Inet, State, Verdict},
+        skb::SkBuff,
+        tcp::Tracking,
+        track::{Probe, Protocol, Untracked}, //
+    },
+    netns::NetState,
+    verify,
+};
+
+impl From<Untracked> for Outcome {
+    fn from(untracked: Untracked) -> Self {
+        const { assert!(Untracked::COUNT == Outcome::UNTRACKED_COUNT) };
+        Self::from_untracked(untracked.index())
+    }
+}
+
+/// Just before conntrack.
+pub(crate) struct Lookup;
+
+impl Hook for Lookup {
+    type Data = NetState;
+
+    const POINT: Inet = Inet::PreRouting;
+    const PRIORITY: i32 = priority::CONNTRACK - 1;
+
+    fn hook(net: ArcBorrow<'_, NetState>, skb: &SkBuff, state: &State<'_>) -> Verdict {
+        if net.is_verifying() {
+            verify::expect(&net, skb, state);
+        } else if net.is_looking_up() {
+            if let Some(probe) = skb.probe(state) {
+                let outcome = lookup(&net, skb, &probe, state);
+                net.count_lookup(outcome);
+            }
+        }
+        Verdict::Accept
+    }
+}
+
+fn lookup(net: &NetState, skb: &SkBuff, probe: &Probe, state: &State<'_>) -> Outcome {
+    let tracked = find(net, probe, state).and_then(|found| {
+        let timeout = track(skb, &found, probe, state, None)?;
+        skb.attach(found.flow.conn(), found.dir, timeout);
+        found.zone.count(Tally::Hit);
+        Ok(())
+    });
+    let Err(outcome) = tracked else {
+        return Outcome::Hit;
+    };
+    if let Some(zone) = net
+        .flows
+        .zones()
+        .get(probe.zone(Dir::Original), state.rcu())
+    {
+        zone.count(Tally::Miss);
+    }
+    outcome
+}
+
+/// The flow of a packet.
+pub(crate) fn find<'r>(
+    net: &'r NetState,
+    probe: &Probe,
+    state: &State<'r>,
+) -> Result<Found<'r>, Outcome> {
+    probe.fit()?;
+    net.flows.lookup(probe, state.rcu()).ok_or(Outcome::Unknown)
+}
+
+/// Tracks the packet as conntrack would; the connection's new timeout, in jiffies. With `copy`, the
+/// connection's TCP state is copied there and changed there only.
+pub(crate) fn track(
+    skb: &SkBuff,
+    found: &Found<'_>,
+    probe: &Probe,
+    state: &State<'_>,
+    copy: Option<&mut Tracking>,
+) -> Result<u32, Outcome> {
+    match skb.begin(found.flow.conn(), probe, state)? {
+        Protocol::Tcp(mut guard) => {
+            let timeouts = guard.timeouts();
+            let tracking = match copy {
+                Some(copy) => {
+                    *copy = *guard.tracking();
+                    copy
+                }
+                None => guard.tracking(),
+            };
+            Ok(tcp::track(tracking, &probe.segment(found.dir), &timeouts)?)
+        }
+        Protocol::Udp(stream) => udp::track(&stream).ok_or(Outcome::Assuring),
+    }
+}
