@@ -8,7 +8,7 @@
 # NFZR_SEED: the packets of another day again. NFZR_PACKETS: more of them.
 
 . ./lib.sh
-plan 12
+plan 14
 
 SEED=${NFZR_SEED:-$(($(date +%s) % 1000000))}
 PACKETS=${NFZR_PACKETS:-100000}
@@ -126,12 +126,16 @@ chaos() {
 		END
 		in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=$((round % 7 * 100 + 1)) \
 			net.nf_zoneroute.route_cache=$((round % 5 > 0)) net.nf_zoneroute.enable=$((round % 11 > 0)) \
+			net.nf_zoneroute.zone_lookup=$((round % 7 > 0)) net.nf_zoneroute.verify=$((round % 3 == 0)) \
 			net.ipv4.conf.c1.rp_filter=$((round % 2)) net.ipv4.conf.s1.forwarding=$((round % 9 > 0))
 		in_ns r nft -f - <<-END
 			flush table ip tag
 			add rule ip tag pre udp sport 4008-4011 meta mark set $((round % 3 * 7))
 			add rule ip tag raw udp sport 4006-4009 ct original zone set $((round % 50))
 		END
+		printf 'zone %d max %d\nzone %d max none\nzone %d flush\n' $((round % 50)) $((round % 5 * 50)) \
+			$(((round + 49) % 50)) $((round % 13)) >/tmp/zones
+		in_ns r sh -c 'cat /tmp/zones >/proc/net/nf_zoneroute/zones'
 		[ $((round % 4)) -ne 0 ] || in_ns r conntrack -F
 		sleep 1
 	done
@@ -145,7 +149,7 @@ reader() {
 		{
 			shown routes | awk 'NF < 17 || NF > 18; END { print NR >"/tmp/lines" }'
 			shown stats | awk 'NF != 2'
-			shown zones | awk 'NF != 4'
+			shown zones | awk 'NF != 11'
 		} >>/tmp/odd
 		[ "$(cat /tmp/lines)" = 0 ] || rounds=$((rounds + 1))
 		echo "$rounds" >/tmp/reads
@@ -163,6 +167,7 @@ CHANGES=$!
 reader 2>/dev/null &
 READS=$!
 before=$(stat_of hit)
+found=$(stat_of lookup_hit)
 names=$(stat_of invalidated_device_name)
 declare -A MISSED=()
 for reason in options fragment related; do
@@ -172,7 +177,10 @@ result=$(in_ns c timeout $((PACKETS / 100 + 60)) python3 fuzz.py send c0 "$mac" 
 touch /tmp/fuzz.end
 wait "$CHANGES" "$READS" || true
 echo "# $result; $(cat /tmp/rounds) rounds of changes, $(cat /tmp/reads) of reading"
-in_ns r sysctl -qw net.nf_zoneroute.{enable,route_cache}=1 net.nf_zoneroute.max_age_ms=60000 \
+seq 0 49 | sed 's/.*/zone & max none/' >/tmp/zones
+in_ns r sh -c 'cat /tmp/zones >/proc/net/nf_zoneroute/zones'
+in_ns r sysctl -qw net.nf_zoneroute.{enable,route_cache,zone_lookup}=1 net.nf_zoneroute.verify=0 \
+	net.nf_zoneroute.max_age_ms=60000 \
 	net.ipv4.conf.{c1,s1}.forwarding=1 net.ipv4.conf.c1.rp_filter=0
 check "$PACKETS packets were sent" eval '[[ $result = *"sent=$PACKETS "* ]]'
 # missed REASON...: packets missed for each of them.
@@ -190,6 +198,9 @@ check 'some missed for what they are' missed options fragment related
 check 'there were changes meanwhile, and they took effect' eval \
 	"[ $(cat /tmp/rounds) -ge 10 ] && [ $(($(stat_of invalidated_device_name) - names)) -ge 10 ]"
 check 'there were readers meanwhile, who saw flows' eval '[ "$(cat /tmp/reads)" -ge 10 ]'
+check 'some were found in their zone' eval "[ $(($(stat_of lookup_hit) - found)) -gt 100 ]"
+echo "# verified $(stat_of verify_packets) packets and $(stat_of verify_routes) routes: $(mismatches) mismatches"
+check 'what was compared now and then was as predicted' is "$(mismatches)" 0
 check 'no line of the files was odd' eval '[ ! -s /tmp/odd ] || { head -n 5 /tmp/odd | sed "s/^/# /"; false; }'
 for job in "${JOBS[@]}"; do
 	case " ${HOLDER[*]} " in *" $job "*) ;; *) kill "$job" 2>/dev/null || true ;; esac

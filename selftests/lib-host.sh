@@ -5,12 +5,15 @@
 # after qemu/lib.sh, in the clone's root.
 
 # What a guest of a kind is booted with: "stock" is the pinned kernel on one CPU, so that counts are
-# exact; "wrap" the same on a clock that does not pass while it idles; "debug" the debug kernel on two.
+# exact; "wrap" the same on a clock that counts instructions and does not pass while it idles; "scale"
+# that with more memory, and without what makes objects larger; "debug" the debug kernel on two CPUs;
+# "quick" that without kmemleak, which takes a third of its time.
 guest_options() {
 	case $1 in
 	stock) echo --smp 1 ;;
 	wrap) echo --smp 1 --icount ;;
-	debug) echo --debug --smp 2 ;;
+	scale) echo --smp 1 --icount --memory 3072 ;;
+	debug | quick) echo --debug --smp 2 ;;
 	*) die "there is no kind of guest $1" ;;
 	esac
 }
@@ -18,6 +21,8 @@ guest_options() {
 guest_append() {
 	case $1 in
 	debug) echo slab_nomerge ;;
+	quick) echo slab_nomerge kmemleak=off ;;
+	scale) echo slab_nomerge ;;
 	*) echo kfence.sample_interval=50 slab_debug=FZPU,nf_zoneroute_flow,nf_zoneroute_slot,nf_conntrack ;;
 	esac
 }
@@ -27,7 +32,8 @@ boot_guest() {
 	local kind=$1 disk=$2 log=$3 console=$4 command=$5 options
 	read -ra options <<<"$(guest_options "$kind")"
 	NFZR_APPEND=$(guest_append "$kind") \
-		qemu/boot.sh "${options[@]}" --timeout $((1500 + ${NFZR_PACKETS:-100000} / 100 + ${NFZR_SOAK_SECONDS:-0} * 2)) --console "$console" \
+		qemu/boot.sh "${options[@]}" --timeout $((1500 + ${NFZR_PACKETS:-100000} / 100 + ${NFZR_SOAK_SECONDS:-0} * 2 +
+			(${NFZR_SCALE:-0} + ${NFZR_VERIFY_PACKETS:-0}) / 500)) --console "$console" \
 		"$disk" "$command" 2>&1 | sed -u 's/\r$//' >"$log"
 }
 

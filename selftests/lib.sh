@@ -227,6 +227,74 @@ router() {
 	forget_flows || echo '# the flows of the set-up stay'
 }
 
+# Two tenants with the same addresses, behind one router, and a server for each, also with the same:
+#
+#   c (10.0.1.2) --- c1 r s1 --- s (10.9.9.9)
+#   d (10.0.1.2) --- d1 r t1 --- t (10.9.9.9)
+#
+# and so with fd00:1::2 and fd00:9::9. r routes by the device; the caller gives each a zone.
+SERVER6=fd00:9::9
+twins() {
+	local ns link other table=1
+	make_ns c d r s t
+	agent c d
+	for ns in c d r s t; do
+		in_ns "$ns" sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.all.accept_dad=0 \
+			net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.router_solicitations=0
+	done
+	in_ns r sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
+		net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 \
+		net.nf_zoneroute.max_age_ms=60000
+	for link in 'c c1 s s1' 'd d1 t t1'; do
+		read -ra link <<<"$link"
+		ns=${link[0]} other=${link[2]}
+		link "$ns" c0 10.0.1.2/24 r "${link[1]}" 10.0.1.1/24
+		link "$other" s0 10.0.2.2/24 r "${link[3]}" 10.0.2.1/24
+		ip -n "$ns" -b - <<-END
+			addr add fd00:1::2/64 dev c0 nodad
+			route add default via 10.0.1.1
+		END
+		ip -n r -b - <<-END
+			addr add fd00:1::1/64 dev ${link[1]} nodad
+			addr add fd00:2::1/64 dev ${link[3]} nodad
+			route add 10.0.1.0/24 dev ${link[1]} table $table
+			route add $SERVER via 10.0.2.2 dev ${link[3]} table $table
+			rule add iif ${link[1]} lookup $table pref 10$table
+			rule add iif ${link[3]} lookup $table pref 11$table
+		END
+		ip -n r -6 -b - <<-END
+			route add fd00:1::/64 dev ${link[1]} table $table
+			route add fd00:2::/64 dev ${link[3]} table $table
+			route add $SERVER6 via fd00:2::2 dev ${link[3]} table $table
+			rule add iif ${link[1]} lookup $table pref 10$table
+			rule add iif ${link[3]} lookup $table pref 11$table
+		END
+		ip -n "$other" -b - <<-END
+			addr add $SERVER/32 dev lo
+			addr add $SERVER6/128 dev lo nodad
+			addr add fd00:2::2/64 dev s0 nodad
+			route add default via 10.0.2.1
+		END
+		ip -n "$ns" -6 route add default via fd00:1::1
+		ip -n "$other" -6 route add default via fd00:2::1
+		for proto in udp tcp; do
+			background "$other" python3 traffic.py echo "$proto" "$SERVER" "$PORT" --name "$other"
+			background "$other" python3 traffic.py echo "$proto" "$SERVER6" "$PORT" --name "$other"
+		done
+		table=$((table + 1))
+	done
+	for ns in s t; do
+		until_true 10 eval "in_ns $ns grep -q ':0007 ' /proc/net/udp && in_ns $ns grep -q ':0007 ' /proc/net/udp6 &&
+			in_ns $ns grep -q ':0007 ' /proc/net/tcp && in_ns $ns grep -q ':0007 ' /proc/net/tcp6"
+	done
+}
+
+# twin NS PROTO ADDR NAME COUNT [OPTION...]: COUNT requests of a tenant, to be answered by the server
+# of that name; prints how many were.
+twin() {
+	traffic "$1" ask "$2" "$3" "$PORT" "$5" --name "$4" "${@:6}" | sed 's/^sent=[0-9]* answered=//'
+}
+
 # Connection tracking in r, by a rule as operators have it.
 track() {
 	in_ns r nft -f - <<-'END'
@@ -300,6 +368,34 @@ gained() {
 	before=$(stat_of "$name")
 	"$@" >&2
 	echo $(($(stat_of "$name") - before))
+}
+
+# mismatches: what verify mode found wrong, all in all.
+mismatches() {
+	shown stats | awk '/^mismatch_/ { sum += $2 } END { print sum }'
+}
+
+# ct_stat NAME: one of conntrack's own counters in r.
+ct_stat() {
+	in_ns r conntrack -S 2>/dev/null | tr ' ' '\n' |
+		awk -F= -v name="$1" '$1 == name { sum += $2 } END { print sum + 0 }'
+}
+
+# zone ID FIELD: of r's zones; "none": there is no such zone.
+zone() {
+	local value
+	value=$(shown zones | sed -n "s/^zone=$1 \(.* \)\?$2=\([^ ]*\).*/\2/p")
+	echo "${value:-none}"
+}
+
+# found COMMAND...: how many packets of a command were found in their zone, but for the one that made a
+# UDP connection ASSURED, two seconds after its first.
+found() {
+	local before after
+	before=$(($(stat_of lookup_hit) + $(stat_of lookup_miss_assuring)))
+	"$@" >&2
+	after=$(($(stat_of lookup_hit) + $(stat_of lookup_miss_assuring)))
+	echo $((after - before))
 }
 
 # routes PATTERN...: the lines of /proc/net/nf_zoneroute/routes that have every word.

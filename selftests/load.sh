@@ -17,12 +17,12 @@ check 'the line' is "$(lines | tail -n 1)" 'nf_zoneroute: loaded'
 check 'the files are there, in a netns that was there before' \
 	is "$(in_ns c ls /proc/net/nf_zoneroute | paste -sd ' ')" 'routes stats zones'
 check 'the sysctls are there' \
-	is "$(in_ns c ls /proc/sys/net/nf_zoneroute | paste -sd ' ')" 'enable max_age_ms route_cache'
+	is "$(in_ns c ls /proc/sys/net/nf_zoneroute | paste -sd ' ')" 'enable max_age_ms route_cache verify zone_lookup'
 make_ns d
 check 'both are there in a netns that came later' \
-	is "$(in_ns d ls /proc/net/nf_zoneroute /proc/sys/net/nf_zoneroute | grep -c .)" 8
-check 'the files are for root' \
-	is "$(in_ns c stat -c %a /proc/net/nf_zoneroute/{routes,stats,zones} | paste -sd ' ')" '440 440 440'
+	is "$(in_ns d ls /proc/net/nf_zoneroute /proc/sys/net/nf_zoneroute | grep -c .)" 10
+check 'the files are for root, and zones is for writing too' \
+	is "$(in_ns c stat -c %a /proc/net/nf_zoneroute/{routes,stats,zones} | paste -sd ' ')" '440 440 640'
 check 'it starts switched on' is "$(in_ns c sysctl -n net.nf_zoneroute.enable)" 1
 check 'it keeps nf_nat loaded' test -d /sys/module/nf_nat/holders/nf_zoneroute
 unload

@@ -20,16 +20,18 @@ import sys
 import time
 
 
-def open_socket(proto):
+def open_socket(proto, addr):
+    family = socket.AF_INET6 if ":" in addr else socket.AF_INET
     if proto == "udp":
-        return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        return socket.socket(family, socket.SOCK_DGRAM)
     if proto == "tcp":
-        return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    return socket.socket(socket.AF_INET, socket.SOCK_RAW, int(proto))
+        return socket.socket(family, socket.SOCK_STREAM)
+    return socket.socket(family, socket.SOCK_RAW, int(proto))
 
 
 def echo(args):
-    sock = open_socket(args.proto)
+    sock = open_socket(args.proto, args.addr)
+    name = args.name.encode()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if args.transparent:
         sock.setsockopt(socket.IPPROTO_IP, 19, 1)
@@ -41,17 +43,18 @@ def echo(args):
             if os.fork() == 0:
                 sock.close()
                 while data := conn.recv(2048):
-                    conn.sendall(data)
+                    conn.sendall(data + name)
                 os._exit(0)
             conn.close()
     while True:
         data, peer = sock.recvfrom(2048)
         # A raw socket hands over the IP header too.
-        sock.sendto(data if args.proto == "udp" else data[20:], peer)
+        sock.sendto((data if args.proto == "udp" else data[20:]) + name, peer)
 
 
 def ask(args):
-    sock = open_socket(args.proto)
+    sock = open_socket(args.proto, args.dst)
+    name = args.name.encode()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if args.mark is not None:
         sock.setsockopt(socket.SOL_SOCKET, 36, args.mark)
@@ -60,12 +63,12 @@ def ask(args):
     if args.options:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, bytes.fromhex(args.options))
     if args.sport or args.src:
-        sock.bind((args.src or "0.0.0.0", args.sport))
+        sock.bind((args.src or ("::" if ":" in args.dst else "0.0.0.0"), args.sport))
     sock.settimeout(args.timeout)
     if args.proto == "tcp":
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.connect((args.dst, args.port if args.proto in ("udp", "tcp") else 0))
-    sent = answered = 0
+    sent = answered = strange = 0
     for number in range(args.count):
         request = struct.pack("!I", number) + bytes(args.size - 4)
         try:
@@ -80,13 +83,14 @@ def ask(args):
                         raise OSError("closed")
                     answer = answer if args.proto in ("udp", "tcp") else answer[20:]
                     if answer[:4] == request[:4]:
-                        answered += 1
+                        answered += answer[args.size:] == name
+                        strange += answer[args.size:] != name
                         break
         except OSError:
             pass
         if args.interval:
             time.sleep(args.interval)
-    return f"sent={sent} answered={answered}"
+    return f"sent={sent} answered={answered}" + (f" by-others={strange}" if strange else "")
 
 
 def flows(args):
@@ -144,7 +148,7 @@ def frame(args):
         proto = 1
     else:
         data = bytes(args.size)
-        payload = struct.pack("!HHHH", args.sport, args.dport, 8 + len(data), 0) + data
+        payload = struct.pack("!HHHH", args.sport, args.dport, 8 + len(data), args.checksum) + data
         proto = 17
     packets = [ip_header(proto, args.src, args.dst, payload, tos, bytes.fromhex(args.options))
                + payload for tos in args.tos]
@@ -189,6 +193,7 @@ def run(arguments):
     verb.add_argument("addr")
     verb.add_argument("port", type=int)
     verb.add_argument("--transparent", action="store_true", help="as TPROXY asks for")
+    verb.add_argument("--name", default="", help="what is put behind each answer")
     verb.set_defaults(run=echo)
 
     verb = verbs.add_parser("ask")
@@ -205,6 +210,7 @@ def run(arguments):
     verb.add_argument("--timeout", type=float, default=1.0)
     verb.add_argument("--interval", type=float, default=0)
     verb.add_argument("--oneway", action="store_true")
+    verb.add_argument("--name", default="", help="what must stand behind each answer")
     verb.set_defaults(run=ask)
 
     verb = verbs.add_parser("flows")
@@ -227,6 +233,7 @@ def run(arguments):
     verb.add_argument("--tos", type=int, nargs="+", default=[0], help="in turn")
     verb.add_argument("--options", default="")
     verb.add_argument("--size", type=int, default=16)
+    verb.add_argument("--checksum", type=int, default=0, help="of UDP; 0: none")
     verb.add_argument("--count", type=int, default=1)
     verb.add_argument("--interval", type=float, default=0)
     verb.add_argument("--quote", help="send fragmentation needed about this destination")

@@ -5,9 +5,19 @@
 #![cfg(test)]
 #![deny(unsafe_code)]
 
+#[path = "../../rust/kapi"]
+mod kapi {
+    pub(crate) mod tcp;
+    pub(crate) mod udp;
+}
+
 #[path = "../../rust/conntrack"]
 mod conntrack {
+    pub(crate) mod command;
     pub(crate) mod handle;
+    pub(crate) mod outcome;
+    pub(crate) mod tcp;
+    pub(crate) mod udp;
 }
 
 #[path = "../../rust/route"]
@@ -17,6 +27,7 @@ mod route {
 }
 
 mod properties;
+mod tracking;
 
 mod handles {
     use crate::conntrack::handle::{Handle, Salt};
@@ -159,5 +170,115 @@ mod reasons {
         assert_eq!(Reason::from_unfit(0), Reason::Options);
         assert_eq!(Reason::from_unfit(Reason::UNFIT_COUNT - 1), Reason::Gone);
         assert_eq!(Reason::from_unfit(Reason::UNFIT_COUNT), Reason::Gone);
+    }
+}
+
+mod outcomes {
+    use crate::conntrack::{outcome::Outcome, tcp::Miss};
+
+    #[test]
+    fn outcomes_of_untracked_packets_start_with_the_protocol() {
+        assert_eq!(Outcome::from_untracked(0), Outcome::Protocol);
+        let last = Outcome::UNTRACKED_COUNT - 1;
+        assert_eq!(Outcome::from_untracked(last), Outcome::Helper);
+        assert_eq!(Outcome::from_untracked(usize::MAX), Outcome::Gone);
+    }
+
+    #[test]
+    fn names_are_distinct() {
+        let mut names: Vec<_> = Outcome::ALL.iter().map(|outcome| outcome.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Outcome::COUNT);
+    }
+
+    #[test]
+    fn each_miss_has_an_outcome_of_its_own() {
+        let outcomes = [Miss::Flags, Miss::State, Miss::Options, Miss::Window].map(Outcome::from);
+        assert_eq!(
+            outcomes,
+            [
+                Outcome::TcpFlags,
+                Outcome::TcpState,
+                Outcome::TcpOptions,
+                Outcome::TcpWindow
+            ]
+        );
+    }
+}
+
+mod zone_commands {
+    use crate::conntrack::command::{commands, Action, Bad, Command};
+
+    fn all(text: &[u8]) -> Vec<Result<Command, Bad>> {
+        commands(text).collect()
+    }
+
+    fn max(zone: u16, max: Option<u32>) -> Result<Command, Bad> {
+        Ok(Command {
+            zone,
+            action: Action::Max(max),
+        })
+    }
+
+    #[test]
+    fn each_command_is_read() {
+        assert_eq!(all(b"zone 5 max 10000\n"), [max(5, Some(10000))]);
+        assert_eq!(all(b"zone 0 max none"), [max(0, None)]);
+        assert_eq!(all(b"\tzone  65535 max\t0 \n"), [max(65535, Some(0))]);
+        let flush = Command {
+            zone: 7,
+            action: Action::Flush,
+        };
+        assert_eq!(all(b"zone 7 flush\n"), [Ok(flush)]);
+        assert_eq!(
+            all(b"zone 1 max 2\nzone 7 flush"),
+            [max(1, Some(2)), Ok(flush)]
+        );
+    }
+
+    #[test]
+    fn what_is_no_command_is_no_syntax() {
+        for text in [
+            &b""[..],
+            b"\n",
+            b"zone",
+            b"zone 5",
+            b"zone 5 max",
+            b"zone 5 max 1 2",
+            b"zone 5 flush now",
+            b"zone -1 flush",
+            b"zone +1 flush",
+            b"zone 0x5 flush",
+            b"zone 5 max -1",
+            b"zone 5 max 1k",
+            b"zone 5 maximum 1",
+            b"ZONE 5 flush",
+            b"zone 5 flush\0",
+            b"zone 5 flush\n\n",
+            b"zone \xff flush",
+        ] {
+            assert!(
+                all(text).contains(&Err(Bad::Syntax)),
+                "{:?}",
+                text.escape_ascii().to_string()
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_is_out_of_range() {
+        for text in [
+            &b"zone 65536 flush"[..],
+            b"zone 99999999999999999999 flush",
+            b"zone 5 max 2147483648",
+            b"zone 5 max 4294967296",
+        ] {
+            assert_eq!(all(text), [Err(Bad::Range)]);
+        }
+        assert_eq!(
+            all(b"zone 5 max 2147483647"),
+            [max(5, Some(i32::MAX as u32))]
+        );
     }
 }

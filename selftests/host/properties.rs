@@ -5,7 +5,15 @@
 use proptest::prelude::*;
 
 use crate::{
-    conntrack::handle::{Handle, Salt},
+    conntrack::{
+        command::commands,
+        handle::{Handle, Salt},
+        tcp, udp,
+    },
+    kapi::{
+        tcp::{Peer, Segment, Timeouts, Tracking},
+        udp::Stream,
+    },
     route::{
         key::{aged, Key},
         reason::Reason,
@@ -41,8 +49,203 @@ fn key() -> impl Strategy<Value = Key> {
     })
 }
 
+/// A number not far from another: where the bounds of a window are.
+fn near(base: u32, (kind, off): (u8, i32)) -> u32 {
+    let off = match kind % 9 {
+        0..4 => off % 4,
+        4..8 => off % 70_000,
+        _ => off,
+    };
+    base.wrapping_add(off as u32)
+}
+
+/// A connection's state and a segment that may fit it.
+fn connection() -> impl Strategy<Value = (Tracking, Segment)> {
+    (
+        (number(), number()),
+        proptest::array::uniform9(any::<(u8, i32)>()),
+        proptest::array::uniform2(any::<(u8, u8)>()),
+        proptest::array::uniform2(number()),
+        any::<(bool, bool, bool, u16, u8, u8, u8)>(),
+    )
+        .prop_map(
+            |((ours, theirs), [a, b, c, d, e, f, g, h, i], looks, wins, rest)| {
+                let (reply, plain, repeated, win, retrans, odd, oddness) = rest;
+                let [(sender_scale, sender_flags), (receiver_scale, receiver_flags)] = looks;
+                let [sender_win, receiver_win] = wins;
+                let sender = Peer {
+                    end: near(ours, a),
+                    max_end: near(ours, b),
+                    max_win: sender_win,
+                    max_ack: near(theirs, c),
+                    scale: sender_scale % 16,
+                    flags: sender_flags,
+                };
+                let receiver = Peer {
+                    end: near(theirs, d),
+                    max_end: near(theirs, e),
+                    max_win: receiver_win,
+                    max_ack: near(ours, f),
+                    scale: receiver_scale % 16,
+                    flags: receiver_flags,
+                };
+                let segment = Segment {
+                    reply,
+                    flags: if odd % 16 == 0 { oddness } else { Segment::ACK },
+                    plain,
+                    win: if odd % 16 == 1 { 0 } else { win },
+                    seq: near(ours, g),
+                    ack: near(theirs, h),
+                    end: near(ours, i),
+                };
+                let mut tracking = Tracking {
+                    seen: if reply {
+                        [receiver, sender]
+                    } else {
+                        [sender, receiver]
+                    },
+                    state: if odd % 16 == 2 {
+                        oddness
+                    } else {
+                        Tracking::ESTABLISHED
+                    },
+                    retrans,
+                    ..Tracking::default()
+                };
+                if repeated {
+                    tracking.last_dir = reply.into();
+                    tracking.last_seq = segment.seq;
+                    tracking.last_ack = segment.ack;
+                    tracking.last_end = segment.end;
+                    tracking.last_win = segment.win;
+                }
+                (tracking, segment)
+            },
+        )
+}
+
+fn timeouts() -> impl Strategy<Value = Timeouts> {
+    (0..6u32, 0..6u32, 0..6u32, any::<u8>()).prop_map(
+        |(established, retrans, unack, max_retrans)| Timeouts {
+            established,
+            retrans,
+            unack,
+            max_retrans,
+        },
+    )
+}
+
+/// The same connection with other initial sequence numbers.
+fn shifted(mut tracking: Tracking, by: [u32; 2]) -> Tracking {
+    let [original, reply] = by;
+    let last_is_reply = tracking.last_dir != 0;
+    for (peer, ours, theirs) in [(0, original, reply), (1, reply, original)] {
+        let peer = &mut tracking.seen[peer];
+        peer.end = peer.end.wrapping_add(ours);
+        peer.max_end = peer.max_end.wrapping_add(ours);
+        peer.max_ack = peer.max_ack.wrapping_add(theirs);
+    }
+    let (ours, theirs) = if last_is_reply {
+        (reply, original)
+    } else {
+        (original, reply)
+    };
+    tracking.last_seq = tracking.last_seq.wrapping_add(ours);
+    tracking.last_end = tracking.last_end.wrapping_add(ours);
+    tracking.last_ack = tracking.last_ack.wrapping_add(theirs);
+    tracking
+}
+
 proptest! {
     #![proptest_config(config())]
+
+    #[test]
+    fn a_segment_that_is_missed_changes_nothing(
+        (before, segment) in connection(), timeouts in timeouts(),
+    ) {
+        let mut after = before;
+        if tcp::track(&mut after, &segment, &timeouts).is_err() {
+            prop_assert_eq!(before, after);
+        } else {
+            prop_assert_eq!(after.state, Tracking::ESTABLISHED);
+            prop_assert_eq!(after.last_index, Tracking::ACK_SET);
+        }
+    }
+
+    #[test]
+    fn where_sequence_numbers_begin_does_not_matter(
+        (before, segment) in connection(), timeouts in timeouts(),
+        original in number(), reply in number(),
+    ) {
+        let (mut here, mut there) = (before, shifted(before, [original, reply]));
+        let (ours, theirs) = if segment.reply { (reply, original) } else { (original, reply) };
+        let moved = Segment {
+            seq: segment.seq.wrapping_add(ours),
+            end: segment.end.wrapping_add(ours),
+            ack: segment.ack.wrapping_add(theirs),
+            ..segment
+        };
+        let one = tcp::track(&mut here, &segment, &timeouts);
+        let other = tcp::track(&mut there, &moved, &timeouts);
+        prop_assert_eq!(one, other);
+        prop_assert_eq!(shifted(here, [original, reply]), there);
+    }
+
+    #[test]
+    fn both_directions_are_alike((before, segment) in connection(), timeouts in timeouts()) {
+        let mirrored = |mut tracking: Tracking| {
+            tracking.seen.swap(0, 1);
+            tracking.last_dir ^= 1;
+            tracking
+        };
+        let (mut here, mut there) = (before, mirrored(before));
+        let turned = Segment { reply: !segment.reply, ..segment };
+        let one = tcp::track(&mut here, &segment, &timeouts);
+        let other = tcp::track(&mut there, &turned, &timeouts);
+        prop_assert_eq!(one, other);
+        prop_assert_eq!(mirrored(here), there);
+    }
+
+    #[test]
+    fn the_timeout_is_one_of_three_and_never_longer_than_established(
+        (mut tracking, segment) in connection(), timeouts in timeouts(),
+    ) {
+        if let Ok(timeout) = tcp::track(&mut tracking, &segment, &timeouts) {
+            prop_assert!([timeouts.established, timeouts.retrans, timeouts.unack].contains(&timeout));
+            prop_assert!(timeout <= timeouts.established);
+        }
+    }
+
+    #[test]
+    fn a_udp_stream_begins_after_its_time(
+        since in any::<u64>(), passed in -5..5i64, assured in any::<bool>(),
+    ) {
+        let stream = Stream {
+            now: since.wrapping_add(passed as u64), since, assured, unreplied: 1, replied: 2,
+        };
+        let expected = if passed <= 0 { Some(1) } else { assured.then_some(2) };
+        prop_assert_eq!(udp::track(&stream), expected);
+    }
+
+    #[test]
+    fn any_text_is_read_without_a_panic(text in proptest::collection::vec(any::<u8>(), 0..64)) {
+        prop_assert_eq!(
+            commands(&text).count(),
+            text.strip_suffix(b"\n").unwrap_or(&text).split(|&byte| byte == b'\n').count()
+        );
+    }
+
+    #[test]
+    fn a_command_is_read_as_it_was_written(
+        zone in any::<u16>(), max in 0..=i32::MAX as u32, blanks in "[ \t]{1,3}",
+    ) {
+        let text = format!("zone{blanks}{zone}{blanks}max{blanks}{max}\n");
+        let read: Vec<_> = commands(text.as_bytes()).collect();
+        let expected = crate::conntrack::command::Command {
+            zone, action: crate::conntrack::command::Action::Max(Some(max)),
+        };
+        prop_assert_eq!(read, [Ok(expected)]);
+    }
 
     #[test]
     fn a_handle_gives_back_the_number_that_it_was_made_of(
