@@ -11,10 +11,10 @@
 #include <linux/netfilter.h>
 #include <linux/rhashtable.h>
 #include <linux/seq_file.h>
+#include <linux/siphash.h>
 #include <linux/xarray.h>
 #include <net/dst.h>
 #include <net/netfilter/nf_conntrack.h>
-#include <net/netfilter/nf_conntrack_count.h>
 
 /*
  * Why a packet, or the route that the kernel chose for it, is kept out of the cache.
@@ -168,13 +168,17 @@ struct nfzr_query {
 	u32 others;		/* out: entries of other connections that were met */
 };
 
-/* The connections that count against a limit, in lists of nf_conncount. */
-#define NFZR_COUNT_LISTS 32
+/* The connections that count against a limit, in lists of nf_conncount: rust/helpers/conncount.c. */
+struct nfzr_count_list;
 struct nfzr_conncount {
-	struct nf_conncount_list lists[NFZR_COUNT_LISTS];
+	struct nfzr_count_list *lists;
 	struct net *net;	/* whose they are; NULL: there never were any */
-	u32 last_gc;		/* jiffies, of the last walk for the limit's sake */
-	u32 next_list;		/* to be walked */
+	hsiphash_key_t key;	/* of the choice of a list */
+	u32 mask;		/* lists - 1 */
+	atomic_t count;		/* of all lists */
+	u32 gc_jiffy;		/* in this jiffy, */
+	u32 gc_done;		/* so many were looked at for the limit's sake; */
+	u32 gc_next;		/* the next list to be */
 };
 
 /*
@@ -217,7 +221,8 @@ bool nfzr_helper_attached(struct sk_buff *skb, struct nfzr_attached *a);
 void nfzr_helper_tcp_copy(struct nf_conn *ct, struct ip_ct_tcp *to);
 bool nfzr_helper_ct_expiry(const struct nf_conn *ct, u32 *expiry);
 
-void nfzr_helper_conncount_init(struct nfzr_conncount *c);
+bool nfzr_helper_conncount_init(struct nfzr_conncount *c, u32 max);
+bool nfzr_helper_conncount_fits(const struct nfzr_conncount *c, u32 max);
 void nfzr_helper_conncount_free(struct nfzr_conncount *c);
 u32 nfzr_helper_conncount_count(const struct nfzr_conncount *c);
 void nfzr_helper_conncount_collect(struct nfzr_conncount *c);
@@ -254,6 +259,7 @@ void nfzr_helper_table_destroy(struct rhashtable *ht);
 void nfzr_helper_xa_init(struct xarray *xa);
 int nfzr_helper_xa_alloc(struct xarray *xa, u32 *index, u32 *next, u32 max, void *entry);
 int nfzr_helper_xa_insert(struct xarray *xa, u32 index, void *entry);
+void *nfzr_helper_xa_replace(struct xarray *xa, u32 index, void *entry);
 void *nfzr_helper_xa_erase(struct xarray *xa, u32 index);
 
 void __percpu *nfzr_helper_percpu_alloc(size_t size);

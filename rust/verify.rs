@@ -70,6 +70,8 @@ enum What {
 #[derive(Clone, Copy)]
 struct Prediction {
     ct: ConnId,
+    /// The flow's number.
+    flow: u32,
     dir: Dir,
     tcp: Option<Tracking>,
     /// In jiffies.
@@ -196,6 +198,7 @@ fn predict(net: &NetState, skb: &SkBuff, state: &State<'_>) -> What {
             let ct = found.flow.conn();
             let prediction = Prediction {
                 ct: ct.id(),
+                flow: found.flow.index(),
                 dir: found.dir,
                 tcp: ct.is_tcp().then_some(copy),
                 timeout,
@@ -219,6 +222,9 @@ impl Hook for Compare {
     const PRIORITY: i32 = priority::CONNTRACK + 1;
 
     fn hook(net: ArcBorrow<'_, NetState>, skb: &SkBuff, state: &State<'_>) -> Verdict {
+        if !net.meter.is_on() {
+            return Verdict::Accept;
+        }
         let Some(expected) = net.meter.expected.replace(None) else {
             return Verdict::Accept;
         };
@@ -264,7 +270,16 @@ fn compare(
             }
         }
         What::Connection(prediction) => {
-            Some(differs(&prediction, attached, expected.at).unwrap_or(Event::Verified))
+            let event = differs(&prediction, attached, expected.at).unwrap_or(Event::Verified);
+            // Somebody may have ended the connection between the two hooks.
+            let flow = net.flows.next(prediction.flow, state.rcu());
+            let is_there = flow
+                .is_some_and(|(index, flow)| index == prediction.flow && !flow.conn().is_gone());
+            Some(if is_there {
+                event
+            } else {
+                Event::VerifySkipped
+            })
         }
     }
 }
@@ -285,7 +300,7 @@ fn differs(prediction: &Prediction, attached: Option<&Attached<'_>>, at: u32) ->
     let passed = time::jiffies32().wrapping_sub(at);
     if prediction.tcp.is_none() && passed != 0 {
         // In another jiffy a UDP connection may be a stream that was none.
-        return None;
+        return Some(Event::VerifySkipped);
     }
     attached
         .ct

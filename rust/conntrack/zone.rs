@@ -85,7 +85,7 @@ impl Zone {
                 counters: Counters::new()?,
                 idle: Atomic::new(false),
             },
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )?)
     }
 
@@ -133,19 +133,23 @@ impl Zone {
 pub(crate) struct Limit {
     /// How many connections the zone may have.
     max: Atomic<u32>,
-    /// Those that came since the limit was set.
+    /// Those that came since the limit was set, or was made so much larger.
     #[pin]
     connections: Count,
+    /// Those that came before it was made so much larger.
+    older: Option<Arc<Limit>>,
 }
 
 impl Limit {
     const NONE: u32 = u32::MAX;
 
-    fn new() -> Result<Arc<Self>> {
-        Arc::pin_init(
-            pin_init!(Self {
+    /// One that lets everybody in, made for about so many connections. Process context.
+    fn new(about: u32, older: Option<Arc<Limit>>) -> Result<Arc<Self>> {
+        Arc::try_pin_init(
+            try_pin_init!(Self {
                 max: Atomic::new(Self::NONE),
-                connections <- Count::new(),
+                connections <- Count::new(about),
+                older,
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -160,20 +164,26 @@ impl Limit {
 
     /// How many there are; some may be gone.
     pub(crate) fn connections(&self) -> u32 {
-        self.connections.count()
+        self.connections.count().saturating_add(self.older())
+    }
+
+    fn older(&self) -> u32 {
+        self.older.as_ref().map_or(0, |older| older.connections())
     }
 
     /// Whether the packet's new connection may come in, and counts it if so. Does not sleep.
     pub(crate) fn admit(&self, skb: &SkBuff, state: &State<'_>) -> Result<(), NotCounted> {
-        self.connections.add(skb, state, self.max.load(Relaxed))
+        let room = self.max.load(Relaxed).saturating_sub(self.older());
+        self.connections.add(skb, state, room)
     }
 
     /// Forgets connections that are gone; whether there are others. Process context; sleeps.
     fn collect(&self) -> bool {
-        if self.connections() != 0 {
+        if self.connections.count() != 0 {
             self.connections.collect();
         }
-        self.connections() != 0
+        let older = self.older.as_ref().is_some_and(|older| older.collect());
+        self.connections.count() != 0 || older
     }
 }
 
@@ -316,8 +326,8 @@ impl Zones {
         // First all that may fail, by which no zone has another limit yet.
         let result = limits
             .clone()
-            .filter(|(_, max)| max.is_some())
-            .try_for_each(|(id, _)| self.make_limit(id));
+            .filter_map(|(id, max)| Some((id, max?)))
+            .try_for_each(|(id, max)| self.make_limit(id, max));
         if result.is_ok() {
             for (id, max) in limits.clone() {
                 if let Some(limit) = self.limit_arc(id) {
@@ -347,8 +357,9 @@ impl Zones {
         self.limits.get_arc(id.into(), &ReadSide::of(&guard))
     }
 
-    /// Puts a zone in use, and has it have a limit, if only of [`Limit::NONE`]. Under `control`.
-    fn make_limit(&self, id: u16) -> Result {
+    /// Puts a zone in use, and has it have a limit that is made for about `max` connections, if only of
+    /// [`Limit::NONE`]. Under `control`.
+    fn make_limit(&self, id: u16, max: u32) -> Result {
         if self.get_arc(id).is_none() {
             let zone = Zone::new()?;
             zone.id.store(id.into(), Relaxed);
@@ -359,11 +370,19 @@ impl Zones {
                 Err((err, _)) => return Err(err),
             }
         }
-        if self.limit_arc(id).is_none() {
-            self.limits
-                .insert(id.into(), Limit::new()?)
-                .map_err(|(err, _)| err)?;
-            self.limited.add(1, Relaxed);
+        match self.limit_arc(id) {
+            None => {
+                self.limits
+                    .insert(id.into(), Limit::new(max, None)?)
+                    .map_err(|(err, _)| err)?;
+                self.limited.add(1, Relaxed);
+            }
+            Some(old) if !old.connections.fits(max) => {
+                let new = Limit::new(max, Some(old.clone()))?;
+                new.max.store(old.max.load(Relaxed), Relaxed);
+                drop(self.limits.replace(id.into(), new));
+            }
+            Some(_) => (),
         }
         Ok(())
     }

@@ -1,120 +1,174 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * How many connections a zone has: nf_conncount's lists, which find out by themselves which of their
- * connections are gone. nf_conncount walks a list for the first new connection of each jiffy, which
- * with many of them costs more than a jiffy has, under the list's lock. Here a zone has several lists,
- * and they are walked when its limit is reached, so many connections in a jiffy, and by the collector;
- * in between they may hold connections that are gone. One that waits in an NFQUEUE before it is
- * confirmed is taken for gone, as everywhere with nf_conncount.
+ * How many connections a zone has, counted in nf_conncount's lists, which find out by themselves which
+ * of their connections are gone, and do not count one twice: both by walking a list. So there are many
+ * short ones, chosen by a connection's original tuple. The one that a new connection comes into is
+ * walked with it; the others some at a time when the limit is reached, and all by the collector.
  *
- * Each list has a lock of its own, which keeps bottom halves off.
+ * One that waits in an NFQUEUE before it is confirmed is taken for gone, as everywhere with
+ * nf_conncount.
+ *
+ * Locks: a list's own here, then nf_conncount's. Both keep bottom halves off.
  */
+#include <linux/mm.h>
+#include <linux/random.h>
 #include <linux/sched.h>
+#include <linux/siphash.h>
 #include <net/netfilter/nf_conntrack_core.h>
 #include <net/netfilter/nf_conntrack_count.h>
 
-/* Connections that may be looked at in a jiffy while the limit is reached. */
+/* Connections to a list, when there are as many as may be. */
+#define NFZR_COUNT_PER_LIST 8
+
+#define NFZR_COUNT_MIN_LISTS 64U
+#define NFZR_COUNT_MAX_LISTS 16384U
+
+/* Connections that may be looked at in a jiffy while the limit is reached, on each CPU. */
 #define NFZR_GC_PER_JIFFY 256
 
-/* nf_conncount ends a walk after forgetting more than so many: its CONNCOUNT_GC_MAX_COLLECT. */
-#define NFZR_GC_COLLECTS 64
+struct nfzr_count_list {
+	spinlock_t lock;
+	struct nf_conncount_list list;
+};
 
-void nfzr_helper_conncount_init(struct nfzr_conncount *c)
+static u32 nfzr_count_lists(u32 max)
 {
-	int i;
-
-	for (i = 0; i < NFZR_COUNT_LISTS; i++)
-		nf_conncount_list_init(&c->lists[i]);
-	c->net = NULL;
-	c->last_gc = (u32)jiffies - 1;
-	c->next_list = 0;
+	return roundup_pow_of_two(clamp(max / NFZR_COUNT_PER_LIST, NFZR_COUNT_MIN_LISTS,
+					NFZR_COUNT_MAX_LISTS));
 }
 
-/* Nobody else uses it any more. */
+/* For about max connections. False: no memory. Process context. */
+bool nfzr_helper_conncount_init(struct nfzr_conncount *c, u32 max)
+{
+	u32 i;
+
+	memset(c, 0, sizeof(*c));
+	c->mask = nfzr_count_lists(max) - 1;
+	c->lists = kvcalloc(c->mask + 1, sizeof(*c->lists), GFP_KERNEL_ACCOUNT);
+	if (!c->lists)
+		return false;
+	for (i = 0; i <= c->mask; i++) {
+		spin_lock_init(&c->lists[i].lock);
+		nf_conncount_list_init(&c->lists[i].list);
+	}
+	get_random_bytes(&c->key, sizeof(c->key));
+	return true;
+}
+
+/* Nobody else uses it any more. Process context. */
 void nfzr_helper_conncount_free(struct nfzr_conncount *c)
 {
-	int i;
+	u32 i;
 
-	for (i = 0; i < NFZR_COUNT_LISTS; i++)
-		nf_conncount_cache_free(&c->lists[i]);
+	for (i = 0; i <= c->mask; i++)
+		nf_conncount_cache_free(&c->lists[i].list);
+	kvfree(c->lists);
+}
+
+/* Whether lists are still short with max connections. */
+bool nfzr_helper_conncount_fits(const struct nfzr_conncount *c, u32 max)
+{
+	return max / (c->mask + 1) < 8 * NFZR_COUNT_PER_LIST ||
+	       c->mask + 1 == NFZR_COUNT_MAX_LISTS;
 }
 
 u32 nfzr_helper_conncount_count(const struct nfzr_conncount *c)
 {
-	u32 sum = 0;
-	int i;
+	int count = atomic_read(&c->count);
 
-	for (i = 0; i < NFZR_COUNT_LISTS; i++)
-		sum += READ_ONCE(c->lists[i].count);
-	return sum;
+	return count < 0 ? 0 : count;
 }
 
-/* Forgets all of a list's connections that are gone; how many were looked at, about. */
-static u32 nfzr_conncount_walk(struct nf_conncount_list *list, struct net *net)
+/* Has nf_conncount walk the list, which it does once in a jiffy only, and notes what that changed. */
+static int nfzr_conncount_walk(struct nfzr_conncount *c, struct nfzr_count_list *l, struct net *net,
+			       const struct sk_buff *skb, u16 l3num)
 {
-	u32 before, after, looked_at = 0;
+	u32 before;
+	int err = 0;
 
-	do {
-		before = READ_ONCE(list->count);
-		/* nf_conncount itself does nothing twice in a jiffy. */
-		WRITE_ONCE(list->last_gc, (u32)jiffies - 1);
-		nf_conncount_gc_list(net, list);
-		after = READ_ONCE(list->count);
-		looked_at += before;
-	} while (before > after && before - after > NFZR_GC_COLLECTS);
-	return looked_at;
+	lockdep_assert_held(&l->lock);
+	before = READ_ONCE(l->list.count);
+	WRITE_ONCE(l->list.last_gc, (u32)jiffies - 1);
+	if (skb)
+		err = nf_conncount_add_skb(net, skb, l3num, &l->list);
+	else
+		nf_conncount_gc_list(net, &l->list);
+	atomic_add((int)(READ_ONCE(l->list.count) - before), &c->count);
+	return err;
 }
 
 /* Forgets all connections that are gone. Process context. */
 void nfzr_helper_conncount_collect(struct nfzr_conncount *c)
 {
 	struct net *net = READ_ONCE(c->net);
-	int i;
+	u32 i;
 
-	for (i = 0; net && i < NFZR_COUNT_LISTS; i++) {
-		nfzr_conncount_walk(&c->lists[i], net);
+	for (i = 0; net && i <= c->mask; i++) {
+		struct nfzr_count_list *l = &c->lists[i];
+
+		if (READ_ONCE(l->list.count)) {
+			spin_lock_bh(&l->lock);
+			nfzr_conncount_walk(c, l, net, NULL, 0);
+			spin_unlock_bh(&l->lock);
+		}
 		cond_resched();
 	}
 }
 
-/* Forgets some that are gone, where it left off last time. */
-static void nfzr_conncount_make_room(struct nfzr_conncount *c, struct net *net)
+/* Forgets some that are gone, from where it left off last time, until there are fewer than max. */
+static void nfzr_conncount_make_room(struct nfzr_conncount *c, struct net *net, u32 max)
 {
-	u32 looked_at = 0, now = (u32)jiffies;
-	int i;
+	u32 i, now = (u32)jiffies;
 
-	/* One CPU in a jiffy; others may come in between, for once more. */
-	if (READ_ONCE(c->last_gc) == now)
-		return;
-	WRITE_ONCE(c->last_gc, now);
-	for (i = 0; i < NFZR_COUNT_LISTS && looked_at < NFZR_GC_PER_JIFFY; i++) {
-		u32 list = READ_ONCE(c->next_list) % NFZR_COUNT_LISTS;
+	if (READ_ONCE(c->gc_jiffy) != now) {
+		WRITE_ONCE(c->gc_jiffy, now);
+		WRITE_ONCE(c->gc_done, 0);
+	}
+	for (i = 0; i <= c->mask && READ_ONCE(c->gc_done) < NFZR_GC_PER_JIFFY; i++) {
+		u32 next = READ_ONCE(c->gc_next);
+		struct nfzr_count_list *l = &c->lists[next & c->mask];
 
-		WRITE_ONCE(c->next_list, list + 1);
-		looked_at += nfzr_conncount_walk(&c->lists[list], net);
+		WRITE_ONCE(c->gc_next, next + 1);
+		WRITE_ONCE(c->gc_done, READ_ONCE(c->gc_done) + 1 + READ_ONCE(l->list.count));
+		if (!READ_ONCE(l->list.count))
+			continue;
+		spin_lock_bh(&l->lock);
+		nfzr_conncount_walk(c, l, net, NULL, 0);
+		spin_unlock_bh(&l->lock);
+		if (nfzr_helper_conncount_count(c) < max)
+			return;
 	}
 }
 
 /*
- * Counts the new connection of a packet. 0: it is counted; -EDQUOT: there are max already; -ENOMEM:
- * it is not counted. CPUs that count at the same moment may each count one when there is room for one.
+ * Counts the new connection of a packet. 0: it is counted; -EDQUOT: there are max without it; -ENOMEM:
+ * it is not counted.
  */
 int nfzr_helper_conncount_add(struct nfzr_conncount *c, const struct sk_buff *skb,
 			      const struct nf_hook_state *state, u32 max)
 {
-	struct nf_conncount_list *list;
+	const struct nf_conn *ct = (struct nf_conn *)skb_nfct(skb);
+	const struct nf_conntrack_tuple *t = nf_ct_tuple(ct, IP_CT_DIR_ORIGINAL);
+	struct nfzr_count_list *l;
 	int err;
 
 	if (nfzr_helper_conncount_count(c) >= max) {
-		nfzr_conncount_make_room(c, state->net);
+		nfzr_conncount_make_room(c, state->net, max);
 		if (nfzr_helper_conncount_count(c) >= max)
 			return -EDQUOT;
 	}
 	WRITE_ONCE(c->net, state->net);
-	list = &c->lists[get_random_u32_below(NFZR_COUNT_LISTS)];
-	/* The list was walked just now, as far as nf_conncount is concerned. */
-	WRITE_ONCE(list->last_gc, (u32)jiffies);
-	WRITE_ONCE(list->last_gc_count, READ_ONCE(list->count));
-	err = nf_conncount_add_skb(state->net, skb, state->pf, list);
-	return err && err != -EEXIST ? -ENOMEM : 0;
+	l = &c->lists[hsiphash(t, offsetofend(struct nf_conntrack_tuple, dst.__nfct_hash_offsetend),
+			       &c->key) & c->mask];
+	spin_lock_bh(&l->lock);
+	err = nfzr_conncount_walk(c, l, state->net, skb, state->pf);
+	/* Another CPU took the last place: this one is not confirmed, so a walk forgets it again. */
+	if (nfzr_helper_conncount_count(c) > max) {
+		nfzr_conncount_walk(c, l, state->net, NULL, 0);
+		err = -EDQUOT;
+	}
+	spin_unlock_bh(&l->lock);
+	if (err == -EDQUOT || !err || err == -EEXIST)
+		return err == -EDQUOT ? err : 0;
+	return -ENOMEM;
 }

@@ -62,7 +62,9 @@ bool nfzr_helper_ct_is_on(const struct net *net, u8 pf)
 		return false;
 	ops = nf_hook_entries_get_hook_ops(hooks);
 	for (i = 0; i < hooks->num_hook_entries; i++)
-		if (READ_ONCE(ops[i])->priority == NF_IP_PRI_CONNTRACK)
+		/* Chains of rules, which users give priorities, have a type. */
+		if (READ_ONCE(ops[i])->priority == NF_IP_PRI_CONNTRACK &&
+		    READ_ONCE(ops[i])->hook_ops_type == NF_HOOK_OP_UNDEFINED)
 			return true;
 	return false;
 }

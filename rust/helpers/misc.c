@@ -36,6 +36,12 @@ int nfzr_helper_xa_insert(struct xarray *xa, u32 index, void *entry)
 	return xa_insert_bh(xa, index, entry, GFP_ATOMIC | __GFP_NOWARN);
 }
 
+/* What was at the index, where something was, so that no memory is needed. */
+void *nfzr_helper_xa_replace(struct xarray *xa, u32 index, void *entry)
+{
+	return xa_store_bh(xa, index, entry, GFP_ATOMIC | __GFP_NOWARN);
+}
+
 void *nfzr_helper_xa_erase(struct xarray *xa, u32 index)
 {
 	return xa_erase_bh(xa, index);
@@ -43,7 +49,7 @@ void *nfzr_helper_xa_erase(struct xarray *xa, u32 index)
 
 void __percpu *nfzr_helper_percpu_alloc(size_t size)
 {
-	return __alloc_percpu(size, sizeof(u64));
+	return __alloc_percpu_gfp(size, sizeof(u64), GFP_KERNEL_ACCOUNT);
 }
 
 void nfzr_helper_percpu_add(u64 __percpu *base, size_t index, u64 events)

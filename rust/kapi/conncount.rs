@@ -26,7 +26,7 @@ pub(crate) enum NotCounted {
     Memory,
 }
 
-/// A list of a netns' connections, which forgets those that are gone. It must go before the netns.
+/// A count of a netns' connections, which forgets those that are gone. It must go before the netns.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Count {
     #[pin]
@@ -39,17 +39,26 @@ unsafe impl Send for Count {}
 unsafe impl Sync for Count {}
 
 impl Count {
-    /// None.
-    pub(crate) fn new() -> impl PinInit<Self> {
-        pin_init!(Self {
-            raw <- Opaque::ffi_init(|slot| {
+    /// None yet; made for about `max`. Process context.
+    pub(crate) fn new(max: u32) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            raw <- Opaque::try_ffi_init(move |slot| {
                 // SAFETY: `slot` is valid for the struct, and pinned.
-                unsafe { bindings::nfzr_helper_conncount_init(slot) }
+                unsafe { bindings::nfzr_helper_conncount_init(slot, max) }
+                    .then_some(())
+                    .ok_or(ENOMEM)
             }),
         })
     }
 
-    /// Counts the packet's new connection, unless there are `max`. Does not sleep.
+    /// Whether counting goes well with as many as `max`.
+    pub(crate) fn fits(&self, max: u32) -> bool {
+        // SAFETY: Initialised.
+        unsafe { bindings::nfzr_helper_conncount_fits(self.raw.get(), max) }
+    }
+
+    /// Counts the packet's new connection, unless there are `max`. The packet must have one. Does not
+    /// sleep.
     pub(crate) fn add(&self, skb: &SkBuff, state: &State<'_>, max: u32) -> Result<(), NotCounted> {
         // SAFETY: Initialised; the packet is in this hook, with this state, under RCU.
         let err = unsafe {

@@ -94,6 +94,12 @@ impl RawXArray {
         kernel::error::to_result(err)
     }
 
+    /// Puts `entry` in the place of what is at `index`, where there must be something. Does not sleep.
+    fn replace(&self, index: u32, entry: NonNull<c_void>) -> *mut c_void {
+        // SAFETY: Initialised, and whatever a `NonNull` of an allocation points to is aligned.
+        unsafe { bindings::nfzr_helper_xa_replace(self.xa.get(), index, entry.as_ptr()) }
+    }
+
     /// Takes what is at `index` out.
     pub(super) fn erase(&self, index: u32) -> *mut c_void {
         // SAFETY: Initialised.
@@ -163,6 +169,18 @@ impl<T: Send + Sync> RcuArray<T> {
             // SAFETY: From `Arc::into_raw` above, and the array did not take it.
             (err, unsafe { Arc::from_raw(raw) })
         })
+    }
+
+    /// Puts `object` in the place of what is at `index`; `None`, and `object` is dropped: there is
+    /// nothing. Others must not remove it meanwhile. Does not sleep, but for the drop.
+    pub(crate) fn replace(&self, index: u32, object: Arc<T>) -> Option<Removed<T>> {
+        if self.raw.load(index).is_null() {
+            return None;
+        }
+        // SAFETY: An `Arc` is not null.
+        let entry = unsafe { NonNull::new_unchecked(Arc::into_raw(object).cast_mut()) };
+        // INVARIANT: The array is the owner of the new one, and gives up the old one.
+        NonNull::new(self.raw.replace(index, entry.cast()).cast()).map(Removed)
     }
 
     /// Takes what is at `index` out.
