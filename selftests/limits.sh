@@ -5,10 +5,12 @@
 # another. Tenants have the same addresses, c and s in zone 1, d and t in zone 2.
 
 . ./lib.sh
-plan 57
+plan 62
 
 load
 twins
+# Nobody's time is up by itself.
+in_ns r sysctl -qw net.netfilter.nf_conntrack_udp_timeout=600
 in_ns r nft -f - <<-'END'
 	table inet test {
 		chain raw {
@@ -46,7 +48,7 @@ connect() {
 	local ns=$1 sport sum=0
 	shift
 	for sport; do
-		sum=$((sum + $(twin "$ns" udp "$SERVER" "$([ "$ns" = c ] && echo s || echo t)" 3 --sport "$sport" --timeout 0.3)))
+		sum=$((sum + $(twin "$ns" udp "$SERVER" "$([ "$ns" = c ] && echo s || echo t)" 3 --sport "$sport" --timeout "${WAIT:-5}")))
 	done
 	echo $((sum / 3))
 }
@@ -105,18 +107,18 @@ check 'but who was given the file, opened by root, needs no more' \
 # Limits.
 put 'zone 1 max 5' >/dev/null
 check 'as many connections as may be: answered' is "$(connect c 4000 4001 4002 4003 4004)" 5
-check 'one more is not' is "$(connect c 4005)" 0
+check 'one more is not' is "$(WAIT=0.5 connect c 4005)" 0
 check 'its packets are counted' is "$(zone 1 limited) $(stat_of zone_limited)" '3 3'
 check 'established ones are untouched' is "$(connect c 4000 4004)" 2
 check 'the other tenant is untouched' is "$(connect d 4000 4001 4002 4003 4004 4005 4006)" 7
 check 'the count is shown' is "$(zone 1 connections) $(zone 2 connections)" '5 0'
 in_ns r conntrack -D -p udp --orig-port-src 4000 -w 1 >/dev/null 2>&1
-check 'one that ends makes room' until_true 5 eval '[ "$(connect c 4005)" = 1 ]'
-check 'for one' is "$(connect c 4006)" 0
+check 'one that ends makes room' until_true 5 eval '[ "$(WAIT=0.5 connect c 4005)" = 1 ]'
+check 'for one' is "$(WAIT=0.5 connect c 4006)" 0
 put 'zone 1 max 7' >/dev/null
-check 'a higher limit counts at once' is "$(connect c 4006 4007 4008)" 2
+check 'a higher limit counts at once' is "$(WAIT=0.5 connect c 4006 4007 4008)" 2
 put 'zone 1 max 0' >/dev/null
-check 'a limit of 0 lets no new one in' is "$(connect c 4009)" 0
+check 'a limit of 0 lets no new one in' is "$(WAIT=0.5 connect c 4009)" 0
 check 'and leaves those that are there' is "$(connect c 4001 4005 4007)" 3
 put 'zone 1 max none' >/dev/null
 check 'without limit' is "$(connect c 4009 4010 4011)" 3
@@ -145,12 +147,47 @@ check 'many come and go below the limit: none is kept out' is "$(zone 1 limited)
 put 'zone 1 max 3' >/dev/null
 in_ns r conntrack -F >/dev/null 2>&1
 check 'IPv6 counts too' is "$(connect c 4000 4001 4002 >/dev/null
-	twin c udp "$SERVER6" s 1 --sport 4003 --timeout 0.3)" 0
+	twin c udp "$SERVER6" s 1 --sport 4003 --timeout 0.5)" 0
 check 'what the router itself is asked counts too' \
-	eval '! in_ns c ping -q -c 1 -W 1 10.0.1.1 >/dev/null'
+	eval '! in_ns c ping -q -c 1 -W 1 10.0.1.1 >/dev/null && put "zone 1 max 4" && in_ns c ping -q -c 1 -W 5 10.0.1.1 >/dev/null'
 put 'zone 1 max none' >/dev/null
 in_ns r conntrack -F >/dev/null 2>&1
 in_ns r conntrack -F -f ipv6 >/dev/null 2>&1
+until_true 10 no_references
+
+# One tuple, over and over: opened and reset, and in the end open. It is one connection.
+put 'zone 1 max 5' >/dev/null
+in_ns r sysctl -qw net.netfilter.nf_conntrack_checksum=0
+in_ns c python3 - <<-'END'
+	import socket
+	s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+	def segment(flags):
+	    return (bytes([0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 1, 2, 10, 9, 9, 9])
+	            + bytes([40, 0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 16, 0, 0, 0, 0, 0]))
+	for _ in range(50):
+	    for flags in (2, 2, 4):
+	        s.sendto(segment(flags), ("10.9.9.9", 0))
+	s.sendto(segment(2), ("10.9.9.9", 0))
+END
+in_ns r sysctl -qw net.netfilter.nf_conntrack_checksum=1
+check 'one and the same connection, over and over, counts once' is "$(zone 1 connections)" 1
+check 'and leaves room for others' is "$(connect c 4000 4001 4002 4003)" 4
+put 'zone 1 max none' >/dev/null
+in_ns r conntrack -F >/dev/null 2>&1
+until_true 10 no_references
+
+# A limit that grows out of what it was made for counts on.
+put 'zone 1 max 5' >/dev/null
+connect c 4000 4001 4002 >/dev/null
+put 'zone 1 max 1000000' >/dev/null
+check 'a limit that is raised a lot: the connections still count' is "$(zone 1 max) $(zone 1 connections)" '1000000 3'
+connect c 4003 >/dev/null
+put 'zone 1 max 4' >/dev/null
+check 'and lowered again: they still do' is "$(WAIT=0.5 connect c 4004) $(zone 1 connections)" '0 4'
+in_ns r conntrack -D -p udp --orig-port-src 4000 -w 1 >/dev/null 2>&1
+check 'one of the old ones ends: there is room again' until_true 10 eval '[ "$(WAIT=0.5 connect c 4004)" = 1 ]'
+put 'zone 1 max none' >/dev/null
+in_ns r conntrack -F >/dev/null 2>&1
 until_true 10 no_references
 
 # Flush.

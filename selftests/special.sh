@@ -37,9 +37,9 @@ steady() {
 steady 4000
 check 'a steady flow is found' is "$(found ask c udp 5 --sport 4000 2>/dev/null)" 10
 in_ns r conntrack -D -p udp --orig-port-src 4000 >/dev/null 2>&1
-before=$(looked_up miss_unknown)
+before=$(stat_of flow_new)
 check 'deleted under it: answered' is "$(ask c udp 5 --sport 4000)" 5
-check 'deleted under it: the next packet is of a new connection' is $(($(looked_up miss_unknown) - before)) 1
+check 'deleted under it: the next packet is of a new connection' is $(($(stat_of flow_new) - before)) 1
 check 'deleted under it: which is found then' is "$(found ask c udp 5 --sport 4000 2>/dev/null)" 10
 
 steady 4001
@@ -50,9 +50,9 @@ check 'flushed under it: found again' is "$(found ask c udp 5 --sport 4001 2>/de
 in_ns r sysctl -qw net.netfilter.nf_conntrack_udp_timeout=1 net.netfilter.nf_conntrack_udp_timeout_stream=1
 steady 4002
 sleep 1.2
-before=$(looked_up miss_unknown)
+before=$(stat_of flow_new)
 check 'expired under it: answered' is "$(ask c udp 5 --sport 4002)" 5
-check 'expired under it: the next packet is of a new connection' is $(($(looked_up miss_unknown) - before)) 1
+check 'expired under it: the next packet is of a new connection' is $(($(stat_of flow_new) - before)) 1
 in_ns r sysctl -qw net.netfilter.nf_conntrack_udp_timeout=30 net.netfilter.nf_conntrack_udp_timeout_stream=120
 
 # What the rules drop never becomes a connection.

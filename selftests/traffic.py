@@ -157,7 +157,8 @@ def frame(args):
     source = sock.getsockname()[4]
     for number in range(args.count):
         sock.send(mac(args.mac) + source + b"\x08\x00" + packets[number % len(packets)])
-        time.sleep(args.interval)
+        if args.interval:
+            time.sleep(args.interval)
     return f"sent={args.count}"
 
 

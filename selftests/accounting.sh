@@ -1,0 +1,86 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The same packets with the lookup off and on: conntrack's entries, packets, bytes, states and timeouts
+# are the same in the end, and so are its events on the way.
+
+. ./lib.sh
+plan 9
+
+COUNT=$((6000 / SLOW))
+
+load
+router
+serve udp
+in_ns r sysctl -qw net.netfilter.nf_conntrack_acct=1
+ip -n r neigh add 10.0.1.77 lladdr 02:00:00:00:00:77 dev c1 nud permanent
+ip -n r route add 10.9.9.77 via 10.0.2.2
+
+# entries: conntrack's, without the mark of time.
+entries() {
+	in_ns r conntrack -L 2>/dev/null | sed 's/ use=[0-9]*//' | sort -k 4
+}
+
+# play LOOKUP: the packets, and in files named after it what conntrack made of them.
+play() {
+	local events
+	in_ns r sysctl -qw "net.nf_zoneroute.zone_lookup=$1"
+	in_ns r conntrack -F >/dev/null 2>&1
+	until_true 10 no_references
+	in_ns r conntrack -E >"/tmp/events.$1" 2>/tmp/listening &
+	events=$!
+	# It has subscribed before its first event.
+	until_true 10 eval 'ask c udp 1 --sport 3999 >/dev/null; grep -q sport=3999 "/tmp/events.'"$1"'"'
+	hits=$(stat_of lookup_hit)
+	# Random segments, and the same ones each time.
+	# On one CPU, so that each comes before the next.
+	in_ns c taskset -c 0 python3 segments.py "$(mac_of r c1)" "$(mac_of r s1)" "$COUNT" 42 >/dev/null
+	ask c udp 30 --sport 4000 --interval 0.1 >/dev/null
+	ask c udp 5 --sport 4001 >/dev/null
+	HITS=$(($(stat_of lookup_hit) - hits))
+	entries >"/tmp/entries.$1"
+	ask c udp 1 --sport 4002 >/dev/null
+	until_true 10 grep -q 'sport=4002' "/tmp/events.$1"
+	kill "$events"
+	wait "$events" || true
+	sed -i '/port=3999/d; /port=4002/d' "/tmp/events.$1" "/tmp/entries.$1"
+}
+
+# same FILE FILE: equal; shows where not.
+same() {
+	diff "$1" "$2" >/tmp/diff || {
+		head -n 10 /tmp/diff | sed 's/^/# /'
+		return 1
+	}
+}
+
+# timeless FILE: without the timeouts.
+timeless() {
+	sed -E 's/^([a-z]+ +[0-9]+) [0-9]+/\1/' "$1"
+}
+
+# timeouts FILE: the timeouts by themselves.
+timeouts() {
+	awk '{ print $3 }' "$1"
+}
+
+play 0
+check 'lookup off: none was found' is "$HITS" 0
+check 'there are connections of all kinds' eval '[ "$(grep -c "^tcp" /tmp/entries.0)" -ge 5 ] && [ "$(grep -c "^udp" /tmp/entries.0)" -eq 2 ]'
+play 1
+check 'lookup on: many were found' [ "$HITS" -ge $((COUNT / 10)) ]
+for file in 0 1; do
+	timeless "/tmp/entries.$file" >"/tmp/timeless.$file"
+	timeouts "/tmp/entries.$file" >"/tmp/timeouts.$file"
+done
+check 'the same entries, states, packets and bytes' same /tmp/timeless.0 /tmp/timeless.1
+check 'not without packets and bytes' grep -q 'packets=[1-9].*bytes=[1-9]' /tmp/timeless.1
+check 'the same timeouts, but for when they were read' \
+	eval 'paste /tmp/timeouts.0 /tmp/timeouts.1 | awk -v slow="$SLOW" "{ d = \$1 - \$2; if (d < 0) d = -d; if (d > 15 * slow) { print \"# \" \$0; bad = 1 } } END { exit bad }"'
+for file in 0 1; do
+	sed -E 's/^ *\[([A-Z]+)\]/\1/; s/([a-z]+ +[0-9]+) [0-9]+ /\1 /' "/tmp/events.$file" >"/tmp/events-timeless.$file"
+done
+check 'the same events, in the same order' same /tmp/events-timeless.0 /tmp/events-timeless.1
+check 'new ones, updates' eval 'grep -q NEW /tmp/events-timeless.1 && grep -q UPDATE /tmp/events-timeless.1'
+forget_flows
+check 'and nothing is held in the end' no_references
