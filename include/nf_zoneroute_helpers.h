@@ -203,7 +203,8 @@ bool nfzr_helper_forwarded(struct sk_buff *skb, const struct nf_hook_state *stat
 			   struct nfzr_forwarded *f);
 
 bool nfzr_helper_dst_valid(struct dst_entry *dst, u32 cookie);
-bool nfzr_helper_skb_goes_by4(const struct sk_buff *skb, const struct dst_entry *dst);
+bool nfzr_helper_skb_goes_by4(const struct sk_buff *skb, const struct dst_entry *dst,
+			      bool *known);
 void nfzr_helper_dst_put(struct dst_entry *dst);
 u16 nfzr_helper_dst_gateway4(const struct dst_entry *dst, u8 gw[16]);
 

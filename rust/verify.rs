@@ -320,10 +320,10 @@ impl Hook for CompareRoute {
 
     fn hook(net: ArcBorrow<'_, NetState>, skb: &SkBuff, state: &State<'_>) -> Verdict {
         if let Some(slot) = hooks::would_serve(&net, skb, state) {
-            net.count(if skb.goes_by(slot.dst(), state.rcu()) {
-                Event::VerifiedRoute
-            } else {
-                Event::MismatchRoute
+            net.count(match skb.goes_by(slot.dst(), state.rcu()) {
+                Some(true) => Event::VerifiedRoute,
+                Some(false) => Event::MismatchRoute,
+                None => Event::VerifySkipped,
             });
         }
         Verdict::Accept

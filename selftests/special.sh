@@ -5,7 +5,7 @@
 # has beside connections: helpers, SYNPROXY, queues, ICMP errors, entries that somebody else made.
 
 . ./lib.sh
-plan 53
+plan 55
 
 load
 router
@@ -136,6 +136,14 @@ in_ns r sysctl -qw net.netfilter.nf_conntrack_checksum=1
 in_ns r conntrack -I -p udp -s 10.0.1.2 -d "$SERVER" --sport 4008 --dport "$PORT" -t 100 -u SEEN_REPLY,ASSURED >/dev/null 2>&1
 check 'an entry that ctnetlink made, UDP: answered' is "$(ask c udp 3 --sport 4008)" 3
 check 'an entry that ctnetlink made, UDP: found' is "$(found ask c udp 5 --sport 4008 2>/dev/null)" 10
+# One whose timeout is fixed: it is found, and its time runs on.
+in_ns r conntrack -I -p udp -s 10.0.1.2 -d "$SERVER" --sport 4014 --dport "$PORT" -t 100 \
+	-u SEEN_REPLY,ASSURED,FIXED_TIMEOUT >/dev/null 2>&1
+ask c udp 2 --sport 4014 >/dev/null
+sleep 2
+check 'a fixed timeout: found' is "$(found ask c udp 5 --sport 4014 2>/dev/null)" 10
+check 'a fixed timeout: stays so' \
+	[ "$(in_ns r conntrack -L -p udp --orig-port-src 4014 2>/dev/null | awk '{ print $3 }')" -le 98 ]
 mkfifo /tmp/words
 in_ns c timeout 60 python3 -c '
 import socket, sys

@@ -228,19 +228,21 @@ bool nfzr_helper_dst_valid(struct dst_entry *dst, u32 cookie)
 }
 
 /*
- * Whether the packet's route is dst or leads the same way: the kernel may keep several routes of one
- * nexthop.
+ * Whether the packet's route is dst, which is valid, or leads the same way: the kernel may keep several
+ * routes of one nexthop. False in *known: nothing can be said.
  */
-bool nfzr_helper_skb_goes_by4(const struct sk_buff *skb, const struct dst_entry *dst)
+bool nfzr_helper_skb_goes_by4(const struct sk_buff *skb, const struct dst_entry *dst, bool *known)
 {
-	const struct dst_entry *skb_has = skb_dst(skb);
+	struct dst_entry *skb_has = skb_dst(skb);
 	const struct rtable *a, *b = dst_rtable(dst);
 
-	if (!skb_has || skb_has == dst)
-		return skb_has;
-	/* Policies are looked up later, and may have put a bundle in the route's place. */
-	if (dst_xfrm(skb_has))
-		return true;
+	/*
+	 * A route that is no longer valid was chosen before dst was. And policies are looked up later, and
+	 * may have put a bundle in the route's place.
+	 */
+	*known = skb_has && !dst_xfrm(skb_has) && dst_check(skb_has, 0);
+	if (!*known || skb_has == dst)
+		return *known;
 	a = dst_rtable(skb_has);
 	return dst_dev_rcu(skb_has) == dst_dev_rcu(dst) && a->rt_type == b->rt_type &&
 	       a->rt_flags == b->rt_flags && a->rt_uses_gateway == b->rt_uses_gateway &&

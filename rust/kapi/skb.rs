@@ -182,10 +182,14 @@ impl SkBuff {
         SkbId(self.0.get() as usize)
     }
 
-    /// Whether the packet goes the way of a route; an IPv4 one that has a route.
-    pub(crate) fn goes_by(&self, dst: &Dst, _rcu: &ReadSide<'_>) -> bool {
-        // SAFETY: The packet is in a hook, under RCU, and `dst` is valid.
-        unsafe { bindings::nfzr_helper_skb_goes_by4(self.0.get(), dst.as_raw()) }
+    /// Whether an IPv4 packet goes the way of a route that is valid now; `None`: nothing can be said,
+    /// since its own is not valid any more or was replaced.
+    pub(crate) fn goes_by(&self, dst: &Dst, _rcu: &ReadSide<'_>) -> Option<bool> {
+        let mut known = false;
+        // SAFETY: The packet is in a hook, under RCU, and `dst` is kept by its owner.
+        let same =
+            unsafe { bindings::nfzr_helper_skb_goes_by4(self.0.get(), dst.as_raw(), &mut known) };
+        known.then_some(same)
     }
 
     /// Reads the packet at POST_ROUTING; `None`: it is not forwarded, or has no confirmed
