@@ -15,6 +15,12 @@ serve udp
 in_ns r sysctl -qw net.netfilter.nf_conntrack_acct=1
 ip -n r neigh add 10.0.1.77 lladdr 02:00:00:00:00:77 dev c1 nud permanent
 ip -n r route add 10.9.9.77 via 10.0.2.2
+ip -n s route add blackhole 10.9.9.77
+# Each state has a timeout of its own, and none is up before it is read.
+for timeout in close=100 time_wait=130 last_ack=160 close_wait=190 fin_wait=220 syn_recv=250 syn_sent=280; do
+	in_ns r sysctl -qw "net.netfilter.nf_conntrack_tcp_timeout_$timeout"
+done
+in_ns r sysctl -qw net.netfilter.nf_conntrack_udp_timeout=100
 
 # entries: conntrack's, without the mark of time.
 entries() {
@@ -29,8 +35,9 @@ play() {
 	until_true 10 no_references
 	in_ns r conntrack -E >"/tmp/events.$1" 2>/tmp/listening &
 	events=$!
-	# It has subscribed before its first event.
-	until_true 10 eval 'ask c udp 1 --sport 3999 >/dev/null; grep -q sport=3999 "/tmp/events.'"$1"'"'
+	# It listens as soon as it hears of a connection that is new.
+	until_true 10 eval 'in_ns r conntrack -D -p udp --orig-port-src 3999 || true
+		ask c udp 1 --sport 3999; grep -q sport=3999 "/tmp/events.'"$1"'"'
 	hits=$(stat_of lookup_hit)
 	# Random segments, and the same ones each time.
 	# On one CPU, so that each comes before the next.

@@ -214,15 +214,16 @@ met
 quiet=$COST quiet_met=$MET
 echo 'zone 100 max 50' >/tmp/max
 in_ns r sh -c 'cat /tmp/max >/proc/net/nf_zoneroute/zones'
-in_ns c bash -c "exec -a flood python3 -c '
-import socket
-s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-ip = bytes([0x45, 0, 0, 36, 0, 0, 0, 0, 64, 17, 0, 0, 10, 1, 0, 0, 10, 9, 9, 9])
-while True:
-    for port in range(20000, 60000):
-        s.sendto(ip + port.to_bytes(2, \"big\") + b\"\\5\\xdc\\0\\x10\\0\\0\" + bytes(8), (\"10.9.9.9\", 0))
-'" &
-JOBS+=($!)
+cat >/tmp/flood.py <<-'END'
+	import socket
+	s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+	ip = bytes([0x45, 0, 0, 36, 0, 0, 0, 0, 64, 17, 0, 0, 10, 1, 0, 0, 10, 9, 9, 9])
+	while True:
+	    for port in range(20000, 60000):
+	        s.sendto(ip + port.to_bytes(2, "big") + b"\5\xdc\0\x10\0\0" + bytes(8), ("10.9.9.9", 0))
+END
+background c python3 /tmp/flood.py
+flood=${JOBS[-1]}
 until_true 30 eval '[ "$(zone 100 limited)" -gt 1000 ]'
 limited=$(zone 100 limited)
 met
@@ -230,7 +231,7 @@ check 'a flood in another zone: each packet is found' is "$HITS" "$N"
 check 'a flood in another zone: it was kept out' [ "$(zone 100 limited)" -gt "$limited" ]
 check 'a flood in another zone: no chain grew' is "$MET" "$quiet_met"
 echo "# a zone beside a flood: $(zone 101 flows) connections in $(zone 101 buckets) buckets, $MET others met in $N lookups, $quiet_met before it ($quiet instructions per packet before it)"
-kill "${JOBS[-1]}"
-until_true 10 eval '! pgrep -f "bytes\(\[0x45" >/dev/null'
+kill "$flood"
+wait "$flood" 2>/dev/null || true
 empty
 check 'in the end nothing is held' no_references

@@ -127,6 +127,7 @@ segments() {
 odd() {
 	in_ns c python3 transfer.py "$@" "$SERVER" 5300
 }
+ip -n s route add blackhole 10.9.9.77
 background s python3 transfer.py serve 5300
 until_true 10 in_ns s grep -q ':14B4 ' /proc/net/tcp
 
