@@ -199,8 +199,11 @@ check 'there were changes meanwhile, and they took effect' eval \
 	"[ $(cat /tmp/rounds) -ge 10 ] && [ $(($(stat_of invalidated_device_name) - names)) -ge 10 ]"
 check 'there were readers meanwhile, who saw flows' eval '[ "$(cat /tmp/reads)" -ge 10 ]'
 check 'some were found in their zone' eval "[ $(($(stat_of lookup_hit) - found)) -gt 100 ]"
-echo "# verified $(stat_of verify_packets) packets and $(stat_of verify_routes) routes: $(mismatches) mismatches"
-check 'what was compared now and then was as predicted' is "$(mismatches)" 0
+# Routes change under the packets here, and an ICMP redirect may reach a route that the kernel no longer
+# hands out: what max_age_ms bounds. So they are shown, and judged where nothing changes (verify.sh).
+routes_differ=$(stat_of mismatch_route)
+echo "# verified $(stat_of verify_packets) packets: $(($(mismatches) - routes_differ)) mismatches; and $(stat_of verify_routes) routes: $routes_differ"
+check 'connections that were compared now and then were as predicted' is "$(mismatches)" "$routes_differ"
 check 'no line of the files was odd' eval '[ ! -s /tmp/odd ] || { head -n 5 /tmp/odd | sed "s/^/# /"; false; }'
 for job in "${JOBS[@]}"; do
 	case " ${HOLDER[*]} " in *" $job "*) ;; *) kill "$job" 2>/dev/null || true ;; esac
