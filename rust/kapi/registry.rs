@@ -226,11 +226,10 @@ impl<T: Send + Sync> Table<T> {
         let link = unsafe {
             bindings::nfzr_helper_table_find(self.raw().ht.get(), ct.as_raw(), dir.as_raw())
         };
-        let link = NonNull::new(link)?;
-        // SAFETY: Every link is the `dir`th of the two that an `Entry<T>` starts with.
-        let entry = unsafe { link.sub(usize::from(dir.as_raw())) }.cast::<Entry<T>>();
-        // SAFETY: Found under RCU, so the entry is not freed before `'r` ends.
-        Some(unsafe { entry.as_ref() })
+        NonNull::new(link).map(|link| {
+            // SAFETY: Found under RCU, so the entry is not freed before `'r` ends.
+            unsafe { Self::entry_of(link) }.0
+        })
     }
 
     /// An entry with the tuple that a direction of the connection has, of another connection that is
