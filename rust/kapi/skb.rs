@@ -185,10 +185,9 @@ impl SkBuff {
     /// Whether an IPv4 packet goes the way of a route that is valid now; `None`: nothing can be said,
     /// since its own is not valid any more or was replaced.
     pub(crate) fn goes_by(&self, dst: &Dst, _rcu: &ReadSide<'_>) -> Option<bool> {
-        let mut known = false;
+        let (mut known, dst) = (false, dst.as_raw());
         // SAFETY: The packet is in a hook, under RCU, and `dst` is kept by its owner.
-        let same =
-            unsafe { bindings::nfzr_helper_skb_goes_by4(self.0.get(), dst.as_raw(), &mut known) };
+        let same = unsafe { bindings::nfzr_helper_skb_goes_by4(self.0.get(), dst, &mut known) };
         known.then_some(same)
     }
 
