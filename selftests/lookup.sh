@@ -254,11 +254,15 @@ matrix_one "$SERVER" 'no template'
 matrix_one "$SERVER6" 'no template, IPv6'
 rules 'chain raw {
 	type filter hook prerouting priority raw
-	notrack
+	udp dport 4001 notrack
+	udp sport 4001 notrack
 }'
+# Where there is no flow nothing is looked up anyway.
+twin c udp "$SERVER" s 5 --sport 4000 >/dev/null
 before=$(shown stats | grep '^lookup')
-check 'untracked packets: answered' is "$(twin c udp "$SERVER" s 5 --sport 4000)" 5
-check 'untracked packets are not looked up' is "$(shown stats | grep '^lookup')" "$before"
+check 'untracked packets: answered' is "$(twin c udp "$SERVER" s 5 --sport 4001)" 5
+check 'untracked packets are not looked up' \
+	is "$(stat_of ct_references) $(shown stats | grep '^lookup')" "1 $before"
 
 # The double NAT of the conntrack zones' own description: two tunnels with the same network, each in a
 # zone; SNAT to a network of its own; by a veth pair to zone 0, and SNAT again.
