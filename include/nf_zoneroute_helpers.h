@@ -33,6 +33,7 @@ enum nfzr_fit {
 	NFZR_UNFIT_L3MDEV,
 	NFZR_UNFIT_RELATED,
 	NFZR_UNFIT_REWRITTEN,
+	NFZR_UNFIT_SCOPE,
 	/* of the route */
 	NFZR_UNFIT_NO_ROUTE,
 	NFZR_UNFIT_NOT_UNICAST,
@@ -46,18 +47,16 @@ enum nfzr_fit {
 	NFZR_UNFIT_COUNT,
 };
 
-/*
- * What the hooks need of a packet, read in one call. Host order throughout. Of an IPv6 packet, the ct
- * and the extension only.
- */
+/* What the hooks need of a packet, read in one call. Host order throughout. */
 struct nfzr_packet {
 	struct nf_conn *ct;	/* borrowed from the skb; never a template */
 	u64 handle;		/* of the extension; 0 when has_ext is false */
 	u32 iif;		/* index of the receiving device */
 	u32 mark;
+	u32 flowlabel;		/* IPv6; else 0 */
 	u8 dir;			/* enum ip_conntrack_dir */
-	u8 dscp;		/* the DSCP bits of the TOS byte, in place */
-	u8 source_check;	/* rp_filter | src_valid_mark << 2, of the receiving device */
+	u8 dscp;		/* the DSCP bits of the TOS byte or traffic class, in place */
+	u8 source_check;	/* IPv4: rp_filter | src_valid_mark << 2, of the receiving device */
 	u8 fit;			/* enum nfzr_fit, of the packet */
 	bool has_ext;
 	bool confirmed;
@@ -199,14 +198,16 @@ void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r);
 bool nfzr_helper_use_dst4(struct sk_buff *skb, struct dst_entry *dst, u32 cookie, bool multipath);
 bool nfzr_helper_packet6(struct sk_buff *skb, const struct nf_hook_state *state,
 			 struct nfzr_packet *p);
+void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r);
+bool nfzr_helper_use_dst6(struct sk_buff *skb, struct dst_entry *dst, u32 cookie, bool multipath);
 bool nfzr_helper_forwarded(struct sk_buff *skb, const struct nf_hook_state *state,
 			   struct nfzr_forwarded *f);
 
 bool nfzr_helper_dst_valid(struct dst_entry *dst, u32 cookie);
-bool nfzr_helper_skb_goes_by4(const struct sk_buff *skb, const struct dst_entry *dst,
-			      bool *known);
+bool nfzr_helper_goes_by4(struct sk_buff *skb, const struct dst_entry *dst, bool *known);
+bool nfzr_helper_goes_by6(struct sk_buff *skb, const struct dst_entry *dst, bool *known);
 void nfzr_helper_dst_put(struct dst_entry *dst);
-u16 nfzr_helper_dst_gateway4(const struct dst_entry *dst, u8 gw[16]);
+u16 nfzr_helper_dst_gateway(const struct dst_entry *dst, u8 gw[16]);
 
 bool nfzr_helper_probe(struct sk_buff *skb, const struct nf_hook_state *state,
 		       struct nfzr_probe *p);
@@ -278,8 +279,13 @@ void nfzr_helper_call_rcu_hurry(struct rcu_head *head, rcu_callback_t func);
 void *nfzr_helper_net_generic(const struct net *net, unsigned int id);
 struct net *nfzr_helper_dev_net(const struct net_device *dev);
 int nfzr_helper_dev_ifindex(const struct net_device *dev);
-struct net_device *nfzr_helper_notifier_dev(void *info);
 bool nfzr_helper_ifname(struct net *net, u32 ifindex, char name[IFNAMSIZ]);
+
+struct net_device *nfzr_helper_notifier_dev(void *info);
+struct net *nfzr_helper_ifa4_net(void *info);
+struct net *nfzr_helper_ifa6_net(void *info);
+bool nfzr_helper_fib_is_ip(void *info);
+struct net *nfzr_helper_netevent_net(unsigned long event, void *info);
 
 struct proc_dir_entry *nfzr_helper_proc_mkdir(struct net *net, const char *name);
 bool nfzr_helper_seq_may_admin(struct file *file);
@@ -310,6 +316,7 @@ struct dst_entry *nfzr_kunit_dst(__be32 gw);
 void nfzr_kunit_dst_hold(struct dst_entry *dst);
 u32 nfzr_kunit_dst_refs(struct dst_entry *dst);
 void nfzr_kunit_routes_changed(void);
+void nfzr_kunit_hash_policy_changes(void);
 struct net_device *nfzr_kunit_dev(void);
 void nfzr_kunit_dev_up_and_down(struct net_device *dev);
 void nfzr_kunit_dev_event(struct net_device *dev, unsigned int event);

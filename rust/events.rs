@@ -2,32 +2,66 @@
 
 //! What happens to the network, and what that means for cached routes.
 //!
-//! Process context, under RTNL.
+//! Process context or softirq, as each chain says; nothing here sleeps, but when a device goes.
 
 #![deny(unsafe_code)]
 
+use kernel::sync::ArcBorrow;
+
 use crate::{
-    kapi::netdev::{self, Device, Listener},
-    netns::NetNs,
+    kapi::{
+        fib::{self, Change},
+        netdev::{self, Device},
+        notifier::{Listener, NetEvent}, //
+    },
+    netns::{NetNs, NetState},
     route::reason::Reason,
     stats::Event, //
 };
 
 impl Listener for NetNs {
-    fn event(&self, event: netdev::Event, device: &Device<'_>) {
-        self.state.invalidate(match event {
+    fn device(&self, event: netdev::Event, device: &Device<'_>) {
+        let why = match event {
             netdev::Event::Down => Event::DeviceDown,
             netdev::Event::Unregister => Event::DeviceUnregister,
             netdev::Event::ChangeAddr => Event::DeviceChangeAddr,
             netdev::Event::ChangeUpper => Event::DeviceChangeUpper,
             netdev::Event::ChangeName => Event::DeviceChangeName,
-        });
+            netdev::Event::Change => Event::DeviceChange,
+        };
+        self.state.invalidate(why, Reason::DeviceChanged);
         if event == netdev::Event::Unregister {
             let ifindex = device.ifindex();
             self.state
                 .purge(Reason::DeviceGone, Event::SlotDeviceGone, |slot, _| {
                     slot.is_on(ifindex)
                 });
+        }
+    }
+
+    fn address(&self) {
+        self.state
+            .invalidate(Event::AddressChange, Reason::AddressChanged);
+    }
+
+    fn net_event(&self, event: NetEvent) {
+        let (why, cause) = match event {
+            NetEvent::Neighbour => (Event::NeighbourChange, Reason::NeighbourChanged),
+            NetEvent::Redirect => (Event::Redirect, Reason::Redirected),
+            NetEvent::HashPolicy => (Event::HashChange, Reason::HashChanged),
+        };
+        self.state.invalidate(why, cause);
+    }
+}
+
+impl fib::Listener for NetState {
+    /// Routes and rules: the kernel makes its own routes obsolete after the change, so one that is
+    /// looked up in between is not served then. Not so for nexthop objects in groups.
+    fn changing(this: ArcBorrow<'_, Self>, change: Change) {
+        match change {
+            Change::Route => this.invalidate(Event::RouteChange, Reason::RouteChanged),
+            Change::Rule => this.invalidate(Event::RuleChange, Reason::RuleChanged),
+            Change::Nexthop => NetState::unsettle(this),
         }
     }
 }

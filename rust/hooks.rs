@@ -13,7 +13,7 @@ use crate::{
     conntrack::{flow::Flow, table::NoFlow, zone::Tally},
     kapi::{
         conncount::NotCounted,
-        hook::{priority, Family, Hook, Inet, State, Verdict},
+        hook::{priority, Hook, Inet, State, Verdict},
         rcu::RcuBox,
         registry::Entry,
         skb::{Forwarded, Packet, SkBuff, Unfit},
@@ -48,9 +48,7 @@ impl Hook for Consume {
                 if !packet.confirmed {
                     return welcome(net, skb, &packet, state);
                 }
-                if state.family() == Family::Ipv4 {
-                    consume(&net, skb, &packet, state);
-                }
+                consume(&net, skb, &packet, state);
             }
         }
         Verdict::Accept
@@ -123,12 +121,13 @@ pub(crate) fn would_serve<'r>(
 }
 
 fn key_of(packet: &Packet<'_>) -> Key {
-    Key {
-        iif: packet.iif,
-        mark: packet.mark,
-        dscp: packet.dscp,
-        source_check: packet.source_check,
-    }
+    Key::new(
+        packet.iif,
+        packet.mark,
+        packet.dscp,
+        packet.flowlabel,
+        packet.source_check,
+    )
 }
 
 fn consume(net: &NetState, skb: &SkBuff, packet: &Packet<'_>, state: &State<'_>) {
@@ -143,7 +142,9 @@ fn consume(net: &NetState, skb: &SkBuff, packet: &Packet<'_>, state: &State<'_>)
         return;
     };
     let reason = serve(net, skb, packet, flow, state);
-    flow.note(packet.dir, reason);
+    if reason != Reason::Hit {
+        flow.note(packet.dir, reason);
+    }
     net.count_packet(reason);
 }
 
@@ -159,22 +160,24 @@ fn serve(
         return unfit.into();
     }
     let key = key_of(packet);
-    let rcu = state.rcu();
     let direction = flow.direction(packet.dir);
     // Before the lookup: what happens during it makes the slot old.
     let now = net.now();
     // The kernel's own choice is to be seen: CompareRoute compares it.
     let give = !net.is_verifying();
-    let Err(reason) = direction.consume(skb, &key, now, give, rcu) else {
+    let Err(reason) = direction.consume(skb, &key, now, give, state) else {
         return Reason::Hit;
     };
     if !flow.may_try(packet.dir, now.jiffies) {
         return Reason::Limited;
     }
-    let route = match skb.route(rcu) {
+    let route = match skb.route(state) {
         Ok(route) => route,
         Err(unfit) => return unfit.into(),
     };
+    if !net.is_settled() {
+        return Reason::Unsettled;
+    }
     let slot = Slot::new(route, key, now, net.held.clone());
     let Ok(slot) = net.shared.slots.alloc(slot) else {
         return Reason::NoMemory;
@@ -208,7 +211,6 @@ fn commit(net: ArcBorrow<'_, NetState>, packet: &Forwarded<'_>, state: &State<'_
     let rcu = state.rcu();
     match net.flows.find(packet.ct, packet.handle, packet.dir, rcu) {
         Some(flow) => {
-            // Of IPv6 nothing is staged.
             if flow
                 .direction(packet.dir)
                 .commit(packet.dst, packet.iif, rcu)

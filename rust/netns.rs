@@ -25,6 +25,7 @@ use crate::{
     hooks,
     kapi::{
         conntrack::Dir,
+        fib::{self, Watch},
         hook::{self, Family},
         percpu::Counters,
         pernet::{self, Init, PerNet, PreExit},
@@ -122,6 +123,12 @@ pub(crate) struct NetState {
     closing: Atomic<bool>,
     /// How often something happened that may have changed a route.
     generation: Atomic<u32>,
+    /// What happened last: a [`Reason`].
+    cause: Atomic<i8>,
+    /// How many changes of nexthop objects were announced.
+    announced: Atomic<i32>,
+    /// How many of those have taken effect for sure.
+    settled: Atomic<i32>,
     /// All counters.
     pub(crate) counters: Counters<Counter>,
     /// What verify mode measures with.
@@ -135,14 +142,25 @@ pub(crate) struct NetState {
     pub(crate) shared: Arc<Shared>,
     #[pin]
     collector: DelayedWork<Self>,
+    #[pin]
+    settler: DelayedWork<Self, SETTLE>,
 }
 
+/// The numbers of the works.
+const COLLECT: u64 = 0;
+const SETTLE: u64 = 1;
+
 impl_has_delayed_work! {
-    impl HasDelayedWork<Self> for NetState { self.collector }
+    impl HasDelayedWork<Self, COLLECT> for NetState { self.collector }
+    impl HasDelayedWork<Self, SETTLE> for NetState { self.settler }
 }
 
 /// How often the garbage collector runs while there is something to collect, in ms.
 const COLLECT_MS: u32 = 1000;
+
+/// How long after its announcement a change of a nexthop object has taken effect, in ms, if it is not
+/// made under RTNL: a bucket's of a resilient group.
+const SETTLE_MS: u32 = 10;
 
 impl NetState {
     fn new(shared: &Arc<Shared>) -> Result<Arc<Self>> {
@@ -157,12 +175,16 @@ impl NetState {
                 verify: Atomic::new(0),
                 closing: Atomic::new(false),
                 generation: Atomic::new(0),
+                cause: Atomic::new(Reason::Empty.as_raw()),
+                announced: Atomic::new(0),
+                settled: Atomic::new(0),
                 counters: Counters::new()?,
                 meter: verify::Meter::new()?,
                 flows <- FlowTable::new(salt),
                 held,
                 shared: shared.clone(),
                 collector <- new_delayed_work!("nf_zoneroute::collect"),
+                settler <- new_delayed_work!("nf_zoneroute::settle"),
             }),
             GFP_KERNEL,
         )
@@ -194,6 +216,7 @@ impl NetState {
             jiffies: time::jiffies32(),
             // ORDERING: Acquire, of `invalidate`: the lookup that follows sees what was announced.
             generation: self.generation.load(Acquire),
+            cause: Reason::from_raw(self.cause.load(Relaxed)),
             max_age: time::from_ms(self.max_age_ms.load(Relaxed)),
         }
     }
@@ -213,11 +236,39 @@ impl NetState {
         self.counters.inc(Counter::Event(event));
     }
 
-    /// Makes every slot old.
-    pub(crate) fn invalidate(&self, why: Event) {
+    /// Makes every slot old. Any context.
+    pub(crate) fn invalidate(&self, why: Event, cause: Reason) {
+        self.cause.store(cause.as_raw(), Relaxed);
         // ORDERING: Release, to `now`.
         self.generation.fetch_add(1, Release);
         self.count(why);
+    }
+
+    /// Makes every slot old, and keeps new ones from being made until the change of a nexthop object
+    /// that was announced has taken effect: no route becomes obsolete by it. Any context.
+    pub(crate) fn unsettle(this: ArcBorrow<'_, Self>) {
+        this.announced.fetch_add(1, Relaxed);
+        // Release: who sees the generation sees that it is unsettled.
+        this.invalidate(Event::NexthopChange, Reason::NexthopChanged);
+        // When it is queued already, the reference comes back and is dropped.
+        let _ = work::system_dfl()
+            .enqueue_delayed::<Arc<Self>, SETTLE>(this.into(), time::work_delay(SETTLE_MS));
+    }
+
+    /// Whether no nexthop object is being changed. To be asked after the lookup.
+    pub(crate) fn is_settled(&self) -> bool {
+        // ORDERING: Acquire, of `settle`: who sees it settled sees that the generation is another.
+        self.settled.load(Acquire) == self.announced.load(Relaxed)
+    }
+
+    /// What was announced before has taken effect after this. Process context; sleeps.
+    fn settle(&self) {
+        let announced = self.announced.load(Relaxed);
+        fib::wait_for_rtnl();
+        // ORDERING: Release, to `now`.
+        self.generation.fetch_add(1, Release);
+        // ORDERING: Release, to `is_settled`.
+        self.settled.store(announced, Release);
     }
 
     /// Drops the slots that `bad` says are, and remembers why. Process context.
@@ -252,7 +303,7 @@ impl NetState {
     pub(crate) fn arm(this: ArcBorrow<'_, Self>) {
         // When it is queued already, the reference comes back and is dropped.
         let _ = work::system_dfl()
-            .enqueue_delayed::<Arc<Self>, 0>(this.into(), time::work_delay(COLLECT_MS));
+            .enqueue_delayed::<Arc<Self>, COLLECT>(this.into(), time::work_delay(COLLECT_MS));
     }
 
     /// Ends every flow. Process context.
@@ -310,7 +361,15 @@ impl NetState {
     }
 }
 
-impl WorkItem for NetState {
+impl WorkItem<SETTLE> for NetState {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.settle();
+    }
+}
+
+impl WorkItem<COLLECT> for NetState {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
@@ -322,10 +381,10 @@ impl WorkItem for NetState {
 
 /// All that a netns has of us.
 ///
-/// Teardown: `pre_exit` switches off, unregisters the hooks and ends the flows; a grace period;
-/// `exit` cancels the garbage collector (waiting for it) and ends the flows that packets on their
-/// way still made; `rcu_barrier()`; then the fields drop in order: the files and sysctls (waiting
-/// for who is in one), the hooks' memory, the state with its empty tables.
+/// Teardown: `pre_exit` switches off, unregisters the hooks and the notifiers and ends the flows; a
+/// grace period; `exit` cancels the works (waiting for them) and ends the flows that packets on their
+/// way still made; `rcu_barrier()`; then the fields drop in order: the files and sysctls (waiting for
+/// who is in one), the hooks' and notifiers' memory, the state with its empty tables.
 pub(crate) struct NetNs {
     _files: proc_fs::Dir<NetState>,
     _sysctls: Table<NetState>,
@@ -334,7 +393,9 @@ pub(crate) struct NetNs {
     consume: Both<hooks::Consume>,
     commit: Both<hooks::Commit>,
     verify: Arc<verify::Hooks>,
-    collector: CancelOnDrop<NetState>,
+    watch: Watch<NetState>,
+    settler: CancelOnDrop<NetState, SETTLE>,
+    collector: CancelOnDrop<NetState, COLLECT>,
     pub(crate) state: Arc<NetState>,
 }
 
@@ -369,6 +430,7 @@ impl PerNet for NetNs {
         let state = NetState::new(shared)?;
         // Dropped last but for the state if something below fails.
         let collector = CancelOnDrop(state.clone());
+        let settler = CancelOnDrop(state.clone());
         let files = proc::files(init, state.clone())?;
         let sysctls = sysctl::table(init, state.clone())?;
         let verify = verify::Hooks::new(init, state.clone())?;
@@ -376,6 +438,7 @@ impl PerNet for NetNs {
         let commit = Both::new(init, &state)?;
         let consume = Both::new(init, &state)?;
         let lookup = Both::new(init, &state)?;
+        let watch = Watch::new(init, state.clone())?;
         Ok(KBox::new(
             Self {
                 _files: files,
@@ -385,6 +448,8 @@ impl PerNet for NetNs {
                 consume,
                 commit,
                 verify,
+                watch,
+                settler,
                 collector,
                 state,
             },
@@ -398,10 +463,12 @@ impl PerNet for NetNs {
         self.consume.unregister(cx);
         self.commit.unregister(cx);
         self.verify.unregister(cx);
+        self.watch.unregister(cx);
         self.state.end_all();
     }
 
     fn exit(&self) {
+        self.settler.cancel();
         self.collector.cancel();
         self.state.end_all();
     }

@@ -22,7 +22,7 @@ use kernel::prelude::*;
 
 use crate::{
     kapi::{
-        netdev::Notifier,
+        notifier::Notifier,
         pernet::PerNet,
         work::CancelOnDrop, //
     },
@@ -45,7 +45,7 @@ module! {
 
 /// The module.
 ///
-/// Teardown: the notifier is unregistered, then the netns are taken down (each as [`NetNs`] says,
+/// Teardown: the notifiers are unregistered, then the netns are taken down (each as [`NetNs`] says,
 /// ending in `rcu_barrier()`), the refilling of the stock is cancelled, and with that goes what the
 /// netns shared: the stock of zones and the caches, which wait for RCU once more.
 struct ZoneRoute {

@@ -25,6 +25,7 @@ use crate::{
     },
     kapi::{
         conntrack::Dir,
+        hook::Family,
         pernet::Init,
         proc_fs,
         rcu::ReadSide,
@@ -131,6 +132,9 @@ impl proc_fs::Rows for Routes {
         for dir in Dir::ALL {
             let tuple = flow.conn().tuple(dir);
             let direction = flow.direction(dir);
+            let stale = direction
+                .live(rcu)
+                .and_then(|slot| slot.stale(net.now(), rcu));
             seq_print!(
                 to,
                 "{} {} zone={} dir={} src={} dst={} {} {} hits={} last={}\n",
@@ -145,13 +149,13 @@ impl proc_fs::Rows for Routes {
                 tuple.dst(),
                 tuple.ports(),
                 Shown {
-                    net,
                     flow,
                     direction,
+                    stale,
                     rcu
                 },
                 direction.hits(),
-                flow.last(dir).name(),
+                stale.unwrap_or(flow.last(dir)).name(),
             );
         }
     }
@@ -159,9 +163,10 @@ impl proc_fs::Rows for Routes {
 
 /// The route that a direction has, live or else staged.
 struct Shown<'a> {
-    net: &'a NetState,
     flow: &'a Entry<Flow>,
     direction: &'a Direction,
+    /// Why the live one is of no use any more.
+    stale: Option<Reason>,
     rcu: &'a ReadSide<'a>,
 }
 
@@ -170,7 +175,11 @@ impl Shown<'_> {
         let key = slot.key();
         f.write_str("iif=")?;
         self.device(f, key.iif)?;
-        f.write_fmt(fmt!(" mark={:#x} dscp={} oif=", key.mark, key.dscp >> 2))?;
+        f.write_fmt(fmt!(" mark={:#x} dscp={}", key.mark, key.dscp()))?;
+        if self.flow.conn().family() == Family::Ipv6 {
+            f.write_fmt(fmt!(" flowlabel={:#x}", key.flowlabel()))?;
+        }
+        f.write_str(" oif=")?;
         self.device(f, slot.oif())?;
         match slot.dst().gateway() {
             Some(gateway) => f.write_fmt(fmt!(" via={gateway}"))?,
@@ -192,8 +201,12 @@ impl Shown<'_> {
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(slot) = self.direction.live(self.rcu) {
-            let good = slot.is_good(self.net.now(), self.rcu);
-            self.slot(f, slot, if good { "live" } else { "stale" })
+            let state = if self.stale.is_none() {
+                "live"
+            } else {
+                "stale"
+            };
+            self.slot(f, slot, state)
         } else if let Some(slot) = self.direction.staged(self.rcu) {
             self.slot(f, slot, "staged")
         } else {

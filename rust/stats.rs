@@ -56,6 +56,23 @@ named_enum! {
         DeviceChangeUpper = "invalidated_device_upper",
         /// Routes were invalidated: a device has another name.
         DeviceChangeName = "invalidated_device_name",
+        /// Routes were invalidated: a device has other flags, another carrier or group.
+        DeviceChange = "invalidated_device_change",
+        /// Routes were invalidated: a route changed.
+        RouteChange = "invalidated_route",
+        /// Routes were invalidated: a rule changed.
+        RuleChange = "invalidated_rule",
+        /// Routes were invalidated: a nexthop object changed.
+        NexthopChange = "invalidated_nexthop",
+        /// Routes were invalidated: an address came or went.
+        AddressChange = "invalidated_address",
+        /// Routes were invalidated: a neighbour's state changed where routes depend on it, or an IPv4
+        /// redirect came.
+        NeighbourChange = "invalidated_neighbour",
+        /// Routes were invalidated: an IPv6 redirect came.
+        Redirect = "invalidated_redirect",
+        /// Routes were invalidated: nexthops are chosen by other parts of a packet.
+        HashChange = "invalidated_hash_policy",
         /// In verify mode: a packet's connection, its state and its timeout were as predicted.
         Verified = "verify_packets",
         /// In verify mode: a packet's route was the cached one.

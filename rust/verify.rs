@@ -319,11 +319,15 @@ impl Hook for CompareRoute {
     const PRIORITY: i32 = priority::FIRST;
 
     fn hook(net: ArcBorrow<'_, NetState>, skb: &SkBuff, state: &State<'_>) -> Verdict {
-        if let Some(slot) = hooks::would_serve(&net, skb, state) {
-            net.count(match skb.goes_by(slot.dst(), state.rcu()) {
+        let would_serve = || hooks::would_serve(&net, skb, state);
+        if let Some(slot) = would_serve() {
+            net.count(match skb.goes_by(slot.dst(), state) {
                 Some(true) => Event::VerifiedRoute,
-                Some(false) => Event::MismatchRoute,
-                None => Event::VerifySkipped,
+                // Unless a change came just before what the kernel was asked.
+                Some(false) if would_serve().is_some_and(|now| core::ptr::eq(now, slot)) => {
+                    Event::MismatchRoute
+                }
+                _ => Event::VerifySkipped,
             });
         }
         Verdict::Accept
@@ -335,7 +339,7 @@ impl Hook for CompareRoute {
 pub(crate) struct Hooks {
     state: Arc<NetState>,
     compare: [Registration<Compare>; 2],
-    route: Registration<CompareRoute>,
+    route: [Registration<CompareRoute>; 2],
     /// Held by who switches them.
     #[pin]
     switch: Mutex<()>,
@@ -346,7 +350,8 @@ impl Hooks {
     pub(crate) fn new(init: &Init<'_>, state: Arc<NetState>) -> Result<Arc<Self>> {
         let compare = |family| Registration::new_off(init, family, state.clone());
         let compare = [compare(Family::Ipv4)?, compare(Family::Ipv6)?];
-        let route = Registration::new_off(init, Family::Ipv4, state.clone())?;
+        let route = |family| Registration::new_off(init, family, state.clone());
+        let route = [route(Family::Ipv4)?, route(Family::Ipv6)?];
         Arc::pin_init(
             pin_init!(Self {
                 state,
@@ -387,7 +392,10 @@ impl Hooks {
         for compare in &self.compare {
             compare.set(on)?;
         }
-        self.route.set(on)
+        for route in &self.route {
+            route.set(on)?;
+        }
+        Ok(())
     }
 
     /// Process context.
@@ -395,6 +403,8 @@ impl Hooks {
         for compare in &self.compare {
             compare.unregister(cx);
         }
-        self.route.unregister(cx);
+        for route in &self.route {
+            route.unregister(cx);
+        }
     }
 }

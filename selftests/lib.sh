@@ -227,13 +227,49 @@ router() {
 	forget_flows || echo '# the flows of the set-up stay'
 }
 
+# The same router's IPv6: fd00:1::2, fd00:4::2 and fd00:9::9, by way of fd00:2::/64 (path A) and
+# fd00:3::/64 (path B).
+SERVER6=fd00:9::9
+six_router() {
+	local ns
+	for ns in c d r s; do
+		in_ns "$ns" sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.all.accept_dad=0 \
+			net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.router_solicitations=0 \
+			net.ipv6.conf.all.keep_addr_on_down=1
+	done
+	in_ns r sysctl -qw net.ipv6.conf.all.forwarding=1
+	ip -n c -b - <<-END
+		addr add fd00:1::2/64 dev c0 nodad
+		route add default via fd00:1::1
+	END
+	ip -n d -b - <<-END
+		addr add fd00:4::2/64 dev d0 nodad
+		route add default via fd00:4::1
+	END
+	ip -n s -b - <<-END
+		addr add fd00:2::2/64 dev s0 nodad
+		addr add fd00:3::2/64 dev t0 nodad
+		addr add $SERVER6/128 dev lo nodad
+		route add default via fd00:2::1
+	END
+	ip -n r -b - <<-END
+		addr add fd00:1::1/64 dev c1 nodad
+		addr add fd00:4::1/64 dev d1 nodad
+		addr add fd00:2::1/64 dev s1 nodad
+		addr add fd00:3::1/64 dev t1 nodad
+		route add $SERVER6 via fd00:2::2 dev s1
+	END
+	until_true 10 in_ns c ping -6 -q -c 1 -W 1 fd00:2::2
+	until_true 10 in_ns r ping -6 -q -c 1 -W 1 fd00:3::2
+	forget_flows || echo '# the flows of the set-up stay'
+}
+
 # Two tenants with the same addresses, behind one router, and a server for each, also with the same:
 #
 #   c (10.0.1.2) --- c1 r s1 --- s (10.9.9.9)
 #   d (10.0.1.2) --- d1 r t1 --- t (10.9.9.9)
 #
 # and so with fd00:1::2 and fd00:9::9. r routes by the device; the caller gives each a zone.
-SERVER6=fd00:9::9
 twins() {
 	local ns link other table=1
 	make_ns c d r s t
@@ -310,6 +346,7 @@ track() {
 
 forget_flows() {
 	in_ns r conntrack -F >/dev/null 2>&1 || true
+	in_ns r conntrack -F -f ipv6 >/dev/null 2>&1 || true
 	until_true 10 no_references
 }
 

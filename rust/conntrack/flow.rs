@@ -41,7 +41,7 @@ fn stamp(jiffies: u32) -> i16 {
 
 /// What is remembered of a direction's packets.
 struct Notes {
-    /// Why the last one, or its slot, came to what it did.
+    /// Why a packet, or a slot, was last not served or not kept.
     last: Atomic<i8>,
     /// When a route was last tried: the low 16 bits of jiffies.
     tried: Atomic<i16>,
@@ -101,7 +101,7 @@ impl Flow {
         self.notes(dir).tried.xchg(now, Relaxed) != now
     }
 
-    /// Remembers why a direction's last packet or slot came to what it did.
+    /// Remembers why a direction's packet was not served, or its slot not kept.
     pub(crate) fn note(&self, dir: Dir, reason: Reason) {
         self.notes(dir).last.store(reason.as_raw(), Relaxed);
     }

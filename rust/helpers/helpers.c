@@ -7,10 +7,13 @@
 
 #include "conncount.c"
 #include "conntrack.c"
+#include "events.c"
 #include "hash.c"
 #include "misc.c"
 #include "packet.c"
+#include "route.c"
 #include "route4.c"
+#include "route6.c"
 #include "track.c"
 
 #ifdef NFZR_KUNIT

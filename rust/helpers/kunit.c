@@ -236,6 +236,11 @@ void nfzr_kunit_routes_changed(void)
 	rt_genid_bump_ipv4(&init_net);
 }
 
+void nfzr_kunit_hash_policy_changes(void)
+{
+	call_netevent_notifiers(NETEVENT_IPV4_MPATH_HASH_UPDATE, &init_net);
+}
+
 static netdev_tx_t nfzr_kunit_xmit(struct sk_buff *skb, struct net_device *dev)
 {
 	kfree_skb(skb);

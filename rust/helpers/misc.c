@@ -125,11 +125,6 @@ int nfzr_helper_dev_ifindex(const struct net_device *dev)
 	return dev->ifindex;
 }
 
-struct net_device *nfzr_helper_notifier_dev(void *info)
-{
-	return netdev_notifier_info_to_dev(info);
-}
-
 /* Under rcu_read_lock(). False: no such device in the netns. */
 bool nfzr_helper_ifname(struct net *net, u32 ifindex, char name[IFNAMSIZ])
 {

@@ -8,23 +8,6 @@
 #include <net/ip.h>
 #include <net/ipv6.h>
 
-/* An IPv6 packet's connection; its routes are not cached. False: it has none. */
-bool nfzr_helper_packet6(struct sk_buff *skb, const struct nf_hook_state *state,
-			 struct nfzr_packet *p)
-{
-	enum ip_conntrack_info ctinfo;
-	struct nf_conn *ct = nf_ct_get(skb, &ctinfo);
-
-	if (!ct || nf_ct_is_template(ct) || !state->in)
-		return false;
-	p->ct = ct;
-	p->confirmed = nf_ct_is_confirmed(ct);
-	nfzr_read_ext(ct, &p->handle, &p->has_ext);
-	p->dir = CTINFO2DIR(ctinfo);
-	p->fit = NFZR_UNFIT_NO_ROUTE;
-	return true;
-}
-
 /* IPv6 has no flag for what it forwards, but notes what came in by a device. */
 static bool nfzr_is_forwarded(const struct sk_buff *skb, const struct nf_hook_state *state)
 {

@@ -5,78 +5,33 @@
  */
 #include <linux/inetdevice.h>
 #include <linux/ip.h>
-#include <linux/netfilter_bridge.h>
-#include <net/dst_metadata.h>
-#include <net/fib_rules.h>
 #include <net/inet_dscp.h>
 #include <net/ip.h>
-#include <net/l3mdev.h>
-#include <net/lwtunnel.h>
 #include <net/route.h>
-#include <net/xfrm.h>
 
-static bool nfzr_is_l3(const struct net_device *dev)
-{
-	return netif_is_l3_master(dev) || netif_is_l3_slave(dev);
-}
-
-/* The protocols whose ports are in the tuple, as conntrack has them. */
-static bool nfzr_has_ports(u8 protocol)
-{
-	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
-}
-
-/*
- * True when the addresses and ports that routing looks at are the ones that conntrack and DNAT
- * left: the inverse of the other direction's tuple for the destination, this direction's tuple
- * for the source. Whatever rewrites a packet behind conntrack's back fails this.
- */
+/* As nfzr_is_tuple_ports() has it, for the addresses too. */
 static bool nfzr_is_tuple4(const struct sk_buff *skb, const struct iphdr *iph,
 			   const struct nf_conn *ct, enum ip_conntrack_dir dir)
 {
-	const struct nf_conntrack_tuple *this = nf_ct_tuple(ct, dir);
-	const struct nf_conntrack_tuple *other = nf_ct_tuple(ct, !dir);
-	__be16 _ports[2];
-	const __be16 *ports;
-
-	if (iph->saddr != this->src.u3.ip || iph->daddr != other->src.u3.ip ||
-	    iph->protocol != this->dst.protonum)
-		return false;
-
-	if (!nfzr_has_ports(iph->protocol))
-		return true;
-	ports = skb_header_pointer(skb, skb_network_offset(skb) + sizeof(*iph), sizeof(_ports),
-				   _ports);
-	return ports && ports[0] == this->src.u.all && ports[1] == other->src.u.all;
+	return iph->saddr == nf_ct_tuple(ct, dir)->src.u3.ip &&
+	       iph->daddr == nf_ct_tuple(ct, !dir)->src.u3.ip &&
+	       nfzr_is_tuple_ports(skb, sizeof(*iph), iph->protocol, ct, dir);
 }
 
 static enum nfzr_fit nfzr_packet_fit4(const struct sk_buff *skb, const struct iphdr *iph,
 				      const struct nf_hook_state *state,
 				      const struct nf_conn *ct, enum ip_conntrack_info ctinfo)
 {
+	enum nfzr_fit fit;
+
 	if (iph->ihl != sizeof(*iph) / 4)
 		return NFZR_UNFIT_OPTIONS;
 	if (ip_is_fragment(iph) || IPCB(skb)->frag_max_size)
 		return NFZR_UNFIT_FRAGMENT;
-	if (skb->pkt_type != PACKET_HOST)
-		return NFZR_UNFIT_NOT_HOST;
-	if (skb->sk)
-		return NFZR_UNFIT_SOCKET;
-	if (skb_sec_path(skb))
-		return NFZR_UNFIT_SECPATH;
-	if (nf_bridge_info_exists(skb))
-		return NFZR_UNFIT_BRIDGE;
-	/* Later it is the one that was chosen. */
-	if (skb_dst(skb) && state->hook == NF_INET_PRE_ROUTING)
-		return NFZR_UNFIT_HAS_DST;
-	if (nfzr_is_l3(state->in))
-		return NFZR_UNFIT_L3MDEV;
-	/* An ICMP error bears the connection it is about, not its own addresses. */
-	if (ctinfo == IP_CT_RELATED || ctinfo == IP_CT_RELATED_REPLY)
-		return NFZR_UNFIT_RELATED;
-	if (!nfzr_is_tuple4(skb, iph, ct, CTINFO2DIR(ctinfo)))
+	fit = nfzr_packet_fit(skb, state, ctinfo);
+	if (fit == NFZR_FIT && !nfzr_is_tuple4(skb, iph, ct, CTINFO2DIR(ctinfo)))
 		return NFZR_UNFIT_REWRITTEN;
-	return NFZR_FIT;
+	return fit;
 }
 
 /* False: the packet has no connection, or no place where one could be used. */
@@ -86,61 +41,36 @@ bool nfzr_helper_packet4(struct sk_buff *skb, const struct nf_hook_state *state,
 	enum ip_conntrack_info ctinfo;
 	const struct in_device *in_dev;
 	const struct iphdr *iph = ip_hdr(skb);
-	struct nf_conn *ct = nf_ct_get(skb, &ctinfo);
 
-	if (!ct || nf_ct_is_template(ct) || !state->in)
+	if (!nfzr_packet_begin(skb, state, p, &ctinfo))
 		return false;
 	in_dev = __in_dev_get_rcu(state->in);
 	if (!in_dev)
 		return false;
-
-	p->ct = ct;
-	p->confirmed = nf_ct_is_confirmed(ct);
-	nfzr_read_ext(ct, &p->handle, &p->has_ext);
-	p->iif = state->in->ifindex;
-	p->mark = skb->mark;
-	p->dir = CTINFO2DIR(ctinfo);
+	p->flowlabel = 0;
 	p->dscp = inet_dscp_to_dsfield(ip4h_dscp(iph));
 	p->source_check = min(IN_DEV_RPFILTER(in_dev), 3) | !!IN_DEV_SRC_VMARK(in_dev) << 2;
-	p->fit = nfzr_packet_fit4(skb, iph, state, ct, ctinfo);
+	p->fit = nfzr_packet_fit4(skb, iph, state, p->ct, ctinfo);
 	return true;
 }
 
-/*
- * Rules may select on more than the key has; then no route of this netns is cached. Ports are
- * fixed by the ct where they are in its tuple; elsewhere the flow dissector finds others (an SPI).
- */
 static bool nfzr_rules_keyed4(const struct net *net, u8 protocol)
 {
-	const struct fib_rules_ops *ops = net->ipv4.rules_ops;
-	const struct fib_rule *rule;
-
-	if (!net->ipv4.fib_has_custom_rules || !ops)
-		return true;
-	if (READ_ONCE(net->ipv4.fib_rules_require_fldissect) && !nfzr_has_ports(protocol))
-		return false;
-	list_for_each_entry_rcu(rule, &ops->rules_list, list) {
-		if (rule->tun_id)
-			return false;
-		if (!uid_eq(rule->uid_range.start, KUIDT_INIT(0)) ||
-		    !uid_eq(rule->uid_range.end, KUIDT_INIT(~0)))
-			return false;
-	}
-	return true;
+	return !net->ipv4.fib_has_custom_rules ||
+	       nfzr_rules_keyed(net->ipv4.rules_ops,
+				READ_ONCE(net->ipv4.fib_rules_require_fldissect), protocol);
 }
 
 /*
  * Whether the nexthop is chosen by what the connection fixes: its addresses (policy 0), and its
- * ports where it has some (policy 1; else the hash may be of an SPI or of a tunnelled packet).
- * Groups of nexthop objects look at neighbours whatever the sysctl says, and a change of a member
- * makes no route obsolete; a route does not tell whether it is of one.
+ * ports where it has some (policy 1; else the hash may be of an SPI or of a tunnelled packet). Groups
+ * of nexthop objects look at neighbours, too, whose changes are told.
  */
 static bool nfzr_multipath_keyed4(const struct net *net, u8 protocol)
 {
 	u8 policy = READ_ONCE(net->ipv4.sysctl_fib_multipath_hash_policy);
 
-	return !READ_ONCE(net->nexthop.rb_root.rb_node) &&
-	       !READ_ONCE(net->ipv4.sysctl_fib_multipath_use_neigh) &&
+	return !READ_ONCE(net->ipv4.sysctl_fib_multipath_use_neigh) &&
 	       (policy == 0 || (policy == 1 && nfzr_has_ports(protocol)));
 }
 
@@ -222,50 +152,38 @@ bool nfzr_helper_use_dst4(struct sk_buff *skb, struct dst_entry *dst, u32 cookie
 	return true;
 }
 
-bool nfzr_helper_dst_valid(struct dst_entry *dst, u32 cookie)
+/* Whether two routes lead the same way: the kernel may keep several of one nexthop. */
+static bool nfzr_same_way4(const struct dst_entry *a, const struct dst_entry *b)
 {
-	return dst_check(dst, cookie);
+	const struct rtable *ra = dst_rtable(a), *rb = dst_rtable(b);
+
+	return a == b ||
+	       (dst_dev_rcu(a) == dst_dev_rcu(b) && ra->rt_type == rb->rt_type &&
+		ra->rt_flags == rb->rt_flags && ra->rt_uses_gateway == rb->rt_uses_gateway &&
+		ra->rt_gw_family == rb->rt_gw_family &&
+		(ra->rt_gw_family == AF_INET6 ? ipv6_addr_equal(&ra->rt_gw6, &rb->rt_gw6) :
+						ra->rt_gw4 == rb->rt_gw4));
 }
 
 /*
- * Whether the packet's route is dst, which is valid, or leads the same way: the kernel may keep several
- * routes of one nexthop. False in *known: nothing can be said.
+ * Whether the packet goes the way of dst; false in *known: nothing can be said, since its own route was
+ * chosen before a change, or replaced. In FORWARD, before anybody changed the packet.
  */
-bool nfzr_helper_skb_goes_by4(const struct sk_buff *skb, const struct dst_entry *dst, bool *known)
+bool nfzr_helper_goes_by4(struct sk_buff *skb, const struct dst_entry *dst, bool *known)
 {
-	struct dst_entry *skb_has = skb_dst(skb);
-	const struct rtable *a, *b = dst_rtable(dst);
+	const struct iphdr *iph = ip_hdr(skb);
+	struct inet_skb_parm parm = *IPCB(skb);
+	unsigned long has = skb->_skb_refdst;
 
-	/*
-	 * A route that is no longer valid was chosen before dst was. And policies are looked up later, and
-	 * may have put a bundle in the route's place.
-	 */
-	*known = skb_has && !dst_xfrm(skb_has) && dst_check(skb_has, 0);
-	if (!*known || skb_has == dst)
+	/* Policies are looked up after the route, and may have put a bundle in its place. */
+	*known = skb_dst(skb) && !dst_xfrm(skb_dst(skb));
+	if (!*known || nfzr_same_way4(skb_dst(skb), dst))
 		return *known;
-	a = dst_rtable(skb_has);
-	return dst_dev_rcu(skb_has) == dst_dev_rcu(dst) && a->rt_type == b->rt_type &&
-	       a->rt_flags == b->rt_flags && a->rt_uses_gateway == b->rt_uses_gateway &&
-	       a->rt_gw_family == b->rt_gw_family &&
-	       (a->rt_gw_family == AF_INET6 ? ipv6_addr_equal(&a->rt_gw6, &b->rt_gw6) :
-					      a->rt_gw4 == b->rt_gw4);
-}
-
-void nfzr_helper_dst_put(struct dst_entry *dst)
-{
-	dst_release(dst);
-}
-
-/* The address family of an IPv4 route's gateway, which is written to *gw; 0: on link. */
-u16 nfzr_helper_dst_gateway4(const struct dst_entry *dst, u8 gw[16])
-{
-	const struct rtable *rt = dst_rtable(dst);
-
-	if (!rt->rt_uses_gateway)
-		return 0;
-	if (rt->rt_gw_family == AF_INET)
-		memcpy(gw, &rt->rt_gw4, sizeof(rt->rt_gw4));
-	else
-		memcpy(gw, &rt->rt_gw6, sizeof(rt->rt_gw6));
-	return rt->rt_gw_family;
+	skb->_skb_refdst = 0;
+	*known = ip_route_input_noref(skb, iph->daddr, iph->saddr, ip4h_dscp(iph), skb->dev) ||
+		 !nfzr_same_way4(skb_dst(skb), dst);
+	skb_dst_drop(skb);
+	skb->_skb_refdst = has;
+	*IPCB(skb) = parm;
+	return false;
 }

@@ -11,14 +11,14 @@ use crate::{
     kapi::{conntrack, rcu::ReadSide}, //
 };
 
-/// A reference on an IPv4 route.
+/// A reference on a route.
 ///
 /// It keeps the route's memory, not its validity: the kernel may declare it obsolete at any time,
 /// which is what [`Dst::is_valid`] asks.
 ///
 /// # Invariants
 ///
-/// `dst` is a `struct rtable`'s, and one reference on it is ours.
+/// `dst` is a `struct rtable`'s or a `struct rt6_info`'s, and one reference on it is ours.
 pub(crate) struct Dst {
     dst: NonNull<bindings::dst_entry>,
     cookie: u32,
@@ -33,8 +33,8 @@ unsafe impl Sync for Dst {}
 impl Dst {
     /// # Safety
     ///
-    /// `dst` is an IPv4 route, a reference on it is the caller's to give, and `cookie` was read
-    /// right after the lookup that chose it. `multipath`: the lookup set `IPSKB_MULTIPATH`.
+    /// `dst` is a route, a reference on it is the caller's to give, and `cookie` was read right after
+    /// a lookup that chose it. `multipath`: the lookup set `IPSKB_MULTIPATH` or `IP6SKB_MULTIPATH`.
     pub(super) unsafe fn from_raw(
         dst: NonNull<bindings::dst_entry>,
         cookie: u32,
@@ -71,7 +71,7 @@ impl Dst {
         let mut gateway = [0; 16];
         let to = gateway.as_mut_ptr();
         // SAFETY: By the type invariant; a route's gateway does not change once it is published.
-        let family = unsafe { bindings::nfzr_helper_dst_gateway4(self.as_raw(), to) };
+        let family = unsafe { bindings::nfzr_helper_dst_gateway(self.as_raw(), to) };
         (family != 0).then(|| conntrack::Addr::new(family, gateway))
     }
 }

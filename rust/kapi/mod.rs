@@ -15,10 +15,12 @@
 pub(crate) mod conncount;
 pub(crate) mod conntrack;
 pub(crate) mod dst;
+pub(crate) mod fib;
 pub(crate) mod hook;
 pub(crate) mod lock;
 pub(crate) mod net;
 pub(crate) mod netdev;
+pub(crate) mod notifier;
 pub(crate) mod percpu;
 pub(crate) mod pernet;
 pub(crate) mod proc_fs;

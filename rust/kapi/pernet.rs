@@ -18,7 +18,7 @@ use kernel::{
     error::{from_result, to_result},
     prelude::*,
     sync::{
-        atomic::{Atomic, Full, Relaxed},
+        atomic::{Acquire, Atomic, Full, Relaxed, Release},
         rcu::rcu_barrier,
         Arc, //
     },
@@ -27,7 +27,7 @@ use kernel::{
 
 use crate::{
     bindings,
-    kapi::{net::Net, netdev::Device}, //
+    kapi::{net::Net, netdev::Device, rcu::ReadSide}, //
 };
 
 /// A netns that is being set up.
@@ -62,6 +62,18 @@ pub(crate) trait PerNet: Sized + Send + Sync + 'static {
     /// Gives up what packets that were on their way during `pre_exit` left; none are any more.
     /// `rcu_barrier()` and the drop follow. Process context.
     fn exit(&self);
+}
+
+/// What a netns keeps of its state: the owner, and what readers find.
+///
+/// # Invariants
+///
+/// `owner` is null, or from `KBox::into_raw` and dropped a grace period after `pre_exit`; `shown` is
+/// null or the same, and null from `pre_exit` on.
+#[repr(C)]
+struct Place<T> {
+    owner: *mut T,
+    shown: Atomic<*mut T>,
 }
 
 /// A pernet subsystem, to be kept in a `static`.
@@ -103,8 +115,8 @@ impl<T: PerNet> Subsys<T> {
             pre_exit: Some(Self::pre_exit),
             exit_batch: Some(Self::exit_batch),
             id: self.id.get(),
-            // A pointer to the state; the state's own memory is ours.
-            size: size_of::<*mut T>(),
+            // All zero is a valid `Place`. The state's own memory is ours.
+            size: size_of::<Place<T>>(),
             ..Default::default()
         };
         // SAFETY: As above, and the memory is valid for it.
@@ -125,12 +137,12 @@ impl<T: PerNet> Subsys<T> {
         self.registered.store(false, Relaxed);
     }
 
-    /// Where a netns keeps the pointer to its state.
+    /// What a netns keeps of its state.
     ///
     /// # Safety
     ///
     /// `net` is valid and the operations are registered.
-    unsafe fn place(&self, net: *const bindings::net) -> *mut *mut T {
+    unsafe fn place(&self, net: *const bindings::net) -> *mut Place<T> {
         // SAFETY: The id was assigned before the first netns was set up.
         let id = unsafe { *self.id.get() };
         // SAFETY: By the function's requirement.
@@ -144,9 +156,30 @@ impl<T: PerNet> Subsys<T> {
         // SAFETY: A `Device` is in its netns under RTNL, and notifiers exist only while the
         // operations are registered.
         let place = unsafe { self.place(device.net()) };
-        // SAFETY: Null until `init`, and then valid until `exit_batch`, which runs when the
-        // netns has no devices any more.
-        unsafe { (*place).as_ref() }
+        // SAFETY: As above.
+        let owner = unsafe { (*place).owner };
+        // SAFETY: By the type invariant, and dropped in `exit_batch`, which runs when the netns has
+        // no devices any more.
+        unsafe { owner.as_ref() }
+    }
+
+    /// The state of a netns that something happens to; `None` while it has none, or is going.
+    ///
+    /// # Safety
+    ///
+    /// `net` is valid for `'r`, and the operations are registered.
+    pub(super) unsafe fn of_net<'r>(
+        &self,
+        net: *const bindings::net,
+        _rcu: &ReadSide<'r>,
+    ) -> Option<&'r T> {
+        // SAFETY: By the function's requirement.
+        let place = unsafe { self.place(net) };
+        // ORDERING: Acquire, of the store in `init`.
+        // SAFETY: The place is there as long as the netns.
+        let shown = unsafe { &(*place).shown }.load(Acquire);
+        // SAFETY: By the type invariant of a `Place`, and a grace period is longer than `'r`.
+        unsafe { shown.as_ref() }
     }
 
     /// # Safety
@@ -159,11 +192,15 @@ impl<T: PerNet> Subsys<T> {
             let shared = unsafe { &*subsys.shared.get() }.as_ref().ok_or(EINVAL)?;
             // SAFETY: The core hands us a valid netns.
             let init = Init(unsafe { Net::from_raw(net) });
-            let state = T::init(&init, shared)?;
+            let state = KBox::into_raw(T::init(&init, shared)?);
             // SAFETY: As above.
             let place = unsafe { subsys.place(net) };
-            // SAFETY: The netns' own place for it.
-            unsafe { place.write(KBox::into_raw(state)) };
+            // INVARIANT: Both are the new state.
+            // SAFETY: The netns' own place for it, where only readers of `shown` may be.
+            unsafe { (*place).owner = state };
+            // ORDERING: Release, to `of_net`.
+            // SAFETY: As above.
+            unsafe { &(*place).shown }.store(state, Release);
             Ok(0)
         })
     }
@@ -174,8 +211,12 @@ impl<T: PerNet> Subsys<T> {
     unsafe extern "C" fn pre_exit(net: *mut bindings::net) {
         // SAFETY: The core hands us a valid netns.
         let place = unsafe { T::subsys().place(net) };
+        // SAFETY: The netns' own place.
+        unsafe { &(*place).shown }.store(ptr::null_mut(), Relaxed);
+        // SAFETY: As above.
+        let owner = unsafe { (*place).owner };
         // SAFETY: Null or what `init` put there.
-        if let Some(state) = unsafe { (*place).as_ref() } {
+        if let Some(state) = unsafe { owner.as_ref() } {
             state.pre_exit(&PreExit(()));
         }
     }
@@ -184,7 +225,7 @@ impl<T: PerNet> Subsys<T> {
     ///
     /// Called by the netns core for our operations, a grace period after `pre_exit`.
     unsafe extern "C" fn exit_batch(list: *mut bindings::list_head) {
-        let each = |with: &mut dyn FnMut(*mut *mut T)| {
+        let each = |with: &mut dyn FnMut(*mut Place<T>)| {
             // SAFETY: The list is valid, and nobody changes it meanwhile.
             let mut head = unsafe { (*list).next };
             while !ptr::eq(head, list) {
@@ -200,18 +241,20 @@ impl<T: PerNet> Subsys<T> {
             }
         };
         each(&mut |place| {
+            // SAFETY: The netns' own place.
+            let owner = unsafe { (*place).owner };
             // SAFETY: Null or what `init` put there.
-            if let Some(state) = unsafe { (*place).as_ref() } {
+            if let Some(state) = unsafe { owner.as_ref() } {
                 state.exit();
             }
         });
         rcu_barrier();
         each(&mut |place| {
-            // SAFETY: The netns' own place for it; nobody looks there any more.
-            let state = unsafe { place.replace(ptr::null_mut()) };
-            if !state.is_null() {
+            // SAFETY: The netns' own place; nobody looks there any more.
+            let owner = unsafe { core::mem::replace(&mut (*place).owner, ptr::null_mut()) };
+            if !owner.is_null() {
                 // SAFETY: From `KBox::into_raw` in `init`.
-                drop(unsafe { KBox::from_raw(state) });
+                drop(unsafe { KBox::from_raw(owner) });
             }
         });
     }

@@ -16,8 +16,7 @@ use crate::{
     kapi::{
         conntrack::{Conn, Dir},
         dst::{Dst, DstId},
-        hook::{Family, State},
-        rcu::ReadSide, //
+        hook::{Family, State}, //
     },
 };
 
@@ -47,8 +46,7 @@ impl Unfit {
     }
 }
 
-/// A packet of a connection at PRE_ROUTING or FORWARD; numbers in host order. An IPv6 packet's
-/// connection and extension only are read.
+/// A packet of a connection at PRE_ROUTING or FORWARD; numbers in host order.
 pub(crate) struct Packet<'r> {
     /// The connection, which the packet holds a reference on.
     pub(crate) ct: &'r Conn,
@@ -62,9 +60,11 @@ pub(crate) struct Packet<'r> {
     pub(crate) iif: u32,
     /// `skb->mark`.
     pub(crate) mark: u32,
-    /// The DSCP bits of the TOS byte, in place.
+    /// The DSCP bits of the TOS byte or traffic class, in place.
     pub(crate) dscp: u8,
-    /// How the receiving device checks sources: `rp_filter | src_valid_mark << 2`.
+    /// The flow label; IPv4: 0.
+    pub(crate) flowlabel: u32,
+    /// IPv4: how the receiving device checks sources: `rp_filter | src_valid_mark << 2`.
     pub(crate) source_check: u8,
     /// Why no cached route can serve the packet.
     pub(crate) unfit: Option<Unfit>,
@@ -128,6 +128,7 @@ impl SkBuff {
             iif: raw.iif,
             mark: raw.mark,
             dscp: raw.dscp,
+            flowlabel: raw.flowlabel,
             source_check: raw.source_check,
             unfit: Unfit::from_raw(raw.fit),
         })
@@ -144,12 +145,16 @@ impl SkBuff {
     }
 
     /// Has the kernel choose the packet's route, as it would right after this hook, and tells
-    /// which it was. When it chose one the packet has it, whatever the answer; when it found none
-    /// the packet has none, and the kernel will repeat the lookup and drop it for its own reason.
-    pub(crate) fn route(&self, _rcu: &ReadSide<'_>) -> Result<Route, Unfit> {
+    /// which it was. When it chose one the packet has it, whatever the answer; when it found none an
+    /// IPv4 packet has none, and the kernel will repeat the lookup and drop it for its own reason.
+    pub(crate) fn route(&self, state: &State<'_>) -> Result<Route, Unfit> {
         let mut raw = bindings::nfzr_route::default();
-        // SAFETY: The packet is in a PRE_ROUTING hook, under RCU, and has no route.
-        unsafe { bindings::nfzr_helper_route4(self.0.get(), &mut raw) };
+        let choose = match state.family() {
+            Family::Ipv4 => bindings::nfzr_helper_route4,
+            Family::Ipv6 => bindings::nfzr_helper_route6,
+        };
+        // SAFETY: The packet is in a PRE_ROUTING hook, under RCU, of that family, and has no route.
+        unsafe { choose(self.0.get(), &mut raw) };
         match (Unfit::from_raw(raw.fit), NonNull::new(raw.dst)) {
             (None, Some(dst)) => Ok(Route {
                 // SAFETY: The helper took a reference for us, and the cookie with it.
@@ -164,17 +169,16 @@ impl SkBuff {
     /// the route for valid, and the packet is as it was.
     ///
     /// The packet must not have a route: [`Packet::unfit`] says so of one that has.
-    pub(crate) fn use_route<'r>(&self, dst: &'r Dst, _rcu: &ReadSide<'r>) -> bool {
-        // SAFETY: The slot that owns `dst` outlives the read-side critical section that the
-        // packet is handled in, and whoever queues the packet takes a reference of his own.
-        unsafe {
-            bindings::nfzr_helper_use_dst4(
-                self.0.get(),
-                dst.as_raw(),
-                dst.cookie(),
-                dst.multipath(),
-            )
-        }
+    pub(crate) fn use_route<'r>(&self, dst: &'r Dst, state: &State<'r>) -> bool {
+        let give = match state.family() {
+            Family::Ipv4 => bindings::nfzr_helper_use_dst4,
+            Family::Ipv6 => bindings::nfzr_helper_use_dst6,
+        };
+        let (cookie, multipath) = (dst.cookie(), dst.multipath());
+        // SAFETY: A connection, and so its routes, is of its packets' family. The slot that owns `dst`
+        // outlives the read-side critical section that the packet is handled in, and whoever queues
+        // the packet takes a reference of his own.
+        unsafe { give(self.0.get(), dst.as_raw(), cookie, multipath) }
     }
 
     /// Which packet it is, to be compared and for nothing else.
@@ -182,12 +186,17 @@ impl SkBuff {
         SkbId(self.0.get() as usize)
     }
 
-    /// Whether an IPv4 packet goes the way of a route that is valid now; `None`: nothing can be said,
-    /// since its own is not valid any more or was replaced.
-    pub(crate) fn goes_by(&self, dst: &Dst, _rcu: &ReadSide<'_>) -> Option<bool> {
+    /// Whether the packet goes the way of a route; `None`: nothing can be said, since its own was
+    /// chosen before a change, or replaced. First in FORWARD.
+    pub(crate) fn goes_by(&self, dst: &Dst, state: &State<'_>) -> Option<bool> {
+        let goes_by = match state.family() {
+            Family::Ipv4 => bindings::nfzr_helper_goes_by4,
+            Family::Ipv6 => bindings::nfzr_helper_goes_by6,
+        };
         let (mut known, dst) = (false, dst.as_raw());
-        // SAFETY: The packet is in a hook, under RCU, and `dst` is kept by its owner.
-        let same = unsafe { bindings::nfzr_helper_skb_goes_by4(self.0.get(), dst, &mut known) };
+        // SAFETY: The packet is in this hook, under RCU, and of that family, as its connection's
+        // routes are; `dst` is kept by its owner.
+        let same = unsafe { goes_by(self.0.get(), dst, &mut known) };
         known.then_some(same)
     }
 

@@ -20,11 +20,12 @@ pub(crate) fn system_dfl() -> &'static Queue {
 
 /// Ends the delayed work of an [`Arc`] when dropped: then it neither runs nor is queued, and
 /// queueing it has no effect. Dropping sleeps.
-pub(crate) struct CancelOnDrop<T: HasDelayedWork<T> + WorkItem<Pointer = Arc<T>>>(
-    pub(crate) Arc<T>,
-);
+pub(crate) struct CancelOnDrop<
+    T: HasDelayedWork<T, ID> + WorkItem<ID, Pointer = Arc<T>>,
+    const ID: u64 = 0,
+>(pub(crate) Arc<T>);
 
-impl<T: HasDelayedWork<T> + WorkItem<Pointer = Arc<T>>> CancelOnDrop<T> {
+impl<T: HasDelayedWork<T, ID> + WorkItem<ID, Pointer = Arc<T>>, const ID: u64> CancelOnDrop<T, ID> {
     /// Ends the work now. Process context; sleeps.
     pub(crate) fn cancel(&self) {
         let owner = Arc::as_ptr(&self.0).cast_mut();
@@ -47,7 +48,9 @@ impl<T: HasDelayedWork<T> + WorkItem<Pointer = Arc<T>>> CancelOnDrop<T> {
     }
 }
 
-impl<T: HasDelayedWork<T> + WorkItem<Pointer = Arc<T>>> Drop for CancelOnDrop<T> {
+impl<T: HasDelayedWork<T, ID> + WorkItem<ID, Pointer = Arc<T>>, const ID: u64> Drop
+    for CancelOnDrop<T, ID>
+{
     fn drop(&mut self) {
         self.cancel();
     }

@@ -15,6 +15,7 @@ use kernel::sync::atomic::{Atomic, Relaxed};
 use crate::{
     kapi::{
         dst::DstId,
+        hook::State,
         rcu::{RcuBox, RcuCell, ReadSide},
         skb::SkBuff, //
     },
@@ -49,12 +50,13 @@ impl Direction {
         key: &Key,
         now: Now,
         give: bool,
-        rcu: &ReadSide<'r>,
+        state: &State<'r>,
     ) -> Result<(), Reason> {
+        let rcu = state.rcu();
         let slot = self.live.load(rcu).ok_or(Reason::Empty)?;
         slot.check(key, now)?;
         let valid = if give {
-            skb.use_route(slot.dst(), rcu)
+            skb.use_route(slot.dst(), state)
         } else {
             slot.dst().is_valid(rcu)
         };

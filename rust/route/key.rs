@@ -14,23 +14,52 @@ pub(crate) struct Key {
     pub(crate) iif: u32,
     /// `skb->mark`, host order.
     pub(crate) mark: u32,
-    /// The DSCP bits of the TOS byte, in place.
-    pub(crate) dscp: u8,
-    /// How the receiving device checks sources: `rp_filter | src_valid_mark << 2`. No event tells
-    /// of these sysctls, so they are compared.
-    pub(crate) source_check: u8,
+    /// The rest: the flow label in bits 0 to 19, the traffic class in 20 to 27, the source check in
+    /// 28 to 31.
+    rest: u32,
 }
 
+const CLASS_SHIFT: u32 = 20;
+const CHECK_SHIFT: u32 = 28;
+const LABEL: u32 = (1 << CLASS_SHIFT) - 1;
+const CLASS: u32 = 0xff << CLASS_SHIFT;
+
 impl Key {
+    /// `dscp`: the DSCP bits of the TOS byte or traffic class, in place. `flowlabel`: 20 bits, host
+    /// order; 0 for IPv4. `source_check`: how the receiving device checks sources, `rp_filter |
+    /// src_valid_mark << 2`; no event tells of these sysctls, so they are compared.
+    pub(crate) fn new(iif: u32, mark: u32, dscp: u8, flowlabel: u32, source_check: u8) -> Self {
+        Self {
+            iif,
+            mark,
+            rest: (flowlabel & LABEL)
+                | u32::from(dscp) << CLASS_SHIFT
+                | u32::from(source_check & 0xf) << CHECK_SHIFT,
+        }
+    }
+
+    /// The DSCP, 0 to 63.
+    pub(crate) fn dscp(&self) -> u32 {
+        (self.rest & CLASS) >> (CLASS_SHIFT + 2)
+    }
+
+    /// The flow label, 0 to 0xfffff.
+    pub(crate) fn flowlabel(&self) -> u32 {
+        self.rest & LABEL
+    }
+
     /// The first part in which a packet's key differs from a route's.
     pub(crate) fn difference(&self, packet: &Self) -> Option<Reason> {
+        let rest = self.rest ^ packet.rest;
         if self.iif != packet.iif {
             Some(Reason::Iif)
         } else if self.mark != packet.mark {
             Some(Reason::Mark)
-        } else if self.dscp != packet.dscp {
+        } else if rest & CLASS != 0 {
             Some(Reason::Dscp)
-        } else if self.source_check != packet.source_check {
+        } else if rest & LABEL != 0 {
+            Some(Reason::Flowlabel)
+        } else if rest != 0 {
             Some(Reason::SourceCheck)
         } else {
             None

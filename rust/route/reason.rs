@@ -49,10 +49,28 @@ named_enum! {
         Mark = "mark",
         /// It has another DSCP.
         Dscp = "dscp",
+        /// It has another IPv6 flow label.
+        Flowlabel = "flowlabel",
         /// The device's rp_filter or src_valid_mark was switched.
         SourceCheck = "source_check",
-        /// Something happened that may have changed the route.
-        Invalidated = "invalidated",
+        /// A route was added, replaced or deleted, or a nexthop of one came or went.
+        RouteChanged = "route_changed",
+        /// A rule was added or deleted.
+        RuleChanged = "rule_changed",
+        /// A nexthop object was changed.
+        NexthopChanged = "nexthop_changed",
+        /// An address was added or deleted.
+        AddressChanged = "address_changed",
+        /// Something happened to a device.
+        DeviceChanged = "device_changed",
+        /// A neighbour's state changed, where routes depend on it; or an IPv4 redirect came.
+        NeighbourChanged = "neighbour_changed",
+        /// An IPv6 redirect came.
+        Redirected = "redirected",
+        /// Nexthops are chosen by other parts of a packet.
+        HashChanged = "hash_changed",
+        /// A nexthop object is being changed.
+        Unsettled = "unsettled",
         /// The route was as old as max_age_ms allows.
         Aged = "aged",
         /// The kernel declared the route obsolete.
@@ -63,7 +81,7 @@ named_enum! {
         Limited = "limited",
         /// No memory for the route.
         NoMemory = "no_memory",
-        /// The packet has IP options.
+        /// The packet has IP options, or IPv6 extension headers.
         Options = "options",
         /// The packet is a fragment, or was put together from some.
         Fragment = "fragment",
@@ -83,6 +101,8 @@ named_enum! {
         Related = "related",
         /// Addresses or ports are not what conntrack made them.
         Rewritten = "rewritten",
+        /// An address is link-local, or of many hosts.
+        Scope = "scope",
         /// The kernel has no route for it.
         NoRoute = "no_route",
         /// The route is no plain one to another host.
@@ -93,7 +113,7 @@ named_enum! {
         Xfrm = "xfrm",
         /// The route has a lightweight tunnel.
         Lwtunnel = "lwtunnel",
-        /// The route has a learned MTU.
+        /// The route is an exception: a learned MTU, or (IPv6) a redirect.
         Pmtu = "pmtu",
         /// The route's nexthop is chosen by more than the connection.
         Multipath = "multipath",

@@ -36,6 +36,8 @@ pub(crate) struct Now {
     pub(crate) jiffies: u32,
     /// The netns' generation: how often something happened that may change routes.
     pub(crate) generation: u32,
+    /// What happened last of these.
+    pub(crate) cause: Reason,
     /// In jiffies.
     pub(crate) max_age: u32,
 }
@@ -65,7 +67,7 @@ impl Slot {
 
     fn expired(&self, now: Now) -> Option<Reason> {
         if self.generation != now.generation {
-            Some(Reason::Invalidated)
+            Some(now.cause)
         } else if aged(self.born, now.jiffies, now.max_age) {
             Some(Reason::Aged)
         } else {
@@ -73,9 +75,10 @@ impl Slot {
         }
     }
 
-    /// Whether a packet with the slot's own key would be served.
-    pub(crate) fn is_good(&self, now: Now, rcu: &ReadSide<'_>) -> bool {
-        self.expired(now).is_none() && self.dst.is_valid(rcu)
+    /// Why a packet with the slot's own key would not be served; `None`: it would.
+    pub(crate) fn stale(&self, now: Now, rcu: &ReadSide<'_>) -> Option<Reason> {
+        self.expired(now)
+            .or_else(|| (!self.dst.is_valid(rcu)).then_some(Reason::Obsolete))
     }
 
     /// The route.

@@ -28,16 +28,15 @@ use crate::{
     stats::{Counter, Event},
 };
 
-const KEY: Key = Key {
-    iif: 3,
-    mark: 7,
-    dscp: 0x28,
-    source_check: 1,
-};
+/// The key that the slots here have.
+fn key() -> Key {
+    Key::new(3, 7, 0x28, 0x12345, 1)
+}
 
 const NOW: Now = Now {
     jiffies: u32::MAX - 10,
     generation: 5,
+    cause: Reason::RuleChanged,
     max_age: 250,
 };
 
@@ -56,7 +55,7 @@ impl Fixture {
     }
 
     fn slot(&self, dst: &TestDst) -> Slot {
-        Slot::new(dst.route(9), KEY, NOW, self.held.clone())
+        Slot::new(dst.route(9), key(), NOW, self.held.clone())
     }
 
     fn boxed(&self, dst: &TestDst) -> Result<RcuBox<Slot>> {
@@ -80,15 +79,14 @@ mod key_cases {
 
     #[test]
     fn each_part_of_the_key_counts() {
-        assert!(KEY.difference(&KEY.clone()).is_none());
-        assert!(KEY.difference(&Key { iif: 4, ..KEY }) == Some(Reason::Iif));
-        assert!(KEY.difference(&Key { mark: 0, ..KEY }) == Some(Reason::Mark));
-        assert!(KEY.difference(&Key { dscp: 0, ..KEY }) == Some(Reason::Dscp));
-        let other = Key {
-            source_check: 5,
-            ..KEY
-        };
-        assert!(KEY.difference(&other) == Some(Reason::SourceCheck));
+        let difference = |other| key().difference(&other);
+        assert!(difference(key()).is_none());
+        assert!(difference(Key::new(4, 7, 0x28, 0x12345, 1)) == Some(Reason::Iif));
+        assert!(difference(Key::new(3, 0, 0x28, 0x12345, 1)) == Some(Reason::Mark));
+        assert!(difference(Key::new(3, 7, 0, 0x12345, 1)) == Some(Reason::Dscp));
+        assert!(difference(Key::new(3, 7, 0x28, 0x12344, 1)) == Some(Reason::Flowlabel));
+        assert!(difference(Key::new(3, 7, 0x28, 0x12345, 5)) == Some(Reason::SourceCheck));
+        assert_eq!((key().dscp(), key().flowlabel()), (0xa, 0x12345));
     }
 
     #[test]
@@ -133,14 +131,14 @@ mod slot_cases {
     fn a_slot_is_good_until_it_is_old() -> Result {
         let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
         let slot = all.slot(&dst);
-        let at = |jiffies| read(|rcu| slot.is_good(Now { jiffies, ..NOW }, rcu));
+        let at = |jiffies| read(|rcu| slot.stale(Now { jiffies, ..NOW }, rcu));
         let good = [
             NOW.jiffies,
             NOW.jiffies.wrapping_add(249),
             NOW.jiffies.wrapping_add(250),
         ]
         .map(at);
-        assert_eq!(good, [true, true, false]);
+        assert_eq!(good, [None, None, Some(Reason::Aged)]);
         Ok(())
     }
 
@@ -148,9 +146,10 @@ mod slot_cases {
     fn a_slot_is_good_until_something_happens() -> Result {
         let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
         let slot = all.slot(&dst);
-        let at = |generation| read(|rcu| slot.is_good(Now { generation, ..NOW }, rcu));
+        let at = |generation| read(|rcu| slot.stale(Now { generation, ..NOW }, rcu));
         let good = [4, 5, 6].map(at);
-        assert_eq!(good, [false, true, false]);
+        let changed = Some(Reason::RuleChanged);
+        assert_eq!(good, [changed, None, changed]);
         Ok(())
     }
 
@@ -158,10 +157,10 @@ mod slot_cases {
     fn a_slot_is_good_until_routes_change() -> Result {
         let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
         let slot = all.slot(&dst);
-        let before = read(|rcu| slot.is_good(NOW, rcu));
+        let before = read(|rcu| slot.stale(NOW, rcu));
         routes_changed();
-        let after = read(|rcu| slot.is_good(NOW, rcu));
-        assert_eq!((before, after), (true, false));
+        let after = read(|rcu| slot.stale(NOW, rcu));
+        assert_eq!((before, after), (None, Some(Reason::Obsolete)));
         Ok(())
     }
 
@@ -201,14 +200,14 @@ mod direction_cases {
                 direction.staged(rcu).is_some(),
             )
         });
-        let committed = read(|rcu| direction.commit(dst.id(), KEY.iif, rcu));
+        let committed = read(|rcu| direction.commit(dst.id(), key().iif, rcu));
         let live = read(|rcu| {
             (
                 direction.live(rcu).is_some(),
                 direction.staged(rcu).is_some(),
             )
         });
-        let again = read(|rcu| direction.commit(dst.id(), KEY.iif, rcu));
+        let again = read(|rcu| direction.commit(dst.id(), key().iif, rcu));
         assert_eq!(staged, (false, true));
         assert!(committed);
         assert_eq!(live, (true, false));
@@ -221,8 +220,8 @@ mod direction_cases {
         let (all, dst, other) = (Fixture::new()?, TestDst::new(None)?, TestDst::new(None)?);
         let direction = Direction::new();
         direction.stage(all.boxed(&dst)?);
-        let by_route = read(|rcu| direction.commit(other.id(), KEY.iif, rcu));
-        let by_device = read(|rcu| direction.commit(dst.id(), KEY.iif + 1, rcu));
+        let by_route = read(|rcu| direction.commit(other.id(), key().iif, rcu));
+        let by_device = read(|rcu| direction.commit(dst.id(), key().iif + 1, rcu));
         let live = read(|rcu| direction.live(rcu).is_some());
         assert!(!by_route);
         assert!(!by_device);
@@ -237,7 +236,7 @@ mod direction_cases {
         for _ in 0..10 {
             direction.stage(all.boxed(&dst)?);
             direction.stage(all.boxed(&dst)?);
-            read(|rcu| direction.commit(dst.id(), KEY.iif, rcu));
+            read(|rcu| direction.commit(dst.id(), key().iif, rcu));
         }
         rcu_barrier();
         let held = (dst.refs(), all.count());
@@ -252,7 +251,7 @@ mod direction_cases {
         let (all, live, staged) = (Fixture::new()?, TestDst::new(None)?, TestDst::new(None)?);
         let direction = Direction::new();
         direction.stage(all.boxed(&live)?);
-        read(|rcu| direction.commit(live.id(), KEY.iif, rcu));
+        read(|rcu| direction.commit(live.id(), key().iif, rcu));
         direction.stage(all.boxed(&staged)?);
         let none = read(|rcu| direction.purge(rcu, |_| false));
         let one = read(|rcu| direction.purge(rcu, |slot| live.id() == *slot.dst()));

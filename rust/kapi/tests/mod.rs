@@ -237,6 +237,12 @@ pub(crate) fn routes_changed() {
     unsafe { bindings::nfzr_kunit_routes_changed() }
 }
 
+/// As after the first netns chooses nexthops by other parts of a packet.
+pub(crate) fn hash_policy_changes() {
+    // SAFETY: No requirements.
+    unsafe { bindings::nfzr_kunit_hash_policy_changes() }
+}
+
 /// A route, with a reference of the test's.
 pub(crate) struct TestDst(NonNull<bindings::dst_entry>);
 

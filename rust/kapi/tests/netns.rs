@@ -16,12 +16,13 @@ use kernel::{
     }, //
 };
 
-use super::{init_net, Drops, Tracked};
+use super::{hash_policy_changes, init_net, Drops, Tracked};
 use crate::{
     bindings,
     kapi::{
         hook::{self, Family, Hook, Inet, State, Verdict},
-        netdev::{self, Device, Listener, Notifier},
+        netdev::{self, Device},
+        notifier::{Listener, NetEvent, Notifier},
         pernet::{Init, PerNet, PreExit, Registration, Subsys},
         proc_fs,
         rcu::ReadSide,
@@ -43,6 +44,7 @@ struct World {
     unregistered: Atomic<i32>,
     /// The device whose events count.
     ifindex: Atomic<u32>,
+    hash_policies: Atomic<i32>,
     _tracked: Tracked,
     #[pin]
     rows: RcuArray<Row>,
@@ -60,6 +62,7 @@ impl World {
                 changed: Atomic::new(0),
                 unregistered: Atomic::new(0),
                 ifindex: Atomic::new(0),
+                hash_policies: Atomic::new(0),
                 _tracked: Tracked::new(0, drops),
                 rows <- RcuArray::new(),
             }),
@@ -141,7 +144,7 @@ impl PerNet for TestNs {
 }
 
 impl Listener for TestNs {
-    fn event(&self, event: netdev::Event, device: &Device<'_>) {
+    fn device(&self, event: netdev::Event, device: &Device<'_>) {
         if device.ifindex() != self.world.ifindex.load(Relaxed) {
             return;
         }
@@ -152,6 +155,14 @@ impl Listener for TestNs {
             _ => return,
         };
         count.add(1, Relaxed);
+    }
+
+    fn address(&self) {}
+
+    fn net_event(&self, event: NetEvent) {
+        if event == NetEvent::HashPolicy {
+            self.world.hash_policies.add(1, Relaxed);
+        }
     }
 }
 
@@ -315,8 +326,8 @@ mod pernet_cases {
     }
 }
 
-#[kunit_tests(nfzr_kapi_netdev)]
-mod netdev_cases {
+#[kunit_tests(nfzr_kapi_notifier)]
+mod notifier_cases {
     use super::*;
 
     #[test]
@@ -341,6 +352,22 @@ mod netdev_cases {
         assert_eq!(changed, [1, 1, 0]);
         assert_eq!(ignored, changed);
         assert_eq!(gone, [1, 1, 1]);
+        Ok(())
+    }
+
+    #[test]
+    fn net_events_come_to_the_state_of_their_netns() -> Result {
+        let drops = Drops::new()?;
+        let world = World::new(ANY, &drops)?;
+        let notifier = Notifier::<TestNs>::new(register(&world)?)?;
+        let told = || world.hash_policies.load(Relaxed);
+        let before = told();
+        hash_policy_changes();
+        let during = told();
+        drop(notifier);
+        hash_policy_changes();
+        let later = told();
+        assert_eq!((before, during, later), (0, 1, 1));
         Ok(())
     }
 

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * IPv6: what the hooks read of a packet, the kernel's own route lookup, and the hand-over of a
+ * cached route. All run in a netfilter hook: softirq or process context, under rcu_read_lock().
+ */
+#include <linux/ipv6.h>
+#include <net/dsfield.h>
+#include <net/inet_dscp.h>
+#include <net/ip6_fib.h>
+#include <net/ip6_route.h>
+#include <net/ipv6.h>
+#include <net/nexthop.h>
+
+/* As nfzr_is_tuple_ports() has it, for the addresses too. */
+static bool nfzr_is_tuple6(const struct sk_buff *skb, const struct ipv6hdr *ip6h,
+			   const struct nf_conn *ct, enum ip_conntrack_dir dir)
+{
+	return ipv6_addr_equal(&ip6h->saddr, &nf_ct_tuple(ct, dir)->src.u3.in6) &&
+	       ipv6_addr_equal(&ip6h->daddr, &nf_ct_tuple(ct, !dir)->src.u3.in6) &&
+	       nfzr_is_tuple_ports(skb, sizeof(*ip6h), ip6h->nexthdr, ct, dir);
+}
+
+/* Addresses that mean something on a link only, or many hosts. */
+static bool nfzr_is_scoped(const struct in6_addr *addr)
+{
+	return ipv6_addr_type(addr) & (IPV6_ADDR_MULTICAST | IPV6_ADDR_LINKLOCAL);
+}
+
+static enum nfzr_fit nfzr_packet_fit6(const struct sk_buff *skb, const struct ipv6hdr *ip6h,
+				      const struct nf_hook_state *state,
+				      const struct nf_conn *ct, enum ip_conntrack_info ctinfo)
+{
+	enum nfzr_fit fit;
+
+	if (IP6CB(skb)->frag_max_size || (IP6CB(skb)->flags & IP6SKB_FRAGMENTED))
+		return NFZR_UNFIT_FRAGMENT;
+	fit = nfzr_packet_fit(skb, state, ctinfo);
+	if (fit != NFZR_FIT)
+		return fit;
+	if (nfzr_is_scoped(&ip6h->saddr) || nfzr_is_scoped(&ip6h->daddr))
+		return NFZR_UNFIT_SCOPE;
+	/* Rules see the first header's number. */
+	if (ip6h->nexthdr != nf_ct_protonum(ct))
+		return NFZR_UNFIT_OPTIONS;
+	if (!nfzr_is_tuple6(skb, ip6h, ct, CTINFO2DIR(ctinfo)))
+		return NFZR_UNFIT_REWRITTEN;
+	return NFZR_FIT;
+}
+
+/* False: the packet has no connection, or no place where one could be used. */
+bool nfzr_helper_packet6(struct sk_buff *skb, const struct nf_hook_state *state,
+			 struct nfzr_packet *p)
+{
+	enum ip_conntrack_info ctinfo;
+	const struct ipv6hdr *ip6h = ipv6_hdr(skb);
+
+	if (!nfzr_packet_begin(skb, state, p, &ctinfo))
+		return false;
+	p->flowlabel = ntohl(ip6_flowlabel(ip6h));
+	p->dscp = inet_dscp_to_dsfield(inet_dsfield_to_dscp(ipv6_get_dsfield(ip6h)));
+	p->source_check = 0;	/* IPv6 has none */
+	p->fit = nfzr_packet_fit6(skb, ip6h, state, p->ct, ctinfo);
+	return true;
+}
+
+static bool nfzr_rules_keyed6(const struct net *net, u8 protocol)
+{
+	return !fib6_has_custom_rules(net) ||
+	       nfzr_rules_keyed(net->ipv6.fib6_rules_ops,
+				READ_ONCE(net->ipv6.fib6_rules_require_fldissect), protocol);
+}
+
+/*
+ * Whether the nexthop is chosen by what the connection and the key fix. Policy 0 hashes the addresses
+ * and the flow label; for policy 1 see nfzr_multipath_keyed4(). Where the netns does not forward, but
+ * some device of it does, neighbours have a say in any choice.
+ */
+static bool nfzr_multipath_keyed6(const struct net *net, const struct fib6_info *from, u8 protocol)
+{
+	u8 policy = ip6_multipath_hash_policy(net);
+
+	if (!READ_ONCE(net->ipv6.devconf_all->forwarding))
+		return false;
+	if (from->nh ? !nexthop_is_multipath(from->nh) : !READ_ONCE(from->fib6_nsiblings))
+		return true;
+	return policy == 0 || (policy == 1 && nfzr_has_ports(protocol));
+}
+
+static enum nfzr_fit nfzr_route_fit6(const struct net *net, const struct sk_buff *skb)
+{
+	u8 protocol = ipv6_hdr(skb)->nexthdr;
+	const struct dst_entry *dst = skb_dst(skb);
+	const struct rt6_info *rt = dst_rt6_info(dst);
+	const struct fib6_info *from = rcu_dereference(rt->from);
+	const struct net_device *out = dst_dev_rcu(dst);
+
+	if (rt == net->ipv6.ip6_null_entry)
+		return NFZR_UNFIT_NO_ROUTE;
+	if (dst->error || (dst->flags & (DST_METADATA | DST_FAKE_RTABLE)) ||
+	    (rt->rt6i_flags & (RTF_LOCAL | RTF_ANYCAST | RTF_REJECT)))
+		return NFZR_UNFIT_NOT_UNICAST;
+	if (!from)
+		return NFZR_UNFIT_GONE;
+	if (from->fib6_type != RTN_UNICAST)
+		return NFZR_UNFIT_NOT_UNICAST;
+	if (out == skb->dev)
+		return NFZR_UNFIT_SAME_DEVICE;
+	if (nfzr_is_l3(out))
+		return NFZR_UNFIT_L3MDEV;
+	if (dst_xfrm(dst))
+		return NFZR_UNFIT_XFRM;
+	if (dst->lwtstate)
+		return NFZR_UNFIT_LWTUNNEL;
+	/* An exception: a learned MTU, or a redirect. */
+	if (rt->rt6i_flags & RTF_CACHE)
+		return NFZR_UNFIT_PMTU;
+	if (!nfzr_multipath_keyed6(net, from, protocol))
+		return NFZR_UNFIT_MULTIPATH;
+	if (!nfzr_rules_keyed6(net, protocol))
+		return NFZR_UNFIT_RULES;
+	return NFZR_FIT;
+}
+
+/*
+ * The lookup that ip6_rcv_finish() would do next. The packet has its route as if the kernel had done
+ * it, be it one that drops it.
+ */
+void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r)
+{
+	struct dst_entry *dst;
+
+	r->dst = NULL;
+	ip6_route_input(skb);
+	dst = skb_dst(skb);
+	r->fit = nfzr_route_fit6(dev_net_rcu(skb->dev), skb);
+	if (r->fit != NFZR_FIT)
+		return;
+	r->cookie = rt6_get_cookie(dst_rt6_info(dst));
+	/*
+	 * A change between the lookup and the cookie would go unnoticed: the cookie is the new one, the
+	 * route the old. The second lookup sees whatever the cookie saw, and must come to the same.
+	 */
+	ip6_route_input(skb);
+	if (skb_dst(skb) != dst || !dst_hold_safe(dst)) {
+		r->fit = NFZR_UNFIT_GONE;
+		return;
+	}
+	r->dst = dst;
+	r->oif = dst_dev_rcu(dst)->ifindex;
+	r->multipath = IP6CB(skb)->flags & IP6SKB_MULTIPATH;
+}
+
+/* Gives the packet the route if the kernel still holds it for valid. */
+bool nfzr_helper_use_dst6(struct sk_buff *skb, struct dst_entry *dst, u32 cookie, bool multipath)
+{
+	if (!nfzr_valid6(dst, cookie))
+		return false;
+	/* Keeps list receive from using this packet's route as a hint for other flows. */
+	if (multipath)
+		IP6CB(skb)->flags |= IP6SKB_MULTIPATH;
+	skb_dst_set_noref(skb, dst);
+	return true;
+}
+
+/* Whether two routes lead the same way: each CPU has its own of a nexthop. */
+static bool nfzr_same_way6(const struct dst_entry *a, const struct dst_entry *b)
+{
+	const struct rt6_info *ra = dst_rt6_info(a), *rb = dst_rt6_info(b);
+
+	return a == b ||
+	       (dst_dev_rcu(a) == dst_dev_rcu(b) && a->error == b->error &&
+		ra->rt6i_flags == rb->rt6i_flags &&
+		ipv6_addr_equal(&ra->rt6i_gateway, &rb->rt6i_gateway));
+}
+
+/* As nfzr_helper_goes_by4(). */
+bool nfzr_helper_goes_by6(struct sk_buff *skb, const struct dst_entry *dst, bool *known)
+{
+	struct inet6_skb_parm parm = *IP6CB(skb);
+	unsigned long has = skb->_skb_refdst;
+
+	*known = skb_dst(skb) && !dst_xfrm(skb_dst(skb));
+	if (!*known || nfzr_same_way6(skb_dst(skb), dst))
+		return *known;
+	skb->_skb_refdst = 0;
+	ip6_route_input(skb);
+	*known = !nfzr_same_way6(skb_dst(skb), dst);
+	skb_dst_drop(skb);
+	skb->_skb_refdst = has;
+	*IP6CB(skb) = parm;
+	return false;
+}
