@@ -5,7 +5,8 @@
 #
 # build.sh stock              for the pinned kernel, in build/stock
 # build.sh debug              for the debug kernel, in build/debug
-# build.sh kunit              the same with the KUnit suites, in build/kunit
+# build.sh delay              selftests/delay, for the debug kernel, in build/delay
+# build.sh kunit              nf_zoneroute for the debug kernel with the KUnit suites, in build/kunit
 # build.sh mutant KIND DIR    as stock, debug or kunit, the copy of the sources that is in DIR
 # build.sh clippy             the same with clippy in rustc's place; every warning is an error
 # build.sh host KREL          for the kernel KREL that 'make prepare' prepared, in the clone itself
@@ -75,6 +76,14 @@ debug)
 kunit)
 	say_step 'build the KUnit suites' build_debug_copy "$NFZR_TOP/build/kunit" KUNIT=1
 	;;
+delay)
+	build_delay() {
+		mkdir -p "$NFZR_TOP/build/delay"
+		cp "$NFZR_TOP"/selftests/delay/* "$NFZR_TOP/build/delay/"
+		kbuild_debug "$NFZR_TOP/build/delay"
+	}
+	say_step "build the tests' own module" build_delay
+	;;
 mutant)
 	dir=$(realpath -- "${3:?usage: build.sh mutant KIND DIR}")
 	case $2 in
@@ -98,6 +107,6 @@ rust-analyzer)
 	sed -i "s|\"/usr/lib/rustlib|\"$(toolchain_root)/usr/lib/rustlib|g" "$NFZR_TOP/rust-project.json"
 	;;
 *)
-	die "usage: build.sh stock | debug | kunit | mutant KIND DIR | clippy | host KREL | rust-analyzer"
+	die "usage: build.sh stock | debug | delay | kunit | mutant KIND DIR | clippy | host KREL | rust-analyzer"
 	;;
 esac

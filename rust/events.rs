@@ -32,10 +32,9 @@ impl Listener for NetNs {
         self.state.invalidate(why, Reason::DeviceChanged);
         if event == netdev::Event::Unregister {
             let ifindex = device.ifindex();
-            self.state
-                .purge(Reason::DeviceGone, Event::SlotDeviceGone, |slot, _| {
-                    slot.is_on(ifindex)
-                });
+            self.state.purge(Event::SlotDeviceGone, |slot, _| {
+                slot.is_on(ifindex).then_some(Reason::DeviceGone)
+            });
         }
     }
 

@@ -271,28 +271,21 @@ impl NetState {
         self.settled.store(announced, Release);
     }
 
-    /// Drops the slots that `bad` says are, and remembers why. Process context.
-    pub(crate) fn purge(
-        &self,
-        why: Reason,
-        event: Event,
-        bad: impl Fn(&Slot, &ReadSide<'_>) -> bool,
-    ) {
+    /// Drops the slots that `bad` has something against, and remembers what. Process context.
+    pub(crate) fn purge(&self, event: Event, bad: impl Fn(&Slot, &ReadSide<'_>) -> Option<Reason>) {
         self.flows
-            .for_each(|flow, rcu| self.purge_flow(flow, rcu, why, event, &bad));
+            .for_each(|flow, rcu| self.purge_flow(flow, rcu, event, &bad));
     }
 
     fn purge_flow(
         &self,
         flow: &Entry<Flow>,
         rcu: &ReadSide<'_>,
-        why: Reason,
         event: Event,
-        bad: impl Fn(&Slot, &ReadSide<'_>) -> bool,
+        bad: impl Fn(&Slot, &ReadSide<'_>) -> Option<Reason>,
     ) {
         for dir in Dir::ALL {
-            let purged = flow.direction(dir).purge(rcu, |slot| bad(slot, rcu));
-            for _ in 0..purged {
+            for why in flow.direction(dir).purge(rcu, |slot| bad(slot, rcu)) {
                 flow.note(dir, why);
                 self.count(event);
             }
@@ -315,7 +308,7 @@ impl NetState {
 
     /// Ends what has ended, and drops what is of no use. Whether anything is left.
     fn collect(&self) -> bool {
-        let (on, caching) = (self.is_on(), self.is_caching());
+        let (on, caching, now) = (self.is_on(), self.is_caching(), self.now());
         let mut tracking = None;
         let left = self.flows.for_each(|flow, rcu| {
             let ct = flow.conn();
@@ -344,16 +337,12 @@ impl NetState {
                     self.count(Event::FlowDisabled);
                 }
             } else if !caching {
-                self.purge_flow(flow, rcu, Reason::Empty, Event::SlotDisabled, |_, _| true);
+                self.purge_flow(flow, rcu, Event::SlotDisabled, |_, _| Some(Reason::Empty));
             } else {
                 // An idle flow must not keep a route that the kernel wants to be rid of.
-                self.purge_flow(
-                    flow,
-                    rcu,
-                    Reason::Obsolete,
-                    Event::SlotObsolete,
-                    |slot, rcu| !slot.dst().is_valid(rcu),
-                );
+                self.purge_flow(flow, rcu, Event::SlotObsolete, |slot, rcu| {
+                    slot.obsolete(now, rcu)
+                });
             }
         });
         let zones = self.flows.zones().collect();

@@ -236,6 +236,8 @@ six_router() {
 		in_ns "$ns" sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.all.accept_dad=0 \
 			net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.router_solicitations=0 \
 			net.ipv6.conf.all.keep_addr_on_down=1
+		# A flow label is a socket's, not a connection's: but for that, another socket's packet is as good.
+		in_ns "$ns" sysctl -qw net.ipv6.auto_flowlabels=0
 	done
 	in_ns r sysctl -qw net.ipv6.conf.all.forwarding=1
 	ip -n c -b - <<-END
@@ -258,6 +260,23 @@ six_router() {
 		addr add fd00:2::1/64 dev s1 nodad
 		addr add fd00:3::1/64 dev t1 nodad
 		route add $SERVER6 via fd00:2::2 dev s1
+	END
+	in_ns s nft -f - <<-'END'
+		table ip6 sink {
+			chain pre {
+				type filter hook prerouting priority raw
+				udp dport 11 drop
+			}
+		}
+	END
+	in_ns r nft -f - <<-'END'
+		table ip6 firewall {
+			chain forward {
+				type filter hook forward priority filter; policy accept;
+				ct state invalid counter drop
+				ct state new counter accept
+			}
+		}
 	END
 	until_true 10 in_ns c ping -6 -q -c 1 -W 1 fd00:2::2
 	until_true 10 in_ns r ping -6 -q -c 1 -W 1 fd00:3::2

@@ -11,6 +11,7 @@ change returned the number of the last packet is read: what has a higher one was
 import argparse
 import mmap
 import os
+import re
 import signal
 import socket
 import struct
@@ -96,7 +97,12 @@ class Bench:
         for dev in ("s0", "t0", "m0"):
             sock = socket.socket(self.family.af, socket.SOCK_DGRAM)
             sock.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, dev.encode())
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, dev.encode())
+            except OSError:
+                # There is none.
+                sock.close()
+                continue
             sock.bind((self.family.srv, DPORT))
             sock.setblocking(False)
             self.sinks[dev] = sock
@@ -126,6 +132,25 @@ class Bench:
             except OSError:
                 # An ICMP error, about an earlier one.
                 pass
+
+    def churn(self):
+        """Adds and deletes other routes, as fast as it goes, but for a pause."""
+        child = os.fork()
+        if child:
+            return child
+        six = self.family.number == 6
+        lines = []
+        for number in range(64):
+            to = f"fd00:77:{number:x}::/64" if six else f"10.77.{number}.0/24"
+            gateway = f"via {self.family.gw_b} dev t1"
+            lines += [f"route add {to} {gateway}", f"route del {to} {gateway}"]
+        batch = subprocess.Popen(self.family.ip + ["-b", "-"], text=True,
+                                 stdin=subprocess.PIPE)
+        while True:
+            for first in range(0, len(lines), 16):
+                batch.stdin.write("\n".join(lines[first:first + 16]) + "\n")
+                batch.stdin.flush()
+                time.sleep(0.004)
 
     def stop(self):
         if self.sender:
@@ -222,7 +247,7 @@ class Bench:
             for command in kind.change:
                 self.run(command)
             number, returned = self.last(), time.monotonic_ns()
-            until = time.monotonic() + 0.2 + (self.max_age / 1000 * 2 if kind.aged else 0)
+            until = time.monotonic() + kind.wait + (self.max_age / 1000 * 2 if kind.aged else 0)
             arrived = before
             for dev in arrived:
                 arrived[dev] = []
@@ -257,6 +282,15 @@ class Bench:
         self.base()
 
     def base(self):
+        for dev in ("s1", "t1"):
+            self.run(f"ip link set {dev} up")
+        until = time.monotonic() + 20
+        for gateway in (self.family.gw_a, self.family.gw_b):
+            # The other end of a link that was down may take a second.
+            while subprocess.run(["ping", "-q", "-c", "1", "-W", "1", gateway],
+                                 capture_output=True, check=False).returncode:
+                if time.monotonic() > until:
+                    raise Failed(f"{gateway} does not answer")
         self.run("ip route replace {srv}/{length} via {gw_a} dev s1")
         self.drain()
 
@@ -363,7 +397,7 @@ class Kind:
     """A kind of change: what makes and undoes it, and which way packets go before and after."""
 
     def __init__(self, name, change, undo=(), setup=(), *, new="t0", old="s0", oif="s1",
-                 aged=False, only=None, size=32, served=True):
+                 aged=False, only=None, size=32, served=True, wait=0.2):
         self.name = name
         self.change = [change] if isinstance(change, str) or callable(change) else list(change)
         self.undo = [undo] if isinstance(undo, str) or callable(undo) else list(undo)
@@ -374,6 +408,8 @@ class Kind:
         self.aged = aged
         self.only = only
         self.size = size
+        # How long packets are looked at afterwards, in seconds.
+        self.wait = wait
         # Whether the cache has it before; else it must not get it.
         self.served = served
 
@@ -387,12 +423,14 @@ KINDS = [
     Kind("that route deleted", "ip route del {srv}/{length} " + VIA_B, "ip route del {wide}",
          ["ip route del {srv}/{length} via {gw_a} dev s1", TO_B], old="t0", oif="t1", new="s0"),
     Kind("route added, with a better metric", "ip route add {srv}/{length} " + VIA_B + " metric 100",
-         "ip route del {srv}/{length} " + VIA_B + " metric 100",
+         ["ip route del {srv}/{length} " + VIA_B + " metric 100",
+          "ip route del {srv}/{length} via {gw_a} dev s1 metric 200"],
          ["ip route del {srv}/{length} via {gw_a} dev s1",
           "ip route add {srv}/{length} via {gw_a} dev s1 metric 200"]),
     Kind("that route deleted again", "ip route del {srv}/{length} " + VIA_B + " metric 100",
          "ip route del {srv}/{length} metric 200",
          ["ip route del {srv}/{length} via {gw_a} dev s1",
+          "ip route add {srv}/{length} via {gw_a} dev s1 metric 200",
           "ip route add {srv}/{length} " + VIA_B + " metric 100"], old="t0", oif="t1", new="s0"),
     Kind("route became a blackhole", ["ip route del {srv}/{length}", "ip route add blackhole {srv}/{length}"],
          "ip route del blackhole {srv}/{length}", new=None),
@@ -463,7 +501,7 @@ KINDS = [
     Kind("link up, with a more specific route", "ip link set t1 up",
          ["ip addr del {wide_own} dev t1", "ip route replace {srv}/{length} via {gw_a} dev s1"],
          ["ip link set t1 down", "ip addr add {wide_own} dev t1",
-          "ip route add {wider} via {gw_a} dev s1", "ip route del {srv}/{length}"]),
+          "ip route add {wider} via {gw_a} dev s1", "ip route del {srv}/{length}"], wait=3),
     Kind("receiving device joined a VRF", "ip link set c1 master vrf0",
          ["ip link set c1 nomaster", "ip link del vrf0", "ip addr replace {gw_c}/{plen} dev c1",
           "ip route flush table 77"],
@@ -515,9 +553,9 @@ KINDS = [
     Kind("forwarding switched off", "sysctl net.ipv6.conf.all.forwarding=0",
          "sysctl net.ipv6.conf.all.forwarding=1", (), new=None, only=6),
     Kind("ignore_routes_with_linkdown", "sysctl net.ipv4.conf.s1.ignore_routes_with_linkdown=1",
-         ["sysctl net.ipv4.conf.s1.ignore_routes_with_linkdown=0", "ip -n s link set s0 up",
+         ["sysctl net.ipv4.conf.s1.ignore_routes_with_linkdown=0", "ip -n s link set p0 up",
           "ip route del {wide}"],
-         ["ip route add {wide} " + VIA_B, "ip -n s link set s0 down"], aged=True, only=4, old=None),
+         ["ip route add {wide} " + VIA_B, "ip -n s link set p0 down"], aged=True, only=4, old=None),
     Kind("IPsec policy: block", "ip xfrm policy add dst {srv} dir fwd action block",
          "ip xfrm policy flush", (), new=None),
     Kind("IPsec policy: by a tunnel that is not there",
@@ -531,11 +569,12 @@ def main():
     parser.add_argument("family", type=int)
     parser.add_argument("routes", help="/proc/.../nf_zoneroute/routes of the router")
     parser.add_argument("max_age", type=int, help="max_age_ms")
-    parser.add_argument("--kind", help="this one only")
+    parser.add_argument("--kinds", default="", help="those only whose names match")
     parser.add_argument("--count", action="store_true", help="say how many there are")
+    parser.add_argument("--churn", type=int, help="one kind so many times, while other routes change")
     args = parser.parse_args()
     kinds = [kind for kind in KINDS if kind.only in (None, args.family)
-             and args.kind in (None, kind.name)]
+             and re.search(args.kinds, kind.name)]
     if args.count:
         print(len(kinds))
         return
@@ -546,6 +585,13 @@ def main():
     family.wider = "fd00:9::/48" if six else "10.9.0.0/16"
     family.wide_own = "fd00:9::1/64" if six else "10.9.9.1/24"
     bench.base()
+    churn = None
+    if args.churn:
+        there = Kind("route replaced", "ip route replace {srv}/{length} " + VIA_B, served=False)
+        back = Kind("route replaced back", "ip route replace {srv}/{length} via {gw_a} dev s1", (),
+                    "ip route replace {srv}/{length} " + VIA_B, old="t0", new="s0", served=False)
+        kinds = [there, back] * (args.churn // 2)
+        churn = bench.churn()
     for kind in kinds:
         try:
             stale, latest, new, lost = bench.judge(kind)
@@ -555,7 +601,13 @@ def main():
                   f"{new} by the new path, {lost} by none", flush=True)
         except (Failed, OSError) as err:
             print(f"failed|{kind.name}|{err}", flush=True)
-        bench.undo(kind)
+        try:
+            bench.undo(kind)
+        except Failed as err:
+            print(f"# after '{kind.name}': {err}", flush=True)
+    if churn:
+        os.kill(churn, signal.SIGKILL)
+        os.waitpid(churn, 0)
 
 
 if __name__ == "__main__":

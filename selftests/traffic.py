@@ -59,7 +59,10 @@ def ask(args):
     if args.mark is not None:
         sock.setsockopt(socket.SOL_SOCKET, 36, args.mark)
     if args.tos is not None:
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, args.tos)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, args.tos)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, args.tos)
     if args.options:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, bytes.fromhex(args.options))
     if args.sport or args.src:

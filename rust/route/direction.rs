@@ -88,17 +88,19 @@ impl Direction {
         true
     }
 
-    /// Drops the routes that `bad` says are; how many those were.
-    pub(crate) fn purge(&self, rcu: &ReadSide<'_>, bad: impl Fn(&Slot) -> bool) -> usize {
+    /// Drops the routes that `bad` has something against; what that was, for each.
+    pub(crate) fn purge<'r>(
+        &'r self,
+        rcu: &'r ReadSide<'r>,
+        bad: impl Fn(&Slot) -> Option<Reason> + 'r,
+    ) -> impl Iterator<Item = Reason> + 'r {
         [&self.live, &self.staged]
             .into_iter()
-            .filter(|cell| {
-                cell.load(rcu)
-                    .filter(|slot| bad(slot))
-                    .and_then(|slot| cell.take_if(slot, rcu))
-                    .is_some()
+            .filter_map(move |cell| {
+                let slot = cell.load(rcu)?;
+                let why = bad(slot)?;
+                cell.take_if(slot, rcu).map(|_| why)
             })
-            .count()
     }
 
     /// The live route.

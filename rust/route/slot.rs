@@ -81,6 +81,17 @@ impl Slot {
             .or_else(|| (!self.dst.is_valid(rcu)).then_some(Reason::Obsolete))
     }
 
+    /// Why the kernel does not hold the route for valid any more, if it does not.
+    pub(crate) fn obsolete(&self, now: Now, rcu: &ReadSide<'_>) -> Option<Reason> {
+        if self.dst.is_valid(rcu) {
+            None
+        } else if self.generation != now.generation {
+            Some(now.cause)
+        } else {
+            Some(Reason::Obsolete)
+        }
+    }
+
     /// The route.
     pub(crate) fn dst(&self) -> &Dst {
         &self.dst

@@ -253,11 +253,13 @@ mod direction_cases {
         direction.stage(all.boxed(&live)?);
         read(|rcu| direction.commit(live.id(), key().iif, rcu));
         direction.stage(all.boxed(&staged)?);
-        let none = read(|rcu| direction.purge(rcu, |_| false));
-        let one = read(|rcu| direction.purge(rcu, |slot| live.id() == *slot.dst()));
-        let other = read(|rcu| direction.purge(rcu, |_| true));
+        let none = read(|rcu| direction.purge(rcu, |_| None).count());
+        let gone = Some(Reason::DeviceGone);
+        let is_live = |slot: &Slot| (live.id() == *slot.dst()).then_some(Reason::DeviceGone);
+        let one = read(|rcu| direction.purge(rcu, is_live).last());
+        let other = read(|rcu| direction.purge(rcu, |_| gone).count());
         rcu_barrier();
-        assert_eq!((none, one, other), (0, 1, 1));
+        assert_eq!((none, one, other), (0, gone, 1));
         assert_eq!((live.refs(), staged.refs(), all.count()), (1, 1, 0));
         Ok(())
     }

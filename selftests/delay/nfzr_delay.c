@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A module for tests alone: it is told of changes of routes, rules and nexthop objects after nf_zoneroute
+ * was, and takes its time before it lets the kernel make them. What is announced and not yet so is looked
+ * up by other CPUs meanwhile.
+ */
+#include <linux/delay.h>
+#include <linux/module.h>
+#include <net/fib_notifier.h>
+#include <net/net_namespace.h>
+#include <net/netns/generic.h>
+#include <net/nexthop.h>
+
+static unsigned int delay_ms;
+module_param(delay_ms, uint, 0644);
+MODULE_PARM_DESC(delay_ms, "How long each change is held up, in ms");
+
+static unsigned int held_up;
+module_param(held_up, uint, 0444);
+MODULE_PARM_DESC(held_up, "How many changes were");
+
+static unsigned int nfzr_delay_id;
+
+struct nfzr_delay {
+	struct notifier_block fib;
+	struct notifier_block nexthop;
+};
+
+static int nfzr_delay_event(struct notifier_block *nb, unsigned long event, void *info)
+{
+	unsigned int ms = READ_ONCE(delay_ms);
+
+	if (ms) {
+		mdelay(ms);
+		WRITE_ONCE(held_up, held_up + 1);
+	}
+	return NOTIFY_DONE;
+}
+
+static int __net_init nfzr_delay_init(struct net *net)
+{
+	struct nfzr_delay *d = net_generic(net, nfzr_delay_id);
+	int err;
+
+	/* After everybody else. */
+	d->fib = (struct notifier_block){ .notifier_call = nfzr_delay_event, .priority = INT_MIN };
+	d->nexthop = d->fib;
+	err = register_fib_notifier(net, &d->fib, NULL, NULL);
+	if (err)
+		return err;
+	err = register_nexthop_notifier(net, &d->nexthop, NULL);
+	if (err)
+		unregister_fib_notifier(net, &d->fib);
+	return err;
+}
+
+static void __net_exit nfzr_delay_pre_exit(struct net *net)
+{
+	struct nfzr_delay *d = net_generic(net, nfzr_delay_id);
+
+	unregister_nexthop_notifier(net, &d->nexthop);
+	unregister_fib_notifier(net, &d->fib);
+}
+
+static struct pernet_operations nfzr_delay_ops = {
+	.init = nfzr_delay_init,
+	.pre_exit = nfzr_delay_pre_exit,
+	.id = &nfzr_delay_id,
+	.size = sizeof(struct nfzr_delay),
+};
+
+static int __init nfzr_delay_module_init(void)
+{
+	return register_pernet_subsys(&nfzr_delay_ops);
+}
+module_init(nfzr_delay_module_init);
+
+static void __exit nfzr_delay_module_exit(void)
+{
+	unregister_pernet_subsys(&nfzr_delay_ops);
+}
+module_exit(nfzr_delay_module_exit);
+
+MODULE_DESCRIPTION("Holds up changes of routes, for the tests of nf_zoneroute");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,99 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Each kind of event makes every cached route old, is counted, and is what a direction's `last' says; what
+# cannot change a route does not. The changes here have nothing to do with the flow's route, so that
+# nothing but the event tells of them.
+
+. ./lib.sh
+plan 36
+
+load
+router
+six_router
+serve udp
+background s python3 traffic.py echo udp "$SERVER6" "$PORT"
+until_true 10 in_ns s grep -q ':0007 ' /proc/net/udp6
+
+# one FAMILY: a packet there and back.
+one() {
+	local to=$SERVER
+	[ "$1" = 4 ] || to=$SERVER6
+	traffic c ask udp "$to" "$PORT" 1 --sport 4000 >/dev/null
+}
+
+warm() {
+	local family
+	for family in 4 6; do
+		for _ in 1 2 3; do
+			one "$family"
+			sleep 0.02
+		done
+	done
+}
+
+# told NAME REASON CHANGE...: the change is counted as NAME, and routes of both families are looked up
+# again, for REASON.
+told() {
+	local name=$1 reason=$2 counted missed
+	shift 2
+	warm
+	counted=$(stat_of "invalidated_$name") missed=$(stat_of "miss_$reason")
+	"$@" >/dev/null 2>&1
+	one 4
+	one 6
+	check "$name ($*): counted" [ "$(stat_of "invalidated_$name")" -gt "$counted" ]
+	check "$name ($*): looked up again, both ways, by both families" \
+		is "$(($(stat_of "miss_$reason") - missed)) $(routes sport=4000 dir=orig "last=$reason" | wc -l)" '4 2'
+}
+
+# untold NAME CHANGE...: nobody cares.
+untold() {
+	local hits
+	warm
+	hits=$(stat_of hit)
+	"${@:2}" >/dev/null 2>&1
+	one 4
+	one 6
+	check "$1: served all the same" is $(($(stat_of hit) - hits)) 4
+}
+
+told route route_changed ip -n r route add 10.77.0.0/16 via 10.0.3.2
+told route route_changed ip -n r route del 10.77.0.0/16 via 10.0.3.2
+told route route_changed ip -n r -6 route add fd00:77::/64 via fd00:3::2 dev t1
+told route route_changed ip -n r -6 route del fd00:77::/64 via fd00:3::2 dev t1
+told rule rule_changed ip -n r rule add from 10.77.0.0/16 lookup main pref 50
+told rule rule_changed ip -n r rule del pref 50
+told rule rule_changed ip -n r -6 rule add from fd00:77::/64 lookup main pref 50
+told rule rule_changed ip -n r -6 rule del pref 50
+
+# Neighbours do not matter, where nothing looks at them.
+ip -n r neigh add 10.0.3.99 lladdr 02:00:00:00:00:99 dev t1 nud reachable
+untold 'a neighbour' ip -n r neigh change 10.0.3.99 lladdr 02:00:00:00:00:98 dev t1 nud stale
+in_ns r sysctl -qw net.ipv4.conf.all.accept_redirects=1 net.ipv4.conf.t1.accept_redirects=1
+told neighbour neighbour_changed ip -n r neigh change 10.0.3.99 lladdr 02:00:00:00:00:97 dev t1 nud reachable
+in_ns r sysctl -qw net.ipv4.conf.all.accept_redirects=0
+untold 'a neighbour, redirects being refused again' ip -n r neigh change 10.0.3.99 lladdr 02:00:00:00:00:96 dev t1 nud stale
+
+told nexthop nexthop_changed ip -n r nexthop add id 77 via 10.0.3.2 dev t1
+# Where there are nexthop objects, a group may look at it.
+told neighbour neighbour_changed ip -n r neigh change 10.0.3.99 lladdr 02:00:00:00:00:95 dev t1 nud reachable
+told nexthop nexthop_changed ip -n r nexthop del id 77
+untold 'a neighbour, the objects being gone' ip -n r neigh change 10.0.3.99 lladdr 02:00:00:00:00:94 dev t1 nud stale
+
+told hash_policy hash_changed in_ns r sysctl -qw net.ipv4.fib_multipath_hash_policy=1
+told hash_policy hash_changed in_ns r sysctl -qw net.ipv6.fib_multipath_hash_policy=1
+
+# counted NAME CHANGE...: it is, whatever else comes with it.
+counted() {
+	local before
+	before=$(stat_of "invalidated_$1")
+	"${@:2}" >/dev/null 2>&1
+	check "$1 (${*:2}): counted" [ "$(stat_of "invalidated_$1")" -gt "$before" ]
+}
+counted address ip -n r addr add 10.77.0.1/24 dev t1
+counted address ip -n r -6 addr add fd00:77::1/64 dev t1 nodad
+counted device_change ip -n r link set t1 group 7
+counted device_address ip -n r link set d1 address 02:00:00:00:01:01
+forget_flows
+check 'in the end nothing is held' no_references

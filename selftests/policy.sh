@@ -1,0 +1,230 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Policy routing: three uplinks, chosen by all that rules can select by. Each direction has its own route,
+# a packet that is to go another way does so at once, and whatever is cached is served.
+#
+#   c (10.0.1.2) --- c1 r ---+--- s1 / t1 / u1 --- s   (uplinks A, B, C)
+#   e0 ------------- e1 /         10.9.9.9 on its loopback; and so for IPv6
+#
+# By default, by A; tables 102 and 103 have B and C.
+
+. ./lib.sh
+plan 75
+
+load
+router
+six_router
+link s u0 10.0.5.2/24 r u1 10.0.5.1/24
+link c e0 10.0.6.2/24 r e1 10.0.6.1/24
+ip -n s addr add fd00:5::2/64 dev u0 nodad
+ip -n r addr add fd00:5::1/64 dev u1 nodad
+ip -n c addr add fd00:6::2/64 dev e0 nodad
+ip -n r addr add fd00:6::1/64 dev e1 nodad
+in_ns r sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.e1.rp_filter=0 net.ipv4.conf.u1.rp_filter=0
+for ns in c s; do
+	in_ns "$ns" sysctl -qw net.ipv4.conf.all.rp_filter=0
+	for dev in c0 e0 s0 t0 u0; do
+		[ ! -e "/run/netns/$ns" ] || in_ns "$ns" sh -c "[ ! -e /proc/sys/net/ipv4/conf/$dev ] ||
+			echo 0 >/proc/sys/net/ipv4/conf/$dev/rp_filter"
+	done
+done
+ip -n r -b - <<-END
+	route add $SERVER via 10.0.3.2 dev t1 table 102
+	route add $SERVER via 10.0.5.2 dev u1 table 103
+	route add $SERVER6 via fd00:3::2 dev t1 table 102
+	route add $SERVER6 via fd00:5::2 dev u1 table 103
+	route add 10.0.1.2 via 10.0.6.2 dev e1 table 104
+	route add fd00:1::2 via fd00:6::2 dev e1 table 104
+END
+for server in "$SERVER" "$SERVER6"; do
+	for proto in udp tcp; do
+		for port in 7 8; do
+			background s python3 traffic.py echo "$proto" "$server" "$port"
+		done
+	done
+done
+for file in udp udp6 tcp tcp6; do
+	until_true 30 eval "in_ns s grep -q ':0007 ' /proc/net/$file && in_ns s grep -q ':0008 ' /proc/net/$file"
+done
+for ns in c s; do
+	in_ns "$ns" nft -f - <<-'END'
+		table inet seen {
+			set ways {
+				typeof iifname . th dport . th sport
+				flags dynamic
+				counter
+			}
+			chain pre {
+				type filter hook prerouting priority raw
+				meta l4proto { tcp, udp } add @ways { iifname . th dport . th sport }
+			}
+		}
+	END
+done
+
+# ways NS PORT: by which devices packets to or from a port came to NS, and forget it.
+ways() {
+	in_ns "$1" nft list set inet seen ways | tr ',{}' '\n' |
+		sed -n "s/.*\"\([a-z0-9]*\)\" \. \([0-9]*\) \. \([0-9]*\) .*/\1 \2 \3/p" |
+		awk -v port="$2" '$2 == port || $3 == port { print $1 }' | sort -u | paste -sd +
+	in_ns "$1" nft flush set inet seen ways
+}
+
+# talk FAMILY PROTO COUNT [OPTION...]
+talk() {
+	local to=$SERVER
+	[ "$1" = 4 ] || to=$SERVER6
+	traffic c ask "$2" "$to" "$TO" "$3" --sport "$FROM" "${@:4}" | sed 's/.*answered=//'
+}
+
+# goes FAMILY PROTO WAY [OPTION...]: a connection, all of it by one uplink, and mostly from the cache.
+goes() {
+	local family=$1 proto=$2 way=$3 hits answered
+	ways s "$FROM" >/dev/null
+	hits=$(stat_of hit)
+	answered=$(talk "$family" "$proto" 10 "${@:4}")
+	hits=$(($(stat_of hit) - hits))
+	is "$answered $(ways s "$FROM") $([ "$hits" -ge 8 ] && echo served || echo "$hits hits")" "10 $way served"
+}
+
+# selects NAME RULE WAY OPTION...: with the rule, what it selects goes by WAY, what it does not by A.
+FROM=4000 TO=7
+selects() {
+	local name=$1 rule=$2 way=$3 family proto
+	shift 3
+	for family in 4 6; do
+		for proto in udp tcp; do
+			[[ $rule != *ipproto* ]] || [[ $rule = *"$proto"* ]] || continue
+			# shellcheck disable=SC2086
+			ip -n r "-$family" rule add $(sed "s/SRC/$([ $family = 4 ] && echo 10.0.1.2 || echo fd00:1::2)/" <<<"$rule") pref 50
+			FROM=$((FROM + 1))
+			check "IPv$family $proto, by $name: what is selected" goes "$family" "$proto" "$way" "$@"
+			ip -n r "-$family" rule del pref 50
+			FROM=$((FROM + 1))
+			check "IPv$family $proto, by $name: without the rule" goes "$family" "$proto" s0 "$@"
+		done
+	done
+}
+selects 'source' 'from SRC lookup 102' t0
+selects 'DSCP' 'dscp 18 lookup 103' u0 --tos 0x48
+selects 'receiving device' 'iif c1 lookup 102' t0
+selects 'protocol, UDP' 'ipproto udp lookup 103' u0
+selects 'protocol, TCP' 'ipproto tcp lookup 102' t0
+selects 'port' 'dport 7 lookup 103' u0
+
+# One of several connections only, by its own port.
+for family in 4 6; do
+	ip -n r "-$family" rule add ipproto udp sport 4200 lookup 102 pref 50
+	ip -n r "-$family" rule add ipproto udp sport 4201 lookup 103 pref 51
+	for port in 4200:t0 4201:u0 4202:s0; do
+		FROM=${port%:*}
+		check "IPv$family, three connections by their ports: ${port#*:}" goes "$family" udp "${port#*:}"
+	done
+	ip -n r "-$family" rule del pref 50
+	ip -n r "-$family" rule del pref 51
+done
+
+# A mark that is the connection's, set once, restored for each packet, and changed in between.
+in_ns r nft -f - <<-'END'
+	table inet marks {
+		chain pre {
+			type filter hook prerouting priority mangle
+			ct state new th sport 4300-4399 ct mark set 5
+			meta mark set ct mark
+		}
+	}
+END
+for family in 4 6; do
+	FROM=$((4296 + family))
+	ip -n r "-$family" rule add fwmark 5 lookup 102 pref 50
+	ip -n r "-$family" rule add fwmark 6 lookup 103 pref 51
+	check "IPv$family, by the connection's mark" goes "$family" udp t0
+	in_ns r conntrack -U -f "ipv$family" -p udp --orig-port-src "$FROM" --mark 6 >/dev/null 2>&1
+	ways s "$FROM" >/dev/null
+	talk "$family" udp 1 >/dev/null
+	check "IPv$family, the mark changes: the very next packet goes the new way" is "$(ways s "$FROM")" u0
+	check "IPv$family, the mark changed" goes "$family" udp u0
+	in_ns r conntrack -U -f "ipv$family" -p udp --orig-port-src "$FROM" --mark 7 >/dev/null 2>&1
+	talk "$family" udp 1 >/dev/null
+	check "IPv$family, a mark that no rule has: the next packet but for that" is "$(ways s "$FROM")" s0
+	ip -n r "-$family" rule del pref 50
+	ip -n r "-$family" rule del pref 51
+done
+in_ns r nft delete table inet marks
+
+# Each direction has its own: requests from c1 by B, answers from s1 by e1.
+for family in 4 6; do
+	server=$SERVER
+	[ "$family" = 4 ] || server=$SERVER6
+	ip -n r "-$family" rule add iif c1 lookup 102 pref 50
+	ip -n r "-$family" rule add from "$server" lookup 104 pref 51
+	FROM=$((4400 + family))
+	ways c "$FROM" >/dev/null
+	check "IPv$family, both directions by rules of their own: requests" goes "$family" udp t0
+	check "IPv$family, both directions by rules of their own: answers" is "$(ways c "$FROM")" e0
+	check "IPv$family, both directions by rules of their own: both are cached" \
+		eval "routes 'ipv$family ' 'sport=$FROM ' dir=orig iif=c1 oif=t1 state=live >/dev/null &&
+			routes 'ipv$family ' 'dport=$FROM ' dir=reply iif=s1 oif=e1 state=live >/dev/null"
+	ip -n r "-$family" rule del pref 50
+	ip -n r "-$family" rule del pref 51
+done
+
+# One-way flows: from the first packet on there is a flow, and from the third its route is served.
+for family in 4 6; do
+	server=$SERVER
+	[ "$family" = 4 ] || server=$SERVER6
+	check "IPv$family, one-way: served" [ "$(gained hit traffic c ask udp "$server" 11 20 --sport 4500 --oneway --interval 0.01 2>/dev/null)" -ge 17 ]
+	check "IPv$family, one-way: one direction only" \
+		is "$(routes "ipv$family " 'port=4500 ' | sed 's/.*dir=\([a-z]*\) .*state=\([a-z]*\) .*/\1:\2/' | paste -sd ' ')" 'orig:live reply:none'
+done
+
+# Several nexthops: a connection stays on its own, and goes elsewhere when that is lost.
+for family in 4 6; do
+	server=$SERVER
+	[ "$family" = 4 ] || server=$SERVER6
+	if [ "$family" = 4 ]; then
+		gateways=(10.0.2.2 10.0.3.2)
+	else
+		gateways=(fd00:2::2 fd00:3::2)
+	fi
+	in_ns r sysctl -qw "net.ipv$family.fib_multipath_hash_policy=1"
+	ip -n r "-$family" route replace "$server" nexthop via "${gateways[0]}" dev s1 nexthop via "${gateways[1]}" dev t1
+	used='' mixed=0
+	for FROM in $(seq 4600 4615); do
+		ways s "$FROM" >/dev/null
+		talk "$family" udp 6 >/dev/null
+		way=$(ways s "$FROM")
+		case $way in
+		s0 | t0) used+="$way " ;;
+		*) mixed=$((mixed + 1)) ;;
+		esac
+	done
+	check "IPv$family, two nexthops: each connection keeps to one" is "$mixed" 0
+	check "IPv$family, two nexthops: both are used" eval '[[ $used = *s0* && $used = *t0* ]]'
+	hits=$(stat_of hit)
+	for FROM in $(seq 4600 4615); do
+		talk "$family" udp 2 >/dev/null
+	done
+	check "IPv$family, two nexthops: served" [ $(($(stat_of hit) - hits)) -ge 32 ]
+	ways s 4600 >/dev/null
+	ip -n r link set t1 down
+	answered=0
+	for FROM in $(seq 4600 4615); do
+		answered=$((answered + $(talk "$family" udp 2)))
+	done
+	check "IPv$family, one is lost: all go by the other, none is lost" is "$answered" 32
+	ip -n r link set t1 up
+	ip -n r "-$family" route replace "$server" via "${gateways[0]}" dev s1
+done
+
+# What the key lacks keeps routes out, visibly: IPv6 too.
+ip -n r -6 rule add uidrange 5-6 lookup main pref 50
+FROM=4700
+talk 6 udp 3 >/dev/null
+check 'IPv6, a rule that selects by user: a miss, and says so' eval \
+	'[ "$(gained miss_rules talk 6 udp 3 --interval 0.01 2>/dev/null)" -ge 5 ] && routes "ipv6 " "sport=4700 " last=rules >/dev/null'
+ip -n r -6 rule del pref 50
+check 'IPv6, without it' goes 6 udp s0
+forget_flows
+check 'in the end nothing is held' no_references

@@ -1,0 +1,220 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# IPv6 routes: what is served, by what key, and what must not be: each for its own reason, and its packets
+# go where the kernel sends them. What does not differ from IPv4 is in the scripts for that.
+
+. ./lib.sh
+plan 38
+
+load
+router
+six_router
+ip -n r route add fd00:7::7 via fd00:1::2 dev c1
+background s python3 traffic.py echo udp "$SERVER6" "$PORT"
+background s python3 traffic.py echo tcp "$SERVER6" "$PORT"
+until_true 10 eval "in_ns s grep -q ':0007 ' /proc/net/udp6 && in_ns s grep -q ':0007 ' /proc/net/tcp6"
+
+# ask6 SPORT COUNT [OPTION...]
+ask6() {
+	traffic c ask udp "$SERVER6" "$PORT" "$2" --sport "$1" "${@:3}" | sed 's/.*answered=//'
+}
+
+# warm SPORT: a flow that is being served.
+warm() {
+	ask6 "$1" 5 >/dev/null
+	[ "$(gained hit ask6 "$1" 1 2>/dev/null)" = 2 ] || echo "# the flow from port $1 is not being served"
+}
+
+# misses REASON COUNT COMMAND...
+misses() {
+	local reason=$1 count=$2
+	shift 2
+	is "$(gained "miss_$reason" "$@" 2>/dev/null)" "$count"
+}
+
+# shown_as SPORT WORD...: the original direction's line.
+shown_as() {
+	routes 'ipv6 ' "sport=$1 " dir=orig "${@:2}" >/dev/null
+}
+
+check 'UDP: answered' is "$(ask6 4000 10)" 10
+check 'UDP: served, but for the first packets of each direction' is "$(gained hit ask6 4000 10 2>/dev/null)" 20
+check 'the line says which way' shown_as 4000 'iif=c1 mark=0x0 dscp=0 flowlabel=0x' 'oif=s1 via=fd00:2::2 state=live'
+check 'TCP: served' [ "$(gained hit traffic c ask tcp "$SERVER6" "$PORT" 20 --sport 4000 2>/dev/null)" -ge 40 ]
+
+# frame6 [OPTION...]: a handmade packet from c for r to forward.
+frame6() {
+	in_ns c python3 - "$(mac_of r c1)" "$@" <<-'END'
+		import argparse, socket, struct, time
+		parser = argparse.ArgumentParser()
+		parser.add_argument("mac")
+		parser.add_argument("--sport", type=int)
+		parser.add_argument("--src", default="fd00:1::2")
+		parser.add_argument("--dst", default="fd00:9::9")
+		parser.add_argument("--label", type=lambda text: int(text, 0), default=0)
+		parser.add_argument("--hops", type=int, default=64)
+		parser.add_argument("--options", action="store_true", help="a header of destination options")
+		parser.add_argument("--fragments", action="store_true")
+		parser.add_argument("--count", type=int, default=1)
+		args = parser.parse_args()
+		src, dst = (socket.inet_pton(socket.AF_INET6, addr) for addr in (args.src, args.dst))
+
+		def checksum(data):
+		    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+		    while total > 0xffff:
+		        total = (total & 0xffff) + (total >> 16)
+		    return ~total & 0xffff or 0xffff
+
+		data = bytes(64)
+		udp = struct.pack("!HHHH", args.sport, 7, 8 + len(data), 0) + data
+		pseudo = src + dst + struct.pack("!II", len(udp), 17)
+		udp = udp[:6] + struct.pack("!H", checksum(pseudo + udp)) + udp[8:]
+
+		def packet(header, payload):
+		    return struct.pack("!IHBB", 6 << 28 | args.label, len(payload), header, args.hops) + src + dst + payload
+		packets = [packet(17, udp)]
+		if args.options:
+		    packets = [packet(60, bytes([17, 0, 1, 4, 0, 0, 0, 0]) + udp)]
+		if args.fragments:
+		    packets = [packet(44, struct.pack("!BBHI", 17, 0, 1, 77) + udp[:40]),
+		               packet(44, struct.pack("!BBHI", 17, 0, 40, 77) + udp[40:])]
+		sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+		sock.bind(("c0", 0))
+		to = bytes.fromhex(args.mac.replace(":", ""))
+		for _ in range(args.count):
+		    for one in packets:
+		        sock.send(to + sock.getsockname()[4] + b"\x86\xdd" + one)
+		    time.sleep(0.01)
+	END
+}
+in_ns s nft -f - <<-'END'
+	table ip6 seen {
+		counter hops {}
+		counter any {}
+		chain pre {
+			type filter hook prerouting priority raw
+			udp dport 7 counter name any
+			udp dport 7 ip6 hoplimit 63 counter name hops
+		}
+	}
+END
+# seen COUNTER COMMAND...: how many packets of the command it counted.
+seen() {
+	local name=$1
+	shift
+	in_ns s nft reset counter ip6 seen "$name" >/dev/null
+	"$@" >/dev/null 2>&1
+	in_ns s nft list counter ip6 seen "$name" | sed -n 's/.*packets \([0-9]*\) .*/\1/p'
+}
+check 'each hop limit is counted down by one' is "$(seen hops ask6 4000 5)" 5
+check 'a hop limit that is up: no packet' is "$(seen any frame6 --sport 4000 --hops 1 --count 3)" 0
+check 'and served again afterwards' is "$(gained hit ask6 4000 3 2>/dev/null)" 6
+
+# The key.
+warm 4001
+before=$(stat_of miss_flowlabel)
+check 'another flow label: arrives' is "$(seen any frame6 --sport 4001 --label 0x12345)" 1
+check 'another flow label: a miss by it' is $(($(stat_of miss_flowlabel) - before)) 1
+check 'that flow label again: served, as are the answers' is "$(gained hit frame6 --sport 4001 --label 0x12345 --count 3)" 6
+check 'its line says so' shown_as 4001 flowlabel=0x12345
+warm 4001
+before=$(stat_of miss_dscp)
+ask6 4001 1 --tos 0x48 >/dev/null
+check 'another DSCP: a miss by it' [ $(($(stat_of miss_dscp) - before)) -ge 1 ]
+warm 4001
+before=$(stat_of miss_dscp)
+ask6 4001 1 --tos 1 >/dev/null
+check 'what is not of the DSCP does not matter' is $(($(stat_of miss_dscp) - before)) 0
+
+# Of the packet.
+warm 4002
+check 'an extension header: a miss' misses options 3 frame6 --sport 4002 --options --count 3
+check 'an extension header: arrives' is "$(seen any frame6 --sport 4002 --options --count 3)" 3
+check 'fragments: a miss' misses fragment 3 frame6 --sport 4002 --fragments --count 3
+check 'fragments: arrive' is "$(seen any frame6 --sport 4002 --fragments --count 3)" 3
+check 'an ICMP error about the flow: a miss' misses related 3 \
+	traffic c ask udp "$SERVER6" 9 3 --sport 4010 --timeout 0.2
+check 'served before and after' is "$(gained hit ask6 4002 3 2>/dev/null)" 6
+
+# NAT66.
+in_ns r nft -f - <<-'END'
+	table ip6 nat {
+		chain pre {
+			type nat hook prerouting priority dstnat
+			ip6 daddr fd00:8::8 dnat to fd00:9::9
+			ip6 daddr fd00:8::fe dnat to fe80::2
+		}
+		chain post {
+			type nat hook postrouting priority srcnat
+			oifname "s1" udp sport 4003 snat to fd00:2::1
+		}
+	}
+END
+ask_nat() {
+	traffic c ask udp fd00:8::8 "$PORT" "$1" --sport 4003 | sed 's/.*answered=//'
+}
+check 'NAT66 of both addresses: answered' is "$(ask_nat 5)" 5
+check 'NAT66 of both addresses: served' is "$(gained hit ask_nat 5 2>/dev/null)" 10
+ip -n c addr add fe80::2/64 dev c0 nodad
+check 'NAT66 to a link-local address: a miss' [ "$(gained miss_scope frame6 --sport 4004 --dst fd00:8::fe --count 5)" -ge 3 ]
+check 'NAT66 to a link-local address: no route is kept' shown_as 4004 state=none
+in_ns r nft delete table ip6 nat
+
+# Of the route.
+warm 4005
+ip -n r -6 route replace unreachable "$SERVER6"
+ip -n r -6 route del "$SERVER6" via fd00:2::2 dev s1 2>/dev/null || true
+check 'a route that says unreachable: a miss' misses not_unicast 2 frame6 --sport 4005 --count 2
+ip -n r -6 route del unreachable "$SERVER6"
+check 'no route at all: a miss' misses no_route 2 frame6 --sport 4005 --count 2
+ip -n r -6 route add "$SERVER6" via fd00:2::2 dev s1
+warm 4005
+ip -n r addr add "$SERVER6/128" dev lo nodad
+check 'a destination that became local: a miss' misses not_unicast 2 frame6 --sport 4005 --count 2
+ip -n r addr del "$SERVER6/128" dev lo
+warm 4005
+check 'a route back out by the same device: a miss' [ "$(gained miss_same_device frame6 --sport 4006 --dst fd00:7::7 --count 5)" -ge 3 ]
+modprobe mpls_iptunnel
+ip -n r -6 route replace "$SERVER6" encap mpls 100 via inet6 fd00:2::2 dev s1
+check 'a route with a lightweight tunnel: a miss' misses lwtunnel 2 frame6 --sport 4005 --count 2
+ip -n r -6 route del "$SERVER6"
+ip -n r -6 route add "$SERVER6" nexthop via fd00:2::2 dev s1 nexthop via fd00:3::2 dev t1
+warm 4005
+check 'several nexthops, chosen by the addresses and the flow label: served' is "$(gained hit ask6 4005 3 2>/dev/null)" 6
+for policy in 2 3; do
+	in_ns r sysctl -qw net.ipv6.fib_multipath_hash_policy="$policy"
+	check "several nexthops, chosen by policy $policy: a miss" misses multipath 2 frame6 --sport 4005 --count 2
+done
+in_ns r sysctl -qw net.ipv6.fib_multipath_hash_policy=0
+ip -n r -6 route del "$SERVER6"
+ip -n r -6 route add "$SERVER6" via fd00:2::2 dev s1
+warm 4005
+ip -n r -6 rule add tun_id 7 lookup main pref 50 2>/dev/null || ip -n r -6 rule add uidrange 5-6 lookup main pref 50
+check 'a rule that selects by what the key lacks: a miss, both ways' misses rules 4 frame6 --sport 4005 --count 2
+ip -n r -6 rule del pref 50
+in_ns r sysctl -qw net.ipv6.conf.all.forwarding=0 net.ipv6.conf.c1.force_forwarding=1 net.ipv6.conf.s1.force_forwarding=1
+check 'forwarding by some devices only: a miss, both ways' misses multipath 4 frame6 --sport 4005 --count 2
+check 'forwarding by some devices only: arrives' is "$(seen any frame6 --sport 4005 --count 2)" 2
+in_ns r sysctl -qw net.ipv6.conf.all.forwarding=1
+
+# Devices.
+ip -n r link add vrf0 type vrf table 10
+ip -n r link set vrf0 up
+ip -n r link set c1 master vrf0
+ip -n r addr replace fd00:1::1/64 dev c1 nodad
+ip -n r -6 route add "$SERVER6" via fd00:2::2 dev s1 table 10
+check 'a device in a VRF: a miss' [ "$(gained miss_l3mdev frame6 --sport 4007 --count 5)" -ge 4 ]
+ip -n r link set c1 nomaster
+ip -n r addr replace fd00:1::1/64 dev c1 nodad
+ip -n r link del vrf0
+until_true 10 eval '[ "$(ask6 4005 1)" = 1 ]'
+warm 4005
+
+# A neighbour by proxy is the kernel's business, route or no route.
+in_ns r sysctl -qw net.ipv6.conf.all.proxy_ndp=1 net.ipv6.conf.c1.proxy_ndp=1
+ip -n r -6 neigh add proxy "$SERVER6" dev c1
+check 'proxy_ndp: answered as before' is "$(ask6 4005 5)" 5
+check 'proxy_ndp: served' is "$(gained hit ask6 4005 5 2>/dev/null)" 10
+forget_flows
+check 'in the end nothing is held' no_references
