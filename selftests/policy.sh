@@ -21,14 +21,7 @@ ip -n s addr add fd00:5::2/64 dev u0 nodad
 ip -n r addr add fd00:5::1/64 dev u1 nodad
 ip -n c addr add fd00:6::2/64 dev e0 nodad
 ip -n r addr add fd00:6::1/64 dev e1 nodad
-in_ns r sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.e1.rp_filter=0 net.ipv4.conf.u1.rp_filter=0
-for ns in c s; do
-	in_ns "$ns" sysctl -qw net.ipv4.conf.all.rp_filter=0
-	for dev in c0 e0 s0 t0 u0; do
-		[ ! -e "/run/netns/$ns" ] || in_ns "$ns" sh -c "[ ! -e /proc/sys/net/ipv4/conf/$dev ] ||
-			echo 0 >/proc/sys/net/ipv4/conf/$dev/rp_filter"
-	done
-done
+in_ns c sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.c0.rp_filter=0 net.ipv4.conf.e0.rp_filter=0
 ip -n r -b - <<-END
 	route add $SERVER via 10.0.3.2 dev t1 table 102
 	route add $SERVER via 10.0.5.2 dev u1 table 103
@@ -91,13 +84,15 @@ goes() {
 # selects NAME RULE WAY OPTION...: with the rule, what it selects goes by WAY, what it does not by A.
 FROM=4000 TO=7
 selects() {
-	local name=$1 rule=$2 way=$3 family proto
+	local name=$1 rule=$2 way=$3 family proto source words
 	shift 3
 	for family in 4 6; do
 		for proto in udp tcp; do
 			[[ $rule != *ipproto* ]] || [[ $rule = *"$proto"* ]] || continue
-			# shellcheck disable=SC2086
-			ip -n r "-$family" rule add $(sed "s/SRC/$([ $family = 4 ] && echo 10.0.1.2 || echo fd00:1::2)/" <<<"$rule") pref 50
+			source=10.0.1.2
+			[ "$family" = 4 ] || source=fd00:1::2
+			read -ra words <<<"${rule/SRC/$source}"
+			ip -n r "-$family" rule add "${words[@]}" pref 50
 			FROM=$((FROM + 1))
 			check "IPv$family $proto, by $name: what is selected" goes "$family" "$proto" "$way" "$@"
 			ip -n r "-$family" rule del pref 50

@@ -5,7 +5,7 @@
 # go where the kernel sends them. What does not differ from IPv4 is in the scripts for that.
 
 . ./lib.sh
-plan 38
+plan 40
 
 load
 router
@@ -135,6 +135,19 @@ check 'fragments: a miss' misses fragment 3 frame6 --sport 4002 --fragments --co
 check 'fragments: arrive' is "$(seen any frame6 --sport 4002 --fragments --count 3)" 3
 check 'an ICMP error about the flow: a miss' misses related 3 \
 	traffic c ask udp "$SERVER6" 9 3 --sport 4010 --timeout 0.2
+in_ns r nft -f - <<-'END'
+	table ip6 rewrite {
+		chain pre {
+			type filter hook prerouting priority 0
+			udp sport 4002 ip6 saddr set fd00:1::77
+		}
+	}
+END
+check 'a source that was rewritten behind conntrack: a miss' misses rewritten 1 frame6 --sport 4002
+in_ns r nft flush chain ip6 rewrite pre
+in_ns r nft add rule ip6 rewrite pre udp sport 4002 udp dport set 8
+check 'a port that was rewritten: a miss' misses rewritten 1 frame6 --sport 4002
+in_ns r nft delete table ip6 rewrite
 check 'served before and after' is "$(gained hit ask6 4002 3 2>/dev/null)" 6
 
 # NAT66.

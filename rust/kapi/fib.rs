@@ -148,10 +148,10 @@ impl<T: Listener> Watch<T> {
         let none = ptr::null_mut();
         // SAFETY: The netns is there as long as what was made from its `Init`, and the block is boxed.
         to_result(unsafe { bindings::register_fib_notifier(net, fib.as_raw(), None, none) })?;
+        let block = nexthop.as_raw();
         // SAFETY: As above.
-        let result =
-            to_result(unsafe { bindings::register_nexthop_notifier(net, nexthop.as_raw(), none) });
-        if let Err(err) = result {
+        let registered = unsafe { bindings::register_nexthop_notifier(net, block, none) };
+        if let Err(err) = to_result(registered) {
             // SAFETY: Registered just now.
             unsafe { bindings::unregister_fib_notifier(net, fib.as_raw()) };
             return Err(err);

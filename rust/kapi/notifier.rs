@@ -187,12 +187,12 @@ unsafe impl Chain for Devices {
 ///
 /// `net` is null or valid while this runs, and `T`'s operations are registered.
 unsafe fn tell<T: Listener>(net: *const bindings::net, what: impl FnOnce(&T)) {
+    if net.is_null() {
+        return;
+    }
     let guard = rcu::read_lock();
     // SAFETY: By the function's requirement.
-    let state = (!net.is_null())
-        .then(|| unsafe { T::subsys().of_net(net, &ReadSide::of(&guard)) })
-        .flatten();
-    if let Some(state) = state {
+    if let Some(state) = unsafe { T::subsys().of_net(net, &ReadSide::of(&guard)) } {
         what(state);
     }
 }

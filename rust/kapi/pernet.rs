@@ -156,7 +156,10 @@ impl<T: PerNet> Subsys<T> {
         // SAFETY: A `Device` is in its netns under RTNL, and notifiers exist only while the
         // operations are registered.
         let place = unsafe { self.place(device.net()) };
-        // SAFETY: As above.
+        if place.is_null() {
+            return None;
+        }
+        // SAFETY: The netns' own place, written before anybody is told of its devices.
         let owner = unsafe { (*place).owner };
         // SAFETY: By the type invariant, and dropped in `exit_batch`, which runs when the netns has
         // no devices any more.
@@ -175,8 +178,11 @@ impl<T: PerNet> Subsys<T> {
     ) -> Option<&'r T> {
         // SAFETY: By the function's requirement.
         let place = unsafe { self.place(net) };
+        if place.is_null() {
+            return None;
+        }
         // ORDERING: Acquire, of the store in `init`.
-        // SAFETY: The place is there as long as the netns.
+        // SAFETY: The netns' own place, which is there as long as the netns.
         let shown = unsafe { &(*place).shown }.load(Acquire);
         // SAFETY: By the type invariant of a `Place`, and a grace period is longer than `'r`.
         unsafe { shown.as_ref() }
