@@ -2,6 +2,7 @@
 /*
  * Input of bindgen: the C headers whose types and functions rust/bindings offers to rust/kapi.
  */
+#include <linux/delay.h>
 #include <linux/inetdevice.h>
 #include <linux/netdevice.h>
 #include <linux/netfilter.h>

@@ -22,6 +22,7 @@ use crate::{
 impl Listener for NetNs {
     fn device(&self, event: netdev::Event, device: &Device<'_>) {
         let why = match event {
+            netdev::Event::Up => Event::DeviceUp,
             netdev::Event::Down => Event::DeviceDown,
             netdev::Event::Unregister => Event::DeviceUnregister,
             netdev::Event::ChangeAddr => Event::DeviceChangeAddr,
@@ -54,8 +55,9 @@ impl Listener for NetNs {
 }
 
 impl fib::Listener for NetState {
-    /// Routes and rules: the kernel makes its own routes obsolete after the change, so one that is
-    /// looked up in between is not served then. Not so for nexthop objects in groups.
+    /// Routes and rules: the kernel bumps its genids when a change is done, so what is looked up in
+    /// between is not served then. (What it takes out of an IPv6 table it tells of afterwards.) Not
+    /// so for nexthop objects in groups.
     fn changing(this: ArcBorrow<'_, Self>, change: Change) {
         match change {
             Change::Route => this.invalidate(Event::RouteChange, Reason::RouteChanged),

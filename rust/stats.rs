@@ -46,6 +46,8 @@ named_enum! {
         SlotDeviceGone = "slot_device_gone",
         /// A route was dropped since caching is switched off here.
         SlotDisabled = "slot_disabled",
+        /// Routes were invalidated: a device came up.
+        DeviceUp = "invalidated_device_up",
         /// Routes were invalidated: a device went down.
         DeviceDown = "invalidated_device_down",
         /// Routes were invalidated: a device went away.

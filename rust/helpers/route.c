@@ -106,17 +106,14 @@ static bool nfzr_rules_keyed(const struct fib_rules_ops *ops, bool by_ports, u8 
 }
 
 /*
- * ip6_dst_check() does not ask whether a route with a nexthop object is still in a table: what takes it
- * out takes it from the route's `from' too.
+ * The cookie of an IPv6 route is the netns' genid from before the lookup, which every insertion into
+ * any table bumps when it is done, as rules, devices and exceptions do. The kernel's own cookie knows
+ * of the table that the route is in only, and is asked as it is now: for a deletion.
  */
 static bool nfzr_valid6(struct dst_entry *dst, u32 cookie)
 {
-	const struct fib6_info *from;
-
-	if (!dst_check(dst, cookie))
-		return false;
-	from = rcu_dereference(dst_rt6_info(dst)->from);
-	return from && rcu_access_pointer(from->fib6_node);
+	return rt_genid_ipv6(dev_net_rcu(dst_dev_rcu(dst))) == cookie &&
+	       dst_check(dst, rt6_get_cookie(dst_rt6_info(dst)));
 }
 
 /* Whether the kernel still holds the route for valid. */

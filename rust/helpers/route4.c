@@ -114,7 +114,7 @@ void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r)
 	struct dst_entry *dst;
 	int genid = rt_genid_ipv4(net);
 
-	/* Pairs with the bump after a change: see below. */
+	/* What is found before a change bears the genid from before it. */
 	smp_rmb();
 	r->dst = NULL;
 	r->multipath = false;

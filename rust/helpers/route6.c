@@ -9,7 +9,6 @@
 #include <net/ip6_fib.h>
 #include <net/ip6_route.h>
 #include <net/ipv6.h>
-#include <net/nexthop.h>
 
 /* As nfzr_is_tuple_ports() has it, for the addresses too. */
 static bool nfzr_is_tuple6(const struct sk_buff *skb, const struct ipv6hdr *ip6h,
@@ -72,18 +71,18 @@ static bool nfzr_rules_keyed6(const struct net *net, u8 protocol)
 
 /*
  * Whether the nexthop is chosen by what the connection and the key fix. Policy 0 hashes the addresses
- * and the flow label; for policy 1 see nfzr_multipath_keyed4(). Where the netns does not forward, but
- * some device of it does, neighbours have a say in any choice.
+ * and the flow label; for policy 1 see nfzr_multipath_keyed4(). (A route does not tell whether it is
+ * one of several: routes of a nexthop object share theirs.) Where the netns does not forward, but some
+ * device of it does, neighbours have a say in any choice.
  */
-static bool nfzr_multipath_keyed6(const struct net *net, const struct fib6_info *from, u8 protocol)
+static bool nfzr_multipath_keyed6(const struct net *net, const struct sk_buff *skb, u8 protocol)
 {
 	u8 policy = ip6_multipath_hash_policy(net);
 
 	if (!READ_ONCE(net->ipv6.devconf_all->forwarding))
 		return false;
-	if (from->nh ? !nexthop_is_multipath(from->nh) : !READ_ONCE(from->fib6_nsiblings))
-		return true;
-	return policy == 0 || (policy == 1 && nfzr_has_ports(protocol));
+	return !(IP6CB(skb)->flags & IP6SKB_MULTIPATH) || policy == 0 ||
+	       (policy == 1 && nfzr_has_ports(protocol));
 }
 
 static enum nfzr_fit nfzr_route_fit6(const struct net *net, const struct sk_buff *skb)
@@ -91,17 +90,12 @@ static enum nfzr_fit nfzr_route_fit6(const struct net *net, const struct sk_buff
 	u8 protocol = ipv6_hdr(skb)->nexthdr;
 	const struct dst_entry *dst = skb_dst(skb);
 	const struct rt6_info *rt = dst_rt6_info(dst);
-	const struct fib6_info *from = rcu_dereference(rt->from);
 	const struct net_device *out = dst_dev_rcu(dst);
 
 	if (rt == net->ipv6.ip6_null_entry)
 		return NFZR_UNFIT_NO_ROUTE;
 	if (dst->error || (dst->flags & (DST_METADATA | DST_FAKE_RTABLE)) ||
 	    (rt->rt6i_flags & (RTF_LOCAL | RTF_ANYCAST | RTF_REJECT)))
-		return NFZR_UNFIT_NOT_UNICAST;
-	if (!from)
-		return NFZR_UNFIT_GONE;
-	if (from->fib6_type != RTN_UNICAST)
 		return NFZR_UNFIT_NOT_UNICAST;
 	if (out == skb->dev)
 		return NFZR_UNFIT_SAME_DEVICE;
@@ -114,7 +108,7 @@ static enum nfzr_fit nfzr_route_fit6(const struct net *net, const struct sk_buff
 	/* An exception: a learned MTU, or a redirect. */
 	if (rt->rt6i_flags & RTF_CACHE)
 		return NFZR_UNFIT_PMTU;
-	if (!nfzr_multipath_keyed6(net, from, protocol))
+	if (!nfzr_multipath_keyed6(net, skb, protocol))
 		return NFZR_UNFIT_MULTIPATH;
 	if (!nfzr_rules_keyed6(net, protocol))
 		return NFZR_UNFIT_RULES;
@@ -127,21 +121,19 @@ static enum nfzr_fit nfzr_route_fit6(const struct net *net, const struct sk_buff
  */
 void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r)
 {
+	struct net *net = dev_net_rcu(skb->dev);
 	struct dst_entry *dst;
 
 	r->dst = NULL;
+	r->cookie = rt_genid_ipv6(net);
+	/* What is found before a change bears the genid from before it. */
+	smp_rmb();
 	ip6_route_input(skb);
 	dst = skb_dst(skb);
-	r->fit = nfzr_route_fit6(dev_net_rcu(skb->dev), skb);
+	r->fit = nfzr_route_fit6(net, skb);
 	if (r->fit != NFZR_FIT)
 		return;
-	r->cookie = rt6_get_cookie(dst_rt6_info(dst));
-	/*
-	 * A change between the lookup and the cookie would go unnoticed: the cookie is the new one, the
-	 * route the old. The second lookup sees whatever the cookie saw, and must come to the same.
-	 */
-	ip6_route_input(skb);
-	if (skb_dst(skb) != dst || !dst_hold_safe(dst)) {
+	if (!dst_hold_safe(dst)) {
 		r->fit = NFZR_UNFIT_GONE;
 		return;
 	}

@@ -21,7 +21,10 @@ use kernel::{
 
 use crate::{
     bindings,
-    kapi::pernet::{Init, PreExit}, //
+    kapi::{
+        pernet::{Init, PreExit},
+        time, //
+    },
 };
 
 /// What changes: `enum fib_event_type`, and nexthop objects.
@@ -48,6 +51,21 @@ impl Change {
             | bindings::fib_event_type_FIB_EVENT_RULE_DEL => Some(Self::Rule),
             _ => None,
         }
+    }
+}
+
+impl Change {
+    /// `enum nexthop_event_type`: others ask for counters.
+    fn is_of_nexthop(event: usize) -> bool {
+        u32::try_from(event).is_ok_and(|event| {
+            matches!(
+                event,
+                bindings::nexthop_event_type_NEXTHOP_EVENT_DEL
+                    | bindings::nexthop_event_type_NEXTHOP_EVENT_REPLACE
+                    | bindings::nexthop_event_type_NEXTHOP_EVENT_RES_TABLE_PRE_REPLACE
+                    | bindings::nexthop_event_type_NEXTHOP_EVENT_BUCKET_REPLACE
+            )
+        })
     }
 }
 
@@ -113,14 +131,19 @@ impl<T: Listener> Block<T> {
     /// Called by the netns' chain for a `Block<T>`.
     unsafe extern "C" fn nexthop(
         block: *mut bindings::notifier_block,
-        _event: usize,
+        event: usize,
         _info: *mut c_void,
     ) -> c_int {
-        // SAFETY: A `Watch` keeps the block until it is unregistered.
-        T::changing(unsafe { Self::listener(block) }, Change::Nexthop);
+        if Change::is_of_nexthop(event) {
+            // SAFETY: A `Watch` keeps the block until it is unregistered.
+            T::changing(unsafe { Self::listener(block) }, Change::Nexthop);
+        }
         0 // NOTIFY_DONE
     }
 }
+
+/// How often the FIB's notifier is tried to be registered, where routes change all the time.
+const REGISTER_TRIES: u32 = 20;
 
 /// The notifiers of a netns.
 ///
@@ -146,8 +169,20 @@ impl<T: Listener> Watch<T> {
         let nexthop = Block::new(Some(Block::<T>::nexthop), listener)?;
         let net = init.net().as_raw();
         let none = ptr::null_mut();
-        // SAFETY: The netns is there as long as what was made from its `Init`, and the block is boxed.
-        to_result(unsafe { bindings::register_fib_notifier(net, fib.as_raw(), None, none) })?;
+        let mut tries = 0;
+        loop {
+            // SAFETY: The netns is there as long as what was made from its `Init`, and the block is
+            // boxed.
+            let registered =
+                unsafe { bindings::register_fib_notifier(net, fib.as_raw(), None, none) };
+            tries += 1;
+            match to_result(registered) {
+                Ok(()) => break,
+                // Routes changed while they were announced. They may pause.
+                Err(err) if err == EBUSY && tries < REGISTER_TRIES => time::sleep_ms(tries * 10),
+                Err(err) => return Err(err),
+            }
+        }
         let block = nexthop.as_raw();
         // SAFETY: As above.
         let registered = unsafe { bindings::register_nexthop_notifier(net, block, none) };
@@ -174,7 +209,7 @@ impl<T: Listener> Watch<T> {
         if self.registered.xchg(false, Full) {
             // SAFETY: Registered, by the type invariant.
             unsafe { bindings::unregister_nexthop_notifier(self.net, self.nexthop.as_raw()) };
-            // SAFETY: As above.
+            // SAFETY: As above. (Waits for RCU, for one netns after the other.)
             unsafe { bindings::unregister_fib_notifier(self.net, self.fib.as_raw()) };
         }
     }
@@ -186,7 +221,8 @@ impl<T: Listener> Drop for Watch<T> {
     }
 }
 
-/// Waits for who changes the network's configuration under RTNL now. Process context; sleeps.
+/// Waits for who changes the network's configuration under RTNL now. Process context without RTNL;
+/// sleeps.
 pub(crate) fn wait_for_rtnl() {
     // SAFETY: Process context, and nothing here holds RTNL.
     unsafe { bindings::rtnl_lock() };

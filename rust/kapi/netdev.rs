@@ -40,6 +40,8 @@ impl Device<'_> {
 /// What happens to the device: those of `enum netdev_cmd` that can change a route.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
+    /// It was switched on.
+    Up,
     /// It was switched off.
     Down,
     /// It goes, or leaves the netns.
@@ -57,6 +59,7 @@ pub(crate) enum Event {
 impl Event {
     pub(super) fn from_raw(event: usize) -> Option<Self> {
         match u32::try_from(event).ok()? {
+            bindings::netdev_cmd_NETDEV_UP => Some(Self::Up),
             bindings::netdev_cmd_NETDEV_DOWN => Some(Self::Down),
             bindings::netdev_cmd_NETDEV_UNREGISTER => Some(Self::Unregister),
             bindings::netdev_cmd_NETDEV_CHANGEADDR => Some(Self::ChangeAddr),

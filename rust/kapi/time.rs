@@ -42,3 +42,9 @@ pub(crate) fn cond_resched() {
     // SAFETY: By the function's contract about its context.
     unsafe { bindings::nfzr_helper_cond_resched() }
 }
+
+/// Sleeps for so many ms. Process context.
+pub(crate) fn sleep_ms(ms: u32) {
+    // SAFETY: Process context, by the function's contract.
+    unsafe { bindings::msleep(ms) }
+}
