@@ -6,7 +6,7 @@
 # nothing but the event tells of them.
 
 . ./lib.sh
-plan 36
+plan 37
 
 load
 router
@@ -94,6 +94,8 @@ counted() {
 counted address ip -n r addr add 10.77.0.1/24 dev t1
 counted address ip -n r -6 addr add fd00:77::1/64 dev t1 nodad
 counted device_change ip -n r link set t1 group 7
+ip -n r link set d1 down
+counted device_up ip -n r link set d1 up
 counted device_address ip -n r link set d1 address 02:00:00:00:01:01
 forget_flows
 check 'in the end nothing is held' no_references
