@@ -142,7 +142,8 @@ fn consume(net: &NetState, skb: &SkBuff, packet: &Packet<'_>, state: &State<'_>)
         return;
     };
     let reason = serve(net, skb, packet, flow, state);
-    if reason != Reason::Hit {
+    // Why there is nothing was noted when it went.
+    if !matches!(reason, Reason::Hit | Reason::Empty) {
         flow.note(packet.dir, reason);
     }
     net.count_packet(reason);
