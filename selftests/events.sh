@@ -32,9 +32,11 @@ warm() {
 	done
 }
 
-# missed REASON: packets that missed for it, or since the collector was there before them.
+# missed REASON: packets that missed for it; or since the collector was there before them, or what a
+# nexthop object brings with it.
 missed() {
-	echo $(($(stat_of "miss_$1") + $(stat_of miss_empty)))
+	shown stats | awk -v reason="$1" '$1 ~ "^miss_(" reason "|empty|unsettled|neighbour_changed)$" { sum += $2 }
+		END { print sum }'
 }
 
 # told NAME REASON CHANGE...: the change is counted as NAME, and routes of both families are looked up
