@@ -207,7 +207,7 @@ download 8
 step 'the download is being served' until_true 5 eval \
 	'show " tcp " zone=1 dir=orig dport=8080 state=live | grep -q "hits=[1-9][0-9]"'
 show ' tcp ' zone=1 dir=orig dport=8080
-obsolete=$(stat_of miss_obsolete router)
+obsolete=$(stat_of miss_route_changed router)
 ip -n router route replace "$SERVER" via 192.0.2.2
 sleep 0.2
 wan1=$(tx_packets wan1)
@@ -216,11 +216,11 @@ sleep 1
 wan1=$(($(tx_packets wan1) - wan1))
 wan2=$(($(tx_packets wan2) - wan2))
 show ' tcp ' zone=1 dir=orig dport=8080
-echo "   in the second after: wan1 $wan1 packets, wan2 $wan2; miss_obsolete +$(($(stat_of miss_obsolete router) - obsolete))"
+echo "   in the second after: wan1 $wan1 packets, wan2 $wan2; miss_route_changed +$(($(stat_of miss_route_changed router) - obsolete))"
 step 'no packet by the old path' test "$wan1" = 0
 step 'the flow goes by the new one, and is served there' eval \
 	"[ $wan2 -gt 10 ] && show ' tcp ' zone=1 dir=orig dport=8080 | grep -q 'oif=wan2 .*state=live'"
-step 'the reason is in /proc/net/nf_zoneroute/stats: miss_obsolete' test "$(stat_of miss_obsolete router)" -gt "$obsolete"
+step 'the reason is in /proc/net/nf_zoneroute/stats: miss_route_changed' test "$(stat_of miss_route_changed router)" -gt "$obsolete"
 
 say 'The module is removed under the download'
 rmmod nf_zoneroute

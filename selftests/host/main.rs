@@ -82,35 +82,27 @@ mod keys {
         reason::Reason,
     };
 
-    const KEY: Key = Key {
-        iif: 3,
-        mark: 7,
-        dscp: 0x28,
-        source_check: 1,
-    };
+    fn key() -> Key {
+        Key::new(3, 7, 0x28, 0x12345, 1)
+    }
 
     #[test]
     fn equal_keys_do_not_differ() {
-        assert_eq!(KEY.difference(&KEY.clone()), None);
+        assert_eq!(key().difference(&key()), None);
     }
 
     #[test]
     fn each_part_of_the_key_counts() {
         let cases = [
-            (Key { iif: 4, ..KEY }, Reason::Iif),
-            (Key { mark: 0, ..KEY }, Reason::Mark),
-            (Key { dscp: 0, ..KEY }, Reason::Dscp),
-            (
-                Key {
-                    source_check: 5,
-                    ..KEY
-                },
-                Reason::SourceCheck,
-            ),
+            (Key::new(4, 7, 0x28, 0x12345, 1), Reason::Iif),
+            (Key::new(3, 0, 0x28, 0x12345, 1), Reason::Mark),
+            (Key::new(3, 7, 0, 0x12345, 1), Reason::Dscp),
+            (Key::new(3, 7, 0x28, 0x12344, 1), Reason::Flowlabel),
+            (Key::new(3, 7, 0x28, 0x12345, 5), Reason::SourceCheck),
         ];
         for (other, reason) in cases {
-            assert_eq!(KEY.difference(&other), Some(reason));
-            assert_eq!(other.difference(&KEY), Some(reason));
+            assert_eq!(key().difference(&other), Some(reason));
+            assert_eq!(other.difference(&key()), Some(reason));
         }
     }
 

@@ -41,12 +41,11 @@ fn number() -> impl Strategy<Value = u32> {
 }
 
 fn key() -> impl Strategy<Value = Key> {
-    (0..3u32, 0..3u32, 0..3u8, 0..3u8).prop_map(|(iif, mark, dscp, source_check)| Key {
-        iif,
-        mark,
-        dscp,
-        source_check,
-    })
+    (0..3u32, 0..3u32, 0..3u8, 0..3u32, 0..3u8).prop_map(
+        |(iif, mark, dscp, flowlabel, source_check)| {
+            Key::new(iif, mark, dscp << 2, flowlabel, source_check)
+        },
+    )
 }
 
 /// A number not far from another: where the bounds of a window are.
@@ -306,8 +305,11 @@ proptest! {
             None => true,
             Some(Reason::Iif) => one.iif != other.iif,
             Some(Reason::Mark) => one.mark != other.mark,
-            Some(Reason::Dscp) => one.dscp != other.dscp,
-            Some(Reason::SourceCheck) => one.source_check != other.source_check,
+            Some(Reason::Dscp) => one.dscp() != other.dscp(),
+            Some(Reason::Flowlabel) => one.flowlabel() != other.flowlabel(),
+            Some(Reason::SourceCheck) => {
+                one != other && one.dscp() == other.dscp() && one.flowlabel() == other.flowlabel()
+            }
             Some(_) => false,
         };
         prop_assert!(differs);
