@@ -47,7 +47,8 @@ module! {
 ///
 /// Teardown: the notifiers are unregistered, then the netns are taken down (each as [`NetNs`] says,
 /// ending in `rcu_barrier()`), the refilling of the stock is cancelled, and with that goes what the
-/// netns shared: the stock of zones and the caches, which wait for RCU once more.
+/// netns shared: the stock of zones and the caches, which wait for RCU once more. What happens between
+/// the notifiers' end and the hooks' is bounded by `max_age_ms`, and seen by the kernel's genids.
 struct ZoneRoute {
     _notifier: Notifier<NetNs>,
     _refill: CancelOnDrop<Shared>,

@@ -17,6 +17,7 @@ use kernel::{
         Arc,
         ArcBorrow, //
     },
+    types::Opaque, //
 };
 
 use crate::{
@@ -52,9 +53,7 @@ impl Change {
             _ => None,
         }
     }
-}
 
-impl Change {
     /// `enum nexthop_event_type`: others ask for counters.
     fn is_of_nexthop(event: usize) -> bool {
         u32::try_from(event).is_ok_and(|event| {
@@ -78,7 +77,7 @@ pub(crate) trait Listener: Send + Sync + 'static {
 /// A `struct notifier_block` with whom it tells.
 #[repr(C)]
 struct Block<T> {
-    raw: bindings::notifier_block,
+    raw: Opaque<bindings::notifier_block>,
     listener: Arc<T>,
 }
 
@@ -88,6 +87,7 @@ impl<T: Listener> Block<T> {
             notifier_call: call,
             ..Default::default()
         };
+        let raw = Opaque::new(raw);
         Ok(KBox::new(Self { raw, listener }, GFP_KERNEL)?)
     }
 
@@ -171,11 +171,10 @@ impl<T: Listener> Watch<T> {
         let none = ptr::null_mut();
         let mut tries = 0;
         loop {
-            // SAFETY: The netns is there as long as what was made from its `Init`, and the block is
-            // boxed.
-            let registered =
-                unsafe { bindings::register_fib_notifier(net, fib.as_raw(), None, none) };
             tries += 1;
+            let block = fib.as_raw();
+            // SAFETY: The netns is there as long as what was made from its `Init`; `fib` is boxed.
+            let registered = unsafe { bindings::register_fib_notifier(net, block, None, none) };
             match to_result(registered) {
                 Ok(()) => break,
                 // Routes changed while they were announced. They may pause.

@@ -16,6 +16,7 @@ use kernel::{
         atomic::{Atomic, Relaxed},
         rcu, //
     },
+    types::Opaque, //
 };
 
 use crate::{
@@ -90,8 +91,15 @@ unsafe trait Chain {
 /// `struct notifier_block`s of a chain, and whether its events are of interest.
 #[repr(C)]
 struct Raw {
-    block: bindings::notifier_block,
+    block: Opaque<bindings::notifier_block>,
     ending: Atomic<bool>,
+}
+
+impl Raw {
+    fn as_raw(&self) -> *mut bindings::notifier_block {
+        // CAST: The C part comes first in a `Raw`.
+        ptr::from_ref(self).cast_mut().cast()
+    }
 }
 
 /// A notifier on a chain.
@@ -110,11 +118,10 @@ impl<C: Chain> Block<C> {
             notifier_call: Some(Self::call::<T>),
             ..Default::default()
         };
-        let ending = Atomic::new(false);
-        let mut raw = KBox::new(Raw { block, ending }, GFP_KERNEL)?;
-        // CAST: The C part comes first in a `Raw`.
+        let (block, ending) = (Opaque::new(block), Atomic::new(false));
+        let raw = KBox::new(Raw { block, ending }, GFP_KERNEL)?;
         // SAFETY: `raw` is boxed and stays until it is unregistered in `drop`.
-        to_result(unsafe { C::register(ptr::from_mut(&mut *raw).cast()) })?;
+        to_result(unsafe { C::register(raw.as_raw()) })?;
         // INVARIANT: Registered just now.
         Ok(Self {
             raw,
@@ -146,9 +153,8 @@ impl<C: Chain> Drop for Block<C> {
     fn drop(&mut self) {
         // A chain may now say that every device goes, which is not so: it is we who go.
         self.raw.ending.store(true, Relaxed);
-        // CAST: The C part comes first in a `Raw`.
         // SAFETY: Registered, by the type invariant.
-        unsafe { C::unregister(ptr::from_mut(&mut *self.raw).cast()) };
+        unsafe { C::unregister(self.raw.as_raw()) };
     }
 }
 

@@ -182,7 +182,8 @@ impl<T: PerNet> Subsys<T> {
             return None;
         }
         // ORDERING: Acquire, of the store in `init`.
-        // SAFETY: The netns' own place, which is there as long as the netns.
+        // SAFETY: The netns' own place, which goes after every subsystem's exit: whatever could tell of
+        // the netns (devices, neighbours, sysctls) is gone by then.
         let shown = unsafe { &(*place).shown }.load(Acquire);
         // SAFETY: By the type invariant of a `Place`, and a grace period is longer than `'r`.
         unsafe { shown.as_ref() }
