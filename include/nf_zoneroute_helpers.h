@@ -204,8 +204,7 @@ bool nfzr_helper_forwarded(struct sk_buff *skb, const struct nf_hook_state *stat
 			   struct nfzr_forwarded *f);
 
 bool nfzr_helper_dst_valid(struct dst_entry *dst, u32 cookie);
-bool nfzr_helper_goes_by4(struct sk_buff *skb, const struct dst_entry *dst, bool *known);
-bool nfzr_helper_goes_by6(struct sk_buff *skb, const struct dst_entry *dst, bool *known);
+bool nfzr_helper_goes_by(struct sk_buff *skb, const struct dst_entry *dst, bool *known);
 void nfzr_helper_dst_put(struct dst_entry *dst);
 u16 nfzr_helper_dst_gateway(const struct dst_entry *dst, u8 gw[16]);
 

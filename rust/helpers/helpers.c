@@ -15,6 +15,7 @@
 #include "route4.c"
 #include "route6.c"
 #include "track.c"
+#include "verify.c"
 
 #ifdef NFZR_KUNIT
 #include "kunit.c"

@@ -151,39 +151,3 @@ bool nfzr_helper_use_dst4(struct sk_buff *skb, struct dst_entry *dst, u32 cookie
 	skb_dst_set_noref(skb, dst);
 	return true;
 }
-
-/* Whether two routes lead the same way: the kernel may keep several of one nexthop. */
-static bool nfzr_same_way4(const struct dst_entry *a, const struct dst_entry *b)
-{
-	const struct rtable *ra = dst_rtable(a), *rb = dst_rtable(b);
-
-	return a == b ||
-	       (dst_dev_rcu(a) == dst_dev_rcu(b) && ra->rt_type == rb->rt_type &&
-		ra->rt_flags == rb->rt_flags && ra->rt_uses_gateway == rb->rt_uses_gateway &&
-		ra->rt_gw_family == rb->rt_gw_family &&
-		(ra->rt_gw_family == AF_INET6 ? ipv6_addr_equal(&ra->rt_gw6, &rb->rt_gw6) :
-						ra->rt_gw4 == rb->rt_gw4));
-}
-
-/*
- * Whether the packet goes the way of dst; false in *known: nothing can be said, since its own route was
- * chosen before a change, or replaced. In FORWARD, before anybody changed the packet.
- */
-bool nfzr_helper_goes_by4(struct sk_buff *skb, const struct dst_entry *dst, bool *known)
-{
-	const struct iphdr *iph = ip_hdr(skb);
-	struct inet_skb_parm parm = *IPCB(skb);
-	unsigned long has = skb->_skb_refdst;
-
-	/* Policies are looked up after the route, and may have put a bundle in its place. */
-	*known = skb_dst(skb) && !dst_xfrm(skb_dst(skb));
-	if (!*known || nfzr_same_way4(skb_dst(skb), dst))
-		return *known;
-	skb->_skb_refdst = 0;
-	*known = ip_route_input_noref(skb, iph->daddr, iph->saddr, ip4h_dscp(iph), skb->dev) ||
-		 !nfzr_same_way4(skb_dst(skb), dst);
-	skb_dst_drop(skb);
-	skb->_skb_refdst = has;
-	*IPCB(skb) = parm;
-	return false;
-}

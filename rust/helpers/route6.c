@@ -153,32 +153,3 @@ bool nfzr_helper_use_dst6(struct sk_buff *skb, struct dst_entry *dst, u32 cookie
 	skb_dst_set_noref(skb, dst);
 	return true;
 }
-
-/* Whether two routes lead the same way: each CPU has its own of a nexthop. */
-static bool nfzr_same_way6(const struct dst_entry *a, const struct dst_entry *b)
-{
-	const struct rt6_info *ra = dst_rt6_info(a), *rb = dst_rt6_info(b);
-
-	return a == b ||
-	       (dst_dev_rcu(a) == dst_dev_rcu(b) && a->error == b->error &&
-		ra->rt6i_flags == rb->rt6i_flags &&
-		ipv6_addr_equal(&ra->rt6i_gateway, &rb->rt6i_gateway));
-}
-
-/* As nfzr_helper_goes_by4(). */
-bool nfzr_helper_goes_by6(struct sk_buff *skb, const struct dst_entry *dst, bool *known)
-{
-	struct inet6_skb_parm parm = *IP6CB(skb);
-	unsigned long has = skb->_skb_refdst;
-
-	*known = skb_dst(skb) && !dst_xfrm(skb_dst(skb));
-	if (!*known || nfzr_same_way6(skb_dst(skb), dst))
-		return *known;
-	skb->_skb_refdst = 0;
-	ip6_route_input(skb);
-	*known = !nfzr_same_way6(skb_dst(skb), dst);
-	skb_dst_drop(skb);
-	skb->_skb_refdst = has;
-	*IP6CB(skb) = parm;
-	return false;
-}

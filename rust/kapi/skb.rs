@@ -188,15 +188,11 @@ impl SkBuff {
 
     /// Whether the packet goes the way of a route; `None`: nothing can be said, since its own was
     /// chosen before a change, or replaced. First in FORWARD.
-    pub(crate) fn goes_by(&self, dst: &Dst, state: &State<'_>) -> Option<bool> {
-        let goes_by = match state.family() {
-            Family::Ipv4 => bindings::nfzr_helper_goes_by4,
-            Family::Ipv6 => bindings::nfzr_helper_goes_by6,
-        };
+    pub(crate) fn goes_by(&self, dst: &Dst, _state: &State<'_>) -> Option<bool> {
         let (mut known, dst) = (false, dst.as_raw());
-        // SAFETY: The packet is in this hook, under RCU, and of that family, as its connection's
-        // routes are; `dst` is kept by its owner.
-        let same = unsafe { goes_by(self.0.get(), dst, &mut known) };
+        // SAFETY: The packet is in this hook, under RCU; its connection's routes are of its family, and
+        // `dst` is kept by its owner.
+        let same = unsafe { bindings::nfzr_helper_goes_by(self.0.get(), dst, &mut known) };
         known.then_some(same)
     }
 
