@@ -20,6 +20,8 @@ import subprocess
 import sys
 import time
 
+from traffic import checksum, mac
+
 SPORT, DPORT = 4000, 12
 # Numbers of packets that must arrive by the new path, and that must have gone by the old one before.
 ENOUGH = 20
@@ -27,19 +29,6 @@ ENOUGH = 20
 
 class Failed(Exception):
     """A kind of change could not be tried."""
-
-
-def mac(text):
-    return bytes.fromhex(text.replace(":", ""))
-
-
-def checksum(data):
-    if len(data) % 2:
-        data += b"\0"
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total > 0xFFFF:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
 
 
 class Family:
