@@ -216,7 +216,7 @@ impl NetState {
             jiffies: time::jiffies32(),
             // ORDERING: Acquire, of `invalidate`: the lookup that follows sees what was announced.
             generation: self.generation.load(Acquire),
-            cause: Reason::from_raw(self.cause.load(Relaxed)),
+            cause: self.cause.load(Relaxed),
             max_age: time::from_ms(self.max_age_ms.load(Relaxed)),
         }
     }

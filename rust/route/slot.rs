@@ -36,8 +36,8 @@ pub(crate) struct Now {
     pub(crate) jiffies: u32,
     /// The netns' generation: how often something happened that may change routes.
     pub(crate) generation: u32,
-    /// What happened last of these.
-    pub(crate) cause: Reason,
+    /// What happened last of these: a [`Reason`], as it is kept, since few packets ask.
+    pub(crate) cause: i8,
     /// In jiffies.
     pub(crate) max_age: u32,
 }
@@ -67,7 +67,7 @@ impl Slot {
 
     fn expired(&self, now: Now) -> Option<Reason> {
         if self.generation != now.generation {
-            Some(now.cause)
+            Some(Reason::from_raw(now.cause))
         } else if aged(self.born, now.jiffies, now.max_age) {
             Some(Reason::Aged)
         } else {
@@ -86,7 +86,7 @@ impl Slot {
         if self.dst.is_valid(rcu) {
             None
         } else if self.generation != now.generation {
-            Some(now.cause)
+            Some(Reason::from_raw(now.cause))
         } else {
             Some(Reason::Obsolete)
         }

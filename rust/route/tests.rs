@@ -36,7 +36,8 @@ fn key() -> Key {
 const NOW: Now = Now {
     jiffies: u32::MAX - 10,
     generation: 5,
-    cause: Reason::RuleChanged,
+    // As Reason::as_raw() has it.
+    cause: Reason::RuleChanged as i8,
     max_age: 250,
 };
 
