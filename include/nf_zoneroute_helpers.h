@@ -38,7 +38,6 @@ enum nfzr_fit {
 	NFZR_UNFIT_NO_ROUTE,
 	NFZR_UNFIT_NOT_UNICAST,
 	NFZR_UNFIT_SAME_DEVICE,
-	NFZR_UNFIT_XFRM,
 	NFZR_UNFIT_LWTUNNEL,
 	NFZR_UNFIT_PMTU,
 	NFZR_UNFIT_MULTIPATH,
@@ -46,6 +45,17 @@ enum nfzr_fit {
 	NFZR_UNFIT_GONE,
 	NFZR_UNFIT_COUNT,
 };
+
+/* Which routes may be others when a neighbour's state changes. */
+enum nfzr_neigh_news {
+	NFZR_NEIGH_OF_ALL,
+	/* Those by groups of nexthop objects, if the neighbour is a gateway of one. */
+	NFZR_NEIGH_OF_GATEWAY,
+};
+
+/* A set of gateways: a bit for each place that one has, or several share. */
+#define NFZR_GATEWAY_WORDS 4
+#define NFZR_GATEWAY_PLACES (NFZR_GATEWAY_WORDS * 64)
 
 /* What the hooks need of a packet, read in one call. Host order throughout. */
 struct nfzr_packet {
@@ -80,6 +90,7 @@ struct nfzr_forwarded {
 	u8 dir;
 	bool has_ext;
 	bool unassured;		/* conntrack may drop it early to make room */
+	bool xfrm;		/* goes into IPsec, by another route than it was given */
 };
 
 /* A direction of a connection, to be shown. Addresses in network order, an IPv4 one in the first
@@ -285,6 +296,8 @@ struct net *nfzr_helper_ifa4_net(void *info);
 struct net *nfzr_helper_ifa6_net(void *info);
 bool nfzr_helper_fib_is_ip(void *info);
 struct net *nfzr_helper_netevent_net(unsigned long event, void *info);
+enum nfzr_neigh_news nfzr_helper_neigh_news(void *info, u32 *place);
+void nfzr_helper_group_gateways(unsigned long event, void *info, u64 set[NFZR_GATEWAY_WORDS]);
 
 struct proc_dir_entry *nfzr_helper_proc_mkdir(struct net *net, const char *name);
 bool nfzr_helper_seq_may_admin(struct file *file);

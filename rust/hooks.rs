@@ -172,6 +172,11 @@ fn serve(
     if !flow.may_try(packet.dir, now.jiffies) {
         return Reason::Limited;
     }
+    // There is nothing of use, since packets leave by other routes.
+    let reason = match (reason, flow.last(packet.dir)) {
+        (Reason::Empty | Reason::Obsolete, Reason::Xfrm) => Reason::Xfrm,
+        _ => reason,
+    };
     let route = match skb.route(state) {
         Ok(route) => route,
         Err(unfit) => return unfit.into(),
@@ -211,6 +216,7 @@ impl Hook for Commit {
 fn commit(net: ArcBorrow<'_, NetState>, packet: &Forwarded<'_>, state: &State<'_>) {
     let rcu = state.rcu();
     match net.flows.find(packet.ct, packet.handle, packet.dir, rcu) {
+        Some(flow) if packet.xfrm => flow.note(packet.dir, Reason::Xfrm),
         Some(flow) => {
             if flow
                 .direction(packet.dir)

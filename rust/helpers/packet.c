@@ -7,6 +7,7 @@
 #include <linux/ipv6.h>
 #include <net/ip.h>
 #include <net/ipv6.h>
+#include <net/xfrm.h>
 
 /* IPv6 has no flag for what it forwards, but notes what came in by a device. */
 static bool nfzr_is_forwarded(const struct sk_buff *skb, const struct nf_hook_state *state)
@@ -39,6 +40,7 @@ bool nfzr_helper_forwarded(struct sk_buff *skb, const struct nf_hook_state *stat
 	f->dst = skb_dst(skb);
 	f->iif = state->in->ifindex;
 	f->dir = CTINFO2DIR(ctinfo);
+	f->xfrm = !!dst_xfrm(f->dst);
 	f->unassured = !test_bit(IPS_ASSURED_BIT, &ct->status);
 	return true;
 }

@@ -89,8 +89,6 @@ static enum nfzr_fit nfzr_route_fit4(const struct net *net, const struct sk_buff
 		return NFZR_UNFIT_SAME_DEVICE;
 	if (nfzr_is_l3(out))
 		return NFZR_UNFIT_L3MDEV;
-	if (dst_xfrm(dst))
-		return NFZR_UNFIT_XFRM;
 	if (dst->lwtstate)
 		return NFZR_UNFIT_LWTUNNEL;
 	if (rt->rt_pmtu || READ_ONCE(dst->expires))

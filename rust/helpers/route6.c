@@ -101,8 +101,6 @@ static enum nfzr_fit nfzr_route_fit6(const struct net *net, const struct sk_buff
 		return NFZR_UNFIT_SAME_DEVICE;
 	if (nfzr_is_l3(out))
 		return NFZR_UNFIT_L3MDEV;
-	if (dst_xfrm(dst))
-		return NFZR_UNFIT_XFRM;
 	if (dst->lwtstate)
 		return NFZR_UNFIT_LWTUNNEL;
 	/* An exception: a learned MTU, or a redirect. */

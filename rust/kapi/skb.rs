@@ -92,6 +92,8 @@ pub(crate) struct Forwarded<'r> {
     pub(crate) iif: u32,
     /// Conntrack may drop the connection early to make room.
     pub(crate) unassured: bool,
+    /// It goes into IPsec.
+    pub(crate) xfrm: bool,
 }
 
 impl SkBuff {
@@ -212,6 +214,7 @@ impl SkBuff {
             dst: DstId(raw.dst),
             iif: raw.iif,
             unassured: raw.unassured,
+            xfrm: raw.xfrm,
         })
     }
 }

@@ -81,6 +81,8 @@ named_enum! {
         Limited = "limited",
         /// No memory for the route.
         NoMemory = "no_memory",
+        /// The direction's packets go into IPsec, by another route than they are given.
+        Xfrm = "xfrm",
         /// The packet has IP options, or IPv6 extension headers.
         Options = "options",
         /// The packet is a fragment, or was put together from some.
@@ -109,8 +111,6 @@ named_enum! {
         NotUnicast = "not_unicast",
         /// The route goes out where the packet came in.
         SameDevice = "same_device",
-        /// The route goes through IPsec.
-        Xfrm = "xfrm",
         /// The route has a lightweight tunnel.
         Lwtunnel = "lwtunnel",
         /// The route is an exception: a learned MTU, or (IPv6) a redirect.
