@@ -46,7 +46,10 @@ impl Listener for NetNs {
 
     fn net_event(&self, event: NetEvent) {
         let (why, cause) = match event {
-            NetEvent::Neighbour => (Event::NeighbourChange, Reason::NeighbourChanged),
+            NetEvent::Gateway(place) if !self.state.gateways.may_have(place) => return,
+            NetEvent::Neighbour | NetEvent::Gateway(_) => {
+                (Event::NeighbourChange, Reason::NeighbourChanged)
+            }
             NetEvent::Redirect => (Event::Redirect, Reason::Redirected),
             NetEvent::HashPolicy => (Event::HashChange, Reason::HashChanged),
         };
@@ -62,7 +65,11 @@ impl fib::Listener for NetState {
         match change {
             Change::Route => this.invalidate(Event::RouteChange, Reason::RouteChanged),
             Change::Rule => this.invalidate(Event::RuleChange, Reason::RuleChanged),
-            Change::Nexthop => NetState::unsettle(this),
+            Change::Nexthop(gateways) => {
+                this.gateways.set(gateways);
+                NetState::unsettle(this);
+            }
+            Change::Bucket => NetState::unsettle(this),
         }
     }
 }

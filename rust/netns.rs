@@ -129,6 +129,8 @@ pub(crate) struct NetState {
     announced: Atomic<i32>,
     /// How many of those have taken effect for sure.
     settled: Atomic<i32>,
+    /// The gateways of groups of nexthop objects, whose neighbours have a say in a route.
+    pub(crate) gateways: fib::GatewaySet,
     /// All counters.
     pub(crate) counters: Counters<Counter>,
     /// What verify mode measures with.
@@ -178,6 +180,7 @@ impl NetState {
                 cause: Atomic::new(Reason::Empty.as_raw()),
                 announced: Atomic::new(0),
                 settled: Atomic::new(0),
+                gateways: fib::GatewaySet::new(),
                 counters: Counters::new()?,
                 meter: verify::Meter::new()?,
                 flows <- FlowTable::new(salt),

@@ -3,6 +3,7 @@
  * What the arguments of notifiers say. Called by the chains: in process context or softirq.
  */
 #include <linux/inetdevice.h>
+#include <linux/jhash.h>
 #include <linux/netdevice.h>
 #include <net/addrconf.h>
 #include <net/fib_notifier.h>
@@ -38,21 +39,97 @@ bool nfzr_helper_fib_is_ip(void *info)
 }
 
 /*
- * Whether a change of the neighbour's state may be, or make, a change of a route. The choice among
- * nexthops looks at neighbours only where there are nexthop objects, or the sysctl says so; and IPv4
- * tells in this way of redirects, where they are accepted.
+ * A gateway's place in a set, which it may share with others: by its device, and its address as its
+ * neighbour has it.
  */
-static bool nfzr_is_neigh_news(const struct net *net, const struct neighbour *neigh)
+static u32 nfzr_gateway_place(const struct net_device *dev, u8 family, const void *addr)
 {
+	/* As __ipv4_neigh_lookup_noref() has it. */
+	if (family == AF_INET && dev->flags & (IFF_LOOPBACK | IFF_POINTOPOINT))
+		return jhash_1word(0, dev->ifindex) % NFZR_GATEWAY_PLACES;
+	return jhash(addr, family == AF_INET6 ? sizeof(struct in6_addr) : sizeof(struct in_addr),
+		     dev->ifindex) % NFZR_GATEWAY_PLACES;
+}
+
+static void nfzr_add_gateway(u64 *set, const struct net_device *dev, u8 family, const void *addr)
+{
+	u32 place;
+
+	/* A blackhole has no device. */
+	if (!dev)
+		return;
+	place = nfzr_gateway_place(dev, family, addr);
+	set[place / 64] |= BIT_ULL(place % 64);
+}
+
+static void nfzr_add_told(u64 *set, const struct nh_notifier_single_info *nh)
+{
+	nfzr_add_gateway(set, nh->dev, nh->gw_family == AF_INET6 ? AF_INET6 : AF_INET, &nh->ipv6);
+}
+
+static void nfzr_add_member(u64 *set, const struct nexthop *nh)
+{
+	const struct nh_info *nhi = rtnl_dereference(nh->nh_info);
+
+	if (nhi->family == AF_INET6)
+		nfzr_add_gateway(set, nhi->fib6_nh.fib_nh_dev, AF_INET6, &nhi->fib6_nh.fib_nh_gw6);
+	else
+		nfzr_add_gateway(set, nhi->fib_nh.fib_nh_dev, AF_INET, &nhi->fib_nh.fib_nh_gw4);
+}
+
+/*
+ * The gateways of groups, among which a packet's is chosen by how their neighbours are: those of now
+ * and those that the announced change may make so. Adds them to the set. Under RTNL.
+ */
+void nfzr_helper_group_gateways(unsigned long event, void *info, u64 set[NFZR_GATEWAY_WORDS])
+{
+	const struct nh_notifier_info *told = info;
+	bool replace = event == NEXTHOP_EVENT_REPLACE;
+	struct rb_node *node;
+	unsigned int i;
+
+	for (node = rb_first(&told->net->nexthop.rb_root); node; node = rb_next(node)) {
+		const struct nexthop *nh = rb_entry(node, struct nexthop, rb_node);
+		const struct nh_group *group;
+
+		if (event == NEXTHOP_EVENT_DEL && nh->id == told->id)
+			continue;
+		if (!nh->is_group) {
+			if (replace && nh->id == told->id &&
+			    told->type == NH_NOTIFIER_INFO_TYPE_SINGLE && !list_empty(&nh->grp_list))
+				nfzr_add_told(set, told->nh);
+			continue;
+		}
+		group = rtnl_dereference(nh->nh_grp);
+		for (i = 0; i < group->num_nh; i++)
+			nfzr_add_member(set, group->nh_entries[i].nh);
+	}
+	if (replace && told->type == NH_NOTIFIER_INFO_TYPE_GRP)
+		for (i = 0; i < told->nh_grp->num_nh; i++)
+			nfzr_add_told(set, &told->nh_grp->nh_entries[i].nh);
+}
+
+/*
+ * What a change of a neighbour's state may do to routes. The choice among nexthops looks at those of
+ * groups of nexthop objects, or at all if the sysctl says so; and IPv4 tells in this way of redirects,
+ * where they are accepted. In both cases *place is the neighbour's in the set of gateways.
+ */
+enum nfzr_neigh_news nfzr_helper_neigh_news(void *info, u32 *place)
+{
+	const struct neighbour *neigh = info;
+	const struct net *net = dev_net_rcu(neigh->dev);
 	const struct in_device *in_dev;
 
-	if (READ_ONCE(net->nexthop.rb_root.rb_node))
-		return true;
+	/* If the set is read without a gateway, routes by it are looked up after the neighbour changed. */
+	smp_mb();
+	*place = nfzr_gateway_place(neigh->dev, neigh->tbl->family, neigh->primary_key);
 	if (neigh->tbl->family != AF_INET)
-		return false;
+		return NFZR_NEIGH_OF_GATEWAY;
 	in_dev = __in_dev_get_rcu(neigh->dev);
-	return READ_ONCE(net->ipv4.sysctl_fib_multipath_use_neigh) ||
-	       (in_dev && IN_DEV_RX_REDIRECTS(in_dev));
+	if (READ_ONCE(net->ipv4.sysctl_fib_multipath_use_neigh) ||
+	    (in_dev && IN_DEV_RX_REDIRECTS(in_dev)))
+		return NFZR_NEIGH_OF_ALL;
+	return NFZR_NEIGH_OF_GATEWAY;
 }
 
 /* The netns that a netevent is about. NULL: it is of no interest. Under rcu_read_lock(). */
@@ -60,12 +137,10 @@ struct net *nfzr_helper_netevent_net(unsigned long event, void *info)
 {
 	const struct neighbour *neigh = info;
 	const struct netevent_redirect *redirect = info;
-	struct net *net;
 
 	switch (event) {
 	case NETEVENT_NEIGH_UPDATE:
-		net = dev_net_rcu(neigh->dev);
-		return nfzr_is_neigh_news(net, neigh) ? net : NULL;
+		return dev_net_rcu(neigh->dev);
 	case NETEVENT_REDIRECT:
 		return dev_net_rcu(redirect->neigh->dev);
 	case NETEVENT_IPV4_MPATH_HASH_UPDATE:

@@ -13,7 +13,7 @@ use kernel::{
     error::to_result,
     prelude::*,
     sync::{
-        atomic::{Atomic, Full},
+        atomic::{Atomic, Full, Relaxed},
         Arc,
         ArcBorrow, //
     },
@@ -35,8 +35,39 @@ pub(crate) enum Change {
     Route,
     /// A rule.
     Rule,
-    /// A nexthop object: one, a group, or a bucket of a resilient group.
-    Nexthop,
+    /// A nexthop object, or a group; with the gateways that groups have now or will have.
+    Nexthop(Gateways),
+    /// A bucket of a resilient group.
+    Bucket,
+}
+
+/// A set of gateways: a Bloom filter, which has all that it should have, and perhaps others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gateways([u64; bindings::NFZR_GATEWAY_WORDS as usize]);
+
+/// A set of gateways that is replaced now and then.
+pub(crate) struct GatewaySet([Atomic<u64>; bindings::NFZR_GATEWAY_WORDS as usize]);
+
+impl GatewaySet {
+    /// None.
+    pub(crate) const fn new() -> Self {
+        Self([const { Atomic::new(0) }; bindings::NFZR_GATEWAY_WORDS as usize])
+    }
+
+    /// Replaces it. A reader may find words of both. By one at a time.
+    pub(crate) fn set(&self, gateways: Gateways) {
+        for (word, bits) in self.0.iter().zip(gateways.0) {
+            word.store(bits, Relaxed);
+        }
+    }
+
+    /// Whether it has, or may have, a neighbour by its place. Any context.
+    pub(crate) fn may_have(&self, place: u32) -> bool {
+        let word = usize::try_from(place / u64::BITS)
+            .ok()
+            .and_then(|at| self.0.get(at));
+        word.is_some_and(|word| (word.load(Relaxed) >> (place % u64::BITS)) & 1 != 0)
+    }
 }
 
 impl Change {
@@ -55,16 +86,25 @@ impl Change {
     }
 
     /// `enum nexthop_event_type`: others ask for counters.
-    fn is_of_nexthop(event: usize) -> bool {
-        u32::try_from(event).is_ok_and(|event| {
-            matches!(
-                event,
-                bindings::nexthop_event_type_NEXTHOP_EVENT_DEL
-                    | bindings::nexthop_event_type_NEXTHOP_EVENT_REPLACE
-                    | bindings::nexthop_event_type_NEXTHOP_EVENT_RES_TABLE_PRE_REPLACE
-                    | bindings::nexthop_event_type_NEXTHOP_EVENT_BUCKET_REPLACE
-            )
-        })
+    ///
+    /// # Safety
+    ///
+    /// `info` is what the chain of nexthop objects tells, now.
+    unsafe fn from_nexthop_event(event: usize, info: *mut c_void) -> Option<Self> {
+        match u32::try_from(event).ok()? {
+            bindings::nexthop_event_type_NEXTHOP_EVENT_DEL
+            | bindings::nexthop_event_type_NEXTHOP_EVENT_REPLACE
+            | bindings::nexthop_event_type_NEXTHOP_EVENT_RES_TABLE_PRE_REPLACE => {
+                let mut gateways = Gateways([0; bindings::NFZR_GATEWAY_WORDS as usize]);
+                let set = gateways.0.as_mut_ptr();
+                // SAFETY: By the function's requirement, and such events are told under RTNL; `set` has
+                // the size that the helper writes.
+                unsafe { bindings::nfzr_helper_group_gateways(event, info, set) };
+                Some(Self::Nexthop(gateways))
+            }
+            bindings::nexthop_event_type_NEXTHOP_EVENT_BUCKET_REPLACE => Some(Self::Bucket),
+            _ => None,
+        }
     }
 }
 
@@ -132,11 +172,12 @@ impl<T: Listener> Block<T> {
     unsafe extern "C" fn nexthop(
         block: *mut bindings::notifier_block,
         event: usize,
-        _info: *mut c_void,
+        info: *mut c_void,
     ) -> c_int {
-        if Change::is_of_nexthop(event) {
+        // SAFETY: Just told.
+        if let Some(change) = unsafe { Change::from_nexthop_event(event, info) } {
             // SAFETY: A `Watch` keeps the block until it is unregistered.
-            T::changing(unsafe { Self::listener(block) }, Change::Nexthop);
+            T::changing(unsafe { Self::listener(block) }, change);
         }
         0 // NOTIFY_DONE
     }

@@ -34,6 +34,9 @@ use crate::{
 pub(crate) enum NetEvent {
     /// A neighbour's state changed, where that may change a route; IPv4 tells of redirects so, too.
     Neighbour,
+    /// The state of a neighbour with this place in sets of gateways changed: that may change routes by
+    /// it.
+    Gateway(u32),
     /// An IPv6 redirect came.
     Redirect,
     /// Nexthops are chosen by other parts of a packet.
@@ -41,9 +44,19 @@ pub(crate) enum NetEvent {
 }
 
 impl NetEvent {
-    fn from_raw(event: usize) -> Option<Self> {
+    /// # Safety
+    ///
+    /// `info` is what the chain tells, now, under RCU.
+    unsafe fn from_raw(event: usize, info: *mut c_void) -> Option<Self> {
         match u32::try_from(event).ok()? {
-            bindings::netevent_notif_type_NETEVENT_NEIGH_UPDATE => Some(Self::Neighbour),
+            bindings::netevent_notif_type_NETEVENT_NEIGH_UPDATE => {
+                let mut place = 0;
+                // SAFETY: That event's argument is a neighbour; and by the function's requirement.
+                match unsafe { bindings::nfzr_helper_neigh_news(info, &mut place) } {
+                    bindings::nfzr_neigh_news_NFZR_NEIGH_OF_ALL => Some(Self::Neighbour),
+                    _ => Some(Self::Gateway(place)),
+                }
+            }
             bindings::netevent_notif_type_NETEVENT_REDIRECT => Some(Self::Redirect),
             bindings::netevent_notif_type_NETEVENT_IPV4_MPATH_HASH_UPDATE
             | bindings::netevent_notif_type_NETEVENT_IPV6_MPATH_HASH_UPDATE => {
@@ -261,7 +274,8 @@ unsafe impl Chain for NetEvents {
     }
 
     unsafe fn tell<T: Listener>(event: usize, info: *mut c_void) {
-        if let Some(what) = NetEvent::from_raw(event) {
+        // SAFETY: Just told; an atomic chain is called under RCU.
+        if let Some(what) = unsafe { NetEvent::from_raw(event, info) } {
             // SAFETY: The chain's argument is what goes with that event; its netns is there.
             unsafe {
                 tell(
