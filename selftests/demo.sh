@@ -13,7 +13,7 @@
 SERVER=203.0.113.1
 ASKERS=()
 
-trap 'kill "${JOBS[@]}" 2>/dev/null || true' EXIT
+trap 'kill "${JOBS[@]}" "${HOLDER[@]}" 2>/dev/null || true' EXIT
 
 say() {
 	printf '\n== %s\n' "$*"

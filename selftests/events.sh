@@ -6,7 +6,7 @@
 # nothing but the event tells of them.
 
 . ./lib.sh
-plan 37
+plan 59
 
 load
 router
@@ -51,9 +51,13 @@ told() {
 	sleep 0.05
 	one 4
 	one 6
+	missed=$(($(missed "$reason") - missed))
+	# Served, which does not make the reason another.
+	one 4
+	one 6
 	check "$name ($*): counted" [ "$(stat_of "invalidated_$name")" -gt "$counted" ]
 	check "$name ($*): looked up again, both ways, by both families" \
-		is "$(($(missed "$reason") - missed)) $(routes sport=4000 dir=orig | grep -cE "last=($reason|unsettled|neighbour_changed)$")" '4 2'
+		is "$missed $(routes sport=4000 dir=orig | grep -cE "last=($reason|unsettled|neighbour_changed)$")" '4 2'
 }
 
 # untold NAME CHANGE...: nobody cares.
@@ -84,11 +88,42 @@ told neighbour neighbour_changed ip -n r neigh change 10.0.3.99 lladdr 02:00:00:
 in_ns r sysctl -qw net.ipv4.conf.all.accept_redirects=0
 untold 'a neighbour, redirects being refused again' ip -n r neigh change 10.0.3.99 lladdr 02:00:00:00:00:96 dev t1 nud stale
 
-told nexthop nexthop_changed ip -n r nexthop add id 77 via 10.0.3.2 dev t1
-# Where there are nexthop objects, a group may look at it.
-told neighbour neighbour_changed ip -n r neigh change 10.0.3.99 lladdr 02:00:00:00:00:95 dev t1 nud reachable
-told nexthop nexthop_changed ip -n r nexthop del id 77
-untold 'a neighbour, the objects being gone' ip -n r neigh change 10.0.3.99 lladdr 02:00:00:00:00:94 dev t1 nud stale
+# Only groups of nexthop objects look at neighbours, at those of their gateways. (In the set of these
+# others may share a place.)
+neighbours=$(seq -f '10.0.3.%g' 101 116)
+for neighbour in $neighbours; do
+	ip -n r neigh add "$neighbour" lladdr 02:00:00:00:01:00 dev t1 nud reachable
+done
+# of_others NAME: how many of these changes are counted.
+of_others() {
+	local before neighbour
+	before=$(stat_of invalidated_neighbour)
+	mac=$((${mac:-10} + 1))
+	for neighbour in $neighbours; do
+		ip -n r neigh change "$neighbour" lladdr "02:00:00:00:02:$mac" dev t1 nud reachable
+	done
+	check "$1: other neighbours do not matter" [ $(($(stat_of invalidated_neighbour) - before)) -le 4 ]
+}
+change=(ip -n r neigh change 10.0.3.99 dev t1 nud)
+told nexthop nexthop_changed ip -n r nexthop add id 77 via 10.0.3.99 dev t1
+untold 'a gateway of a nexthop object, in no group' "${change[@]}" reachable lladdr 02:00:00:00:00:90
+told nexthop nexthop_changed ip -n r nexthop add id 78 group 77
+of_others 'a nexthop group'
+told neighbour neighbour_changed "${change[@]}" stale lladdr 02:00:00:00:00:91
+told nexthop nexthop_changed ip -n r nexthop add id 79 via 10.0.2.2 dev s1
+told neighbour neighbour_changed "${change[@]}" reachable lladdr 02:00:00:00:00:92
+ip -n r neigh add 10.0.3.98 lladdr 02:00:00:00:00:98 dev t1 nud reachable
+told nexthop nexthop_changed ip -n r nexthop replace id 77 via 10.0.3.98 dev t1
+told neighbour neighbour_changed ip -n r neigh change 10.0.3.98 dev t1 nud stale lladdr 02:00:00:00:00:93
+told nexthop nexthop_changed ip -n r nexthop del id 78
+of_others 'no nexthop group any more'
+untold 'a gateway, its group being gone' ip -n r neigh change 10.0.3.98 dev t1 nud reachable lladdr 02:00:00:00:00:94
+ip -n r -6 neigh add fd00:3::99 lladdr 02:00:00:00:00:99 dev t1 nud reachable
+told nexthop nexthop_changed ip -n r -6 nexthop add id 80 via fd00:3::99 dev t1
+told nexthop nexthop_changed ip -n r nexthop add id 81 group 80
+told neighbour neighbour_changed ip -n r -6 neigh change fd00:3::99 dev t1 nud stale lladdr 02:00:00:00:00:95
+told nexthop nexthop_changed ip -n r nexthop flush
+untold 'a neighbour, the objects being gone' "${change[@]}" stale lladdr 02:00:00:00:00:96
 
 told hash_policy hash_changed in_ns r sysctl -qw net.ipv4.fib_multipath_hash_policy=1
 told hash_policy hash_changed in_ns r sysctl -qw net.ipv6.fib_multipath_hash_policy=1

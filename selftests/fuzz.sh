@@ -205,9 +205,7 @@ routes_differ=$(stat_of mismatch_route)
 echo "# verified $(stat_of verify_packets) packets: $(($(mismatches) - routes_differ)) mismatches; and $(stat_of verify_routes) routes: $routes_differ"
 check 'connections that were compared now and then were as predicted' is "$(mismatches)" "$routes_differ"
 check 'no line of the files was odd' eval '[ ! -s /tmp/odd ] || { head -n 5 /tmp/odd | sed "s/^/# /"; false; }'
-for job in "${JOBS[@]}"; do
-	case " ${HOLDER[*]} " in *" $job "*) ;; *) kill "$job" 2>/dev/null || true ;; esac
-done
+end_jobs "${JOBS[@]}"
 rm -f /tmp/agent.*
 serve udp
 ip -n r link set d1 name d1 2>/dev/null || ip -n r link set other name d1 2>/dev/null || true

@@ -85,15 +85,54 @@ at_end() {
 	:
 }
 
-finish() {
-	local status=$?
-	at_end
-	for job in "${JOBS[@]}"; do
+# end_jobs PID...
+end_jobs() {
+	local job
+	for job; do
 		kill "$job" 2>/dev/null || true
 		kill -CONT "$job" 2>/dev/null || true
 		# For these alone: an rmmod that hangs cannot be waited for.
 		wait "$job" 2>/dev/null || true
 	done
+}
+
+# agree NS: each flow that is listed holds a connection, and nothing else does; each route that is
+# shown is held, and no more than two of a direction.
+agree() {
+	local lines routes flows slots
+	read -r lines routes <<<"$(shown routes "$1" | awk '!/ state=none / { routes++ } END { print NR, routes + 0 }')"
+	flows=$(stat_of ct_references "$1") slots=$(stat_of dst_references "$1")
+	[ "$flows" -eq $((lines / 2)) ] && [ "$slots" -ge "$routes" ] && [ "$slots" -le $((2 * lines)) ]
+}
+
+# After every script, in every netns: what is held is what is listed, and all is let go with its
+# connections. (But for the largest numbers, which take their time to be listed.)
+references_agree() {
+	local ns many=50000 status=0
+	[ -d /sys/module/nf_zoneroute ] || return 0
+	for ns in "${!HOLDER[@]}"; do
+		[ -e "/proc/${HOLDER[$ns]}/net/nf_zoneroute/stats" ] || continue
+		[ "$(stat_of ct_references "$ns")" -le "$many" ] || continue
+		if ! until_true 10 agree "$ns"; then
+			echo "not ok - references held in $ns: $(shown stats "$ns" | grep references | xargs), $(shown routes "$ns" | wc -l) lines of routes"
+			status=1
+		fi
+		in_ns "$ns" conntrack -F >/dev/null 2>&1 || true
+		in_ns "$ns" conntrack -F -f ipv6 >/dev/null 2>&1 || true
+		if ! until_true 10 eval '[ "$(stat_of ct_references "$ns") $(stat_of dst_references "$ns")" = "0 0" ]'; then
+			echo "not ok - references left in $ns: $(shown stats "$ns" | grep references | xargs)"
+			status=1
+		fi
+	done
+	return "$status"
+}
+
+finish() {
+	local status=$?
+	at_end
+	end_jobs "${JOBS[@]}"
+	[ "$status" -ne 0 ] || references_agree || status=1
+	end_jobs "${HOLDER[@]}"
 	rm -f /tmp/agent.*
 	for ns in $(ip netns list | awk '{ print $1 }'); do
 		ip netns del "$ns"
@@ -145,6 +184,7 @@ make_ns() {
 		ip netns add "$ns"
 		background "$ns" sleep infinity
 		HOLDER[$ns]=${JOBS[-1]}
+		unset 'JOBS[-1]'
 		until_true 10 test "/proc/${HOLDER[$ns]}/ns/net" -ef "/run/netns/$ns"
 		ip -n "$ns" link set lo up
 		# No duplicate address detection, no router solicitations: no packets but the test's.
@@ -371,6 +411,33 @@ forget_flows() {
 
 no_references() {
 	[ "$(stat_of ct_references)" = 0 ] && [ "$(stat_of dst_references)" = 0 ]
+}
+
+# ipsec FROM-NS FROM TO-NS TO DIRECTION-IN: what FROM sends to the server reaches TO by ESP.
+ipsec() {
+	local key=0x0123456789abcdef0123456789abcdef01234567 all=0.0.0.0/0 server=$SERVER ns
+	[[ $2 != *:* ]] || all=::/0 server=$SERVER6
+	for ns in "$1" "$3"; do
+		ip -n "$ns" xfrm state add src "$2" dst "$4" proto esp spi 100 mode tunnel \
+			auth 'hmac(sha1)' "$key" enc 'ecb(cipher_null)' ''
+	done
+	ip -n "$1" xfrm policy add src "$all" dst "$server" dir out \
+		tmpl src "$2" dst "$4" proto esp mode tunnel
+	ip -n "$3" xfrm policy add src "$all" dst "$server" dir "$5" \
+		tmpl src "$2" dst "$4" proto esp mode tunnel level use
+}
+
+no_ipsec() {
+	local ns
+	for ns; do
+		ip -n "$ns" xfrm policy flush
+		ip -n "$ns" xfrm state flush
+	done
+}
+
+# decrypted NS: how many packets it got by ESP.
+decrypted() {
+	ip -n "$1" -s xfrm state | grep -A1 'lifetime current' | grep -o '[0-9]*(packets)' | tr -dc 0-9
 }
 
 # serve PROTO: answers on SERVER.

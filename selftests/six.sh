@@ -5,7 +5,7 @@
 # go where the kernel sends them. What does not differ from IPv4 is in the scripts for that.
 
 . ./lib.sh
-plan 40
+plan 57
 
 load
 router
@@ -150,6 +150,38 @@ check 'a port that was rewritten: a miss' misses rewritten 1 frame6 --sport 4002
 in_ns r nft delete table ip6 rewrite
 check 'served before and after' is "$(gained hit ask6 4002 3 2>/dev/null)" 6
 
+modprobe nft_tproxy
+background r python3 traffic.py echo udp :: 9999 --transparent
+in_ns r nft -f - <<-'END'
+	table ip6 divert {
+		chain pre {
+			type filter hook prerouting priority mangle
+			udp sport 4002 tproxy to :9999 accept
+		}
+	}
+END
+until_true 5 in_ns r grep -q ':270F ' /proc/net/udp6
+check 'a packet that TPROXY gave a socket: a miss' misses socket 1 frame6 --sport 4002
+in_ns r nft delete table ip6 divert
+check 'without TPROXY: served' is "$(gained hit ask6 4002 3 2>/dev/null)" 6
+
+# A copy's route is its own.
+in_ns r nft -f - <<-'END'
+	table ip6 copies {
+		chain copy {
+			type filter hook prerouting priority mangle
+			udp sport 4002 dup to fd00:3::2 device "t1"
+		}
+	}
+END
+kept=$(($(stat_of staged) + $(stat_of committed) + $(stat_of flow_new)))
+# The server answers the copies, too.
+check 'nft dup: the packets themselves are served' is "$(gained hit ask6 4002 5 2>/dev/null)" 15
+check 'nft dup: all arrive, and their copies by another way' is "$(seen any ask6 4002 5)" 10
+check 'nft dup: no flow and no route came of them' \
+	is $(($(stat_of staged) + $(stat_of committed) + $(stat_of flow_new))) "$kept"
+in_ns r nft delete table ip6 copies
+
 # NAT66.
 in_ns r nft -f - <<-'END'
 	table ip6 nat {
@@ -211,6 +243,58 @@ check 'forwarding by some devices only: a miss, both ways' misses multipath 4 fr
 check 'forwarding by some devices only: arrives' is "$(seen any frame6 --sport 4005 --count 2)" 2
 in_ns r sysctl -qw net.ipv6.conf.all.forwarding=1
 
+# A learned MTU.
+warm 4005
+in_ns s python3 - <<-'END'
+	import socket, struct
+	src, dst = (socket.inet_pton(socket.AF_INET6, addr) for addr in ("fd00:2::1", "fd00:9::9"))
+	# An echo request of r's: the one thing that it believes without a socket.
+	quoted = struct.pack("!IHBB", 6 << 28, 8, 58, 64) + src + dst + struct.pack("!BBHHH", 128, 0, 0, 1, 1)
+	s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+	s.sendto(struct.pack("!BBHI", 2, 0, 0, 1280) + quoted, ("fd00:2::1", 0))
+END
+until_true 5 eval 'ip -n r -6 route get "$SERVER6" | grep -q "mtu 1280"'
+check 'a learned MTU: a miss' misses pmtu 3 frame6 --sport 4005 --count 3
+check 'a learned MTU: arrives' is "$(seen any frame6 --sport 4005 --count 3)" 3
+ip -n r -6 route flush cache
+ip -n r -6 route del "$SERVER6" via fd00:2::2 dev s1
+ip -n r -6 route add "$SERVER6" via fd00:2::2 dev s1
+
+# IPsec.
+warm 4005
+ipsec c fd00:1::2 r fd00:1::1 fwd
+check 'packets out of IPsec: a miss' misses secpath 3 ask6 4005 3
+check 'packets out of IPsec: answered' is "$(ask6 4005 3)" 3
+no_ipsec c r
+warm 4005
+ipsec r fd00:2::1 s fd00:2::2 in
+check 'packets into IPsec: answered' is "$(ask6 4005 3)" 3
+check 'packets into IPsec: no route of theirs goes live' \
+	is "$(gained committed ask6 4005 3 2>/dev/null) $(gained hit ask6 4005 3 2>/dev/null)" '0 3'
+check 'packets into IPsec: each is a miss by it' misses xfrm 3 ask6 4005 3 --interval 0.01
+check 'packets into IPsec: IPsec did it' [ "$(decrypted s)" -ge 6 ]
+no_ipsec r s
+
+# Tunnels.
+modprobe ip6_tunnel
+ip -n r link add tun_r type ip6tnl external
+ip -n r link set tun_r up
+ip -n c link add tun_c type ip6tnl mode ip6ip6 local fd00:1::2 remote fd00:1::1 encaplimit none
+ip -n c addr add fd00:5::2/64 dev tun_c nodad
+ip -n c link set tun_c up
+ip -n c -6 route add fd00:3::2 dev tun_c src fd00:5::2
+ip -n r -6 route add fd00:5::/64 via fd00:1::2 dev c1
+by_tunnel() {
+	traffic c ask udp fd00:3::2 "$SINK" "$1" --sport 4008 --oneway --interval 0.01
+}
+# The first packets may be lost while the tunnel comes up.
+until_true 10 eval 'by_tunnel 1 >/dev/null; routes src=fd00:5::2 sport=4008'
+check "packets with a tunnel's metadata: a miss" misses has_dst 5 by_tunnel 5
+check "packets with a tunnel's metadata: no route is kept" shown_as 4008 state=none
+ip -n c link del tun_c
+ip -n r link del tun_r
+ip -n r -6 route del fd00:5::/64
+
 # Devices.
 ip -n r link add vrf0 type vrf table 10
 ip -n r link set vrf0 up
@@ -223,6 +307,24 @@ ip -n r addr replace fd00:1::1/64 dev c1 nodad
 ip -n r link del vrf0
 until_true 10 eval '[ "$(ask6 4005 1)" = 1 ]'
 warm 4005
+
+modprobe br_netfilter
+in_ns r sysctl -qw net.bridge.bridge-nf-call-ip6tables=1
+ip -n r link add br0 type bridge
+ip -n r addr del fd00:4::1/64 dev d1
+ip -n r link set d1 master br0
+ip -n r link set br0 address "$(mac_of r d1)"
+ip -n r link set br0 up
+ip -n r addr add fd00:4::1/64 dev br0 nodad
+until_true 10 in_ns d ping -6 -q -c 1 -W 1 fd00:4::1
+bridged() {
+	traffic d ask udp "$SERVER6" "$PORT" "$1" --sport 4009 | sed 's/.*answered=//'
+}
+bridged 5 >/dev/null
+check 'packets by way of br_netfilter: a miss' misses bridge 3 bridged 3
+check 'packets by way of br_netfilter: answered' is "$(bridged 3)" 3
+ip -n r link del br0
+rmmod br_netfilter
 
 # A neighbour by proxy is the kernel's business, route or no route.
 in_ns r sysctl -qw net.ipv6.conf.all.proxy_ndp=1 net.ipv6.conf.c1.proxy_ndp=1

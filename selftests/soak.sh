@@ -117,9 +117,7 @@ echo "# soak cycles: $rounds in $SECONDS_IN_ALL s"
 echo "# $(awk '{ hits += $1; flows += $2 } END { print hits + 0 " packets served of " flows + 0 " flows" }' /tmp/soak.served)"
 check 'packets were served meanwhile' eval "[ $(awk '{ n += $1 } END { print n + 0 }' /tmp/soak.served) -ge 100 ]"
 check 'flows came meanwhile' eval "[ $(awk '{ n += $2 } END { print n + 0 }' /tmp/soak.served) -ge 100 ]"
-for job in "${JOBS[@]}"; do
-	case " ${HOLDER[*]} " in *" $job "*) ;; *) kill "$job" 2>/dev/null || true ;; esac
-done
+end_jobs "${JOBS[@]}"
 in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000
 in_ns r conntrack -F >/dev/null 2>&1 || true
 check 'nothing is held in the end' until_true 10 no_references

@@ -392,6 +392,20 @@ def neighbour_is(dev):
     return change
 
 
+def s_knows_r(bench):
+    """Who asks for the other's link-layer address tells its own."""
+    bench.run(f"ip -n s neigh replace {{own_a}} lladdr {address_of('r', 's1')} dev s0 nud permanent")
+
+
+def buckets_moved(bench):
+    """None of a resilient group's is the first nexthop's any more."""
+    until = time.monotonic() + 20
+    while " nhid 1 " in subprocess.run(["ip", "nexthop", "bucket", "show", "id", "10"],
+                                       capture_output=True, text=True, check=True).stdout:
+        if time.monotonic() > until:
+            raise Failed("the buckets did not move")
+
+
 class Kind:
     """A kind of change: what makes and undoes it, and which way packets go before and after."""
 
@@ -487,6 +501,16 @@ KINDS = [
          ["ip nexthop add id 1 via {gw_a} dev s1",
           "ip nexthop add id 10 group 1 type resilient buckets 4",
           "ip route replace {srv}/{length} nhid 10"]),
+    Kind("idle bucket of a resilient nexthop group moved",
+         ["ip nexthop replace id 10 group 1,1/2,255 type resilient buckets 4 idle_timer 1", buckets_moved],
+         ["ip route del {srv}/{length}", "ip nexthop flush"],
+         ["ip nexthop add id 1 via {gw_a} dev s1", "ip nexthop add id 2 via {gw_b} dev t1",
+          "ip nexthop add id 10 group 1,255/2,1 type resilient buckets 4 idle_timer 1",
+          "ip route replace {srv}/{length} nhid 10"]),
+    Kind("gateway of a nexthop group became unreachable", "ip neigh replace {gw_a} dev s1 nud failed",
+         ["ip route del {srv}/{length}", "ip nexthop flush", "ip -n s neigh del {own_a} dev s0"],
+         [s_knows_r, "ip nexthop add id 1 via {gw_a} dev s1", "ip nexthop add id 2 via {gw_b} dev t1",
+          "ip nexthop add id 10 group 1,255/2,1", "ip route replace {srv}/{length} nhid 10"]),
     Kind("one of several nexthops went", "ip route replace {srv}/{length} " + VIA_B, (),
          "ip route replace {srv}/{length} nexthop via {gw_a} dev s1 weight 250 nexthop via {gw_b} dev t1 weight 1"),
     Kind("address deleted, and with it the way to the gateway", "ip addr del {own_a}/{plen} dev s1",

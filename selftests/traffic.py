@@ -34,7 +34,8 @@ def echo(args):
     name = args.name.encode()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if args.transparent:
-        sock.setsockopt(socket.IPPROTO_IP, 19, 1)
+        six = sock.family == socket.AF_INET6
+        sock.setsockopt(socket.IPPROTO_IPV6 if six else socket.IPPROTO_IP, 75 if six else 19, 1)
     sock.bind((args.addr, args.port if args.proto in ("udp", "tcp") else 0))
     if args.proto == "tcp":
         sock.listen(64)
