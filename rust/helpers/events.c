@@ -79,12 +79,12 @@ static void nfzr_add_member(u64 *set, const struct nexthop *nh)
 
 /*
  * The gateways of groups, among which a packet's is chosen by how their neighbours are: those of now
- * and those that the announced change may make so. Adds them to the set. Under RTNL.
+ * and those that the announced change makes so. (When a member of a group is replaced, the group is
+ * told of once more, as it is then.) Adds them to the set. Under RTNL.
  */
 void nfzr_helper_group_gateways(unsigned long event, void *info, u64 set[NFZR_GATEWAY_WORDS])
 {
 	const struct nh_notifier_info *told = info;
-	bool replace = event == NEXTHOP_EVENT_REPLACE;
 	struct rb_node *node;
 	unsigned int i;
 
@@ -92,19 +92,13 @@ void nfzr_helper_group_gateways(unsigned long event, void *info, u64 set[NFZR_GA
 		const struct nexthop *nh = rb_entry(node, struct nexthop, rb_node);
 		const struct nh_group *group;
 
-		if (event == NEXTHOP_EVENT_DEL && nh->id == told->id)
+		if (!nh->is_group || (event == NEXTHOP_EVENT_DEL && nh->id == told->id))
 			continue;
-		if (!nh->is_group) {
-			if (replace && nh->id == told->id &&
-			    told->type == NH_NOTIFIER_INFO_TYPE_SINGLE && !list_empty(&nh->grp_list))
-				nfzr_add_told(set, told->nh);
-			continue;
-		}
 		group = rtnl_dereference(nh->nh_grp);
 		for (i = 0; i < group->num_nh; i++)
 			nfzr_add_member(set, group->nh_entries[i].nh);
 	}
-	if (replace && told->type == NH_NOTIFIER_INFO_TYPE_GRP)
+	if (event == NEXTHOP_EVENT_REPLACE && told->type == NH_NOTIFIER_INFO_TYPE_GRP)
 		for (i = 0; i < told->nh_grp->num_nh; i++)
 			nfzr_add_told(set, &told->nh_grp->nh_entries[i].nh);
 }

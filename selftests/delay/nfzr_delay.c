@@ -2,10 +2,13 @@
 /*
  * A module for tests alone: it is told of changes of routes, rules and nexthop objects after nf_zoneroute
  * was, and takes its time before it lets the kernel make them. What is announced and not yet so is looked
- * up by other CPUs meanwhile.
+ * up by other CPUs meanwhile. When a nexthop object's change is made, somebody else has RTNL for as long:
+ * who waits for that change to be over by taking RTNL, waits beyond it.
  */
 #include <linux/delay.h>
 #include <linux/module.h>
+#include <linux/rtnetlink.h>
+#include <linux/workqueue.h>
 #include <net/fib_notifier.h>
 #include <net/net_namespace.h>
 #include <net/netns/generic.h>
@@ -37,6 +40,22 @@ static int nfzr_delay_event(struct notifier_block *nb, unsigned long event, void
 	return NOTIFY_DONE;
 }
 
+static void nfzr_delay_hold_rtnl(struct work_struct *work)
+{
+	rtnl_lock();
+	msleep(READ_ONCE(delay_ms));
+	rtnl_unlock();
+}
+
+static DECLARE_WORK(nfzr_delay_work, nfzr_delay_hold_rtnl);
+
+static int nfzr_delay_nexthop_event(struct notifier_block *nb, unsigned long event, void *info)
+{
+	if (READ_ONCE(delay_ms))
+		schedule_work(&nfzr_delay_work);
+	return nfzr_delay_event(nb, event, info);
+}
+
 static int __net_init nfzr_delay_init(struct net *net)
 {
 	struct nfzr_delay *d = net_generic(net, nfzr_delay_id);
@@ -45,6 +64,7 @@ static int __net_init nfzr_delay_init(struct net *net)
 	/* After everybody else. */
 	d->fib = (struct notifier_block){ .notifier_call = nfzr_delay_event, .priority = INT_MIN };
 	d->nexthop = d->fib;
+	d->nexthop.notifier_call = nfzr_delay_nexthop_event;
 	err = register_fib_notifier(net, &d->fib, NULL, NULL);
 	if (err)
 		return err;
@@ -78,6 +98,7 @@ module_init(nfzr_delay_module_init);
 static void __exit nfzr_delay_module_exit(void)
 {
 	unregister_pernet_subsys(&nfzr_delay_ops);
+	flush_work(&nfzr_delay_work);
 }
 module_exit(nfzr_delay_module_exit);
 
