@@ -2,8 +2,8 @@
 /*
  * A module for tests alone: it is told of changes of routes, rules and nexthop objects after nf_zoneroute
  * was, and takes its time before it lets the kernel make them. What is announced and not yet so is looked
- * up by other CPUs meanwhile. When a nexthop object's change is made, somebody else has RTNL for as long:
- * who waits for that change to be over by taking RTNL, waits beyond it.
+ * up by other CPUs meanwhile. When a nexthop object's change is made, somebody else has RTNL for ten times
+ * as long: who waits for that change to be over by taking RTNL, waits beyond its maker's return.
  */
 #include <linux/delay.h>
 #include <linux/module.h>
@@ -43,7 +43,7 @@ static int nfzr_delay_event(struct notifier_block *nb, unsigned long event, void
 static void nfzr_delay_hold_rtnl(struct work_struct *work)
 {
 	rtnl_lock();
-	msleep(READ_ONCE(delay_ms));
+	msleep(READ_ONCE(delay_ms) * 10);
 	rtnl_unlock();
 }
 
