@@ -206,6 +206,11 @@ serve 253
 ask c 253 3 >/dev/null
 check 'several nexthops, chosen by what stands in place of ports: a miss' \
 	misses multipath 3 ask c 253 3 --interval 0.01
+# What becomes of its gateways' neighbours matters to a group.
+for link in '10.0.2.2 s1 s0' '10.0.3.2 t1 t0'; do
+	read -ra link <<<"$link"
+	ip -n r neigh replace "${link[0]}" lladdr "$(mac_of s "${link[2]}")" dev "${link[1]}" nud permanent
+done
 ip -n r -b - <<-END
 	nexthop add id 1 via 10.0.2.2 dev s1
 	nexthop add id 2 via 10.0.3.2 dev t1

@@ -392,9 +392,23 @@ def neighbour_is(dev):
     return change
 
 
-def s_knows_r(bench):
-    """Who asks for the other's link-layer address tells its own."""
+def in_s(*command):
+    subprocess.run(["nsenter", "--net=/run/netns/s", *command], check=True)
+
+
+def deaf(bench):
+    """s does not answer who asks for its link-layer address, as a packet on its way may, nor asks itself."""
     bench.run(f"ip -n s neigh replace {{own_a}} lladdr {address_of('r', 's1')} dev s0 nud permanent")
+    in_s("sysctl", "-qw", "net.ipv4.conf.s0.arp_ignore=8")
+    in_s("nft", "add table ip6 deaf; "
+         "add chain ip6 deaf in { type filter hook input priority 0; }; "
+         "add rule ip6 deaf in icmpv6 type nd-neighbor-solicit drop")
+
+
+def hearing(bench):
+    in_s("nft", "delete table ip6 deaf")
+    in_s("sysctl", "-qw", "net.ipv4.conf.s0.arp_ignore=1")
+    bench.run("ip -n s neigh del {own_a} dev s0")
 
 
 def buckets_moved(bench):
@@ -508,8 +522,8 @@ KINDS = [
           "ip nexthop add id 10 group 1,255/2,1 type resilient buckets 4 idle_timer 1",
           "ip route replace {srv}/{length} nhid 10"]),
     Kind("gateway of a nexthop group became unreachable", "ip neigh replace {gw_a} dev s1 nud failed",
-         ["ip route del {srv}/{length}", "ip nexthop flush", "ip -n s neigh del {own_a} dev s0"],
-         [s_knows_r, "ip nexthop add id 1 via {gw_a} dev s1", "ip nexthop add id 2 via {gw_b} dev t1",
+         [hearing, "ip route del {srv}/{length}", "ip nexthop flush", "ip neigh del {gw_a} dev s1"],
+         [deaf, "ip nexthop add id 1 via {gw_a} dev s1", "ip nexthop add id 2 via {gw_b} dev t1",
           "ip nexthop add id 10 group 1,255/2,1", "ip route replace {srv}/{length} nhid 10"]),
     Kind("one of several nexthops went", "ip route replace {srv}/{length} " + VIA_B, (),
          "ip route replace {srv}/{length} nexthop via {gw_a} dev s1 weight 250 nexthop via {gw_b} dev t1 weight 1"),
