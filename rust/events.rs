@@ -65,11 +65,7 @@ impl fib::Listener for NetState {
         match change {
             Change::Route => this.invalidate(Event::RouteChange, Reason::RouteChanged),
             Change::Rule => this.invalidate(Event::RuleChange, Reason::RuleChanged),
-            Change::Nexthop(gateways) => {
-                this.gateways.set(gateways);
-                NetState::unsettle(this);
-            }
-            Change::Bucket => NetState::unsettle(this),
+            Change::Nexthop => NetState::unsettle(this),
         }
     }
 }

@@ -142,9 +142,12 @@ fn consume(net: &NetState, skb: &SkBuff, packet: &Packet<'_>, state: &State<'_>)
         return;
     };
     let reason = serve(net, skb, packet, flow, state);
-    // Why there is nothing was noted when it went.
-    if !matches!(reason, Reason::Hit | Reason::Empty) {
-        flow.note(packet.dir, reason);
+    match reason {
+        // Why there is nothing was noted when it went.
+        Reason::Hit | Reason::Empty => (),
+        // POST_ROUTING says so again, if it goes on.
+        Reason::Xfrm => flow.note(packet.dir, Reason::Empty),
+        _ => flow.note(packet.dir, reason),
     }
     net.count_packet(reason);
 }
@@ -216,12 +219,13 @@ impl Hook for Commit {
 fn commit(net: ArcBorrow<'_, NetState>, packet: &Forwarded<'_>, state: &State<'_>) {
     let rcu = state.rcu();
     match net.flows.find(packet.ct, packet.handle, packet.dir, rcu) {
-        Some(flow) if packet.xfrm => flow.note(packet.dir, Reason::Xfrm),
         Some(flow) => {
-            if flow
-                .direction(packet.dir)
-                .commit(packet.dst, packet.iif, rcu)
-            {
+            let direction = flow.direction(packet.dir);
+            if packet.xfrm {
+                // What it was given is of no use to the next one.
+                direction.purge(rcu, |_| Some(Reason::Xfrm)).for_each(drop);
+                flow.note(packet.dir, Reason::Xfrm);
+            } else if direction.commit(packet.dst, packet.iif, rcu) {
                 net.count(Event::Committed);
             }
         }

@@ -165,7 +165,8 @@ const COLLECT_MS: u32 = 1000;
 const SETTLE_MS: u32 = 10;
 
 impl NetState {
-    fn new(shared: &Arc<Shared>) -> Result<Arc<Self>> {
+    fn new(init: &Init<'_>, shared: &Arc<Shared>) -> Result<Arc<Self>> {
+        let gateways = fib::GatewaySet::new(init);
         let salt = Salt::new(time::random_u32());
         let held = Arc::new(Held::new(), GFP_KERNEL)?;
         Arc::pin_init(
@@ -180,7 +181,7 @@ impl NetState {
                 cause: Atomic::new(Reason::Empty.as_raw()),
                 announced: Atomic::new(0),
                 settled: Atomic::new(0),
-                gateways: fib::GatewaySet::new(),
+                gateways,
                 counters: Counters::new()?,
                 meter: verify::Meter::new()?,
                 flows <- FlowTable::new(salt),
@@ -267,7 +268,7 @@ impl NetState {
     /// What was announced before has taken effect after this. Process context; sleeps.
     fn settle(&self) {
         let announced = self.announced.load(Relaxed);
-        fib::wait_for_rtnl();
+        self.gateways.settle();
         // ORDERING: Release, to `now`.
         self.generation.fetch_add(1, Release);
         // ORDERING: Release, to `is_settled`.
@@ -419,7 +420,7 @@ impl PerNet for NetNs {
     }
 
     fn init(init: &Init<'_>, shared: &Arc<Shared>) -> Result<KBox<Self>> {
-        let state = NetState::new(shared)?;
+        let state = NetState::new(init, shared)?;
         // Dropped last but for the state if something below fails.
         let collector = CancelOnDrop(state.clone());
         let settler = CancelOnDrop(state.clone());

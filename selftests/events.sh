@@ -6,7 +6,7 @@
 # nothing but the event tells of them.
 
 . ./lib.sh
-plan 59
+plan 63
 
 load
 router
@@ -115,6 +115,10 @@ told neighbour neighbour_changed "${change[@]}" reachable lladdr 02:00:00:00:00:
 ip -n r neigh add 10.0.3.98 lladdr 02:00:00:00:00:98 dev t1 nud reachable
 told nexthop nexthop_changed ip -n r nexthop replace id 77 via 10.0.3.98 dev t1
 told neighbour neighbour_changed ip -n r neigh change 10.0.3.98 dev t1 nud stale lladdr 02:00:00:00:00:93
+ip -n r neigh add 10.0.3.97 lladdr 02:00:00:00:00:97 dev t1 nud reachable
+ip -n r nexthop add id 82 via 10.0.3.97 dev t1
+told nexthop nexthop_changed ip -n r nexthop replace id 78 group 82
+told neighbour neighbour_changed ip -n r neigh change 10.0.3.97 dev t1 nud stale lladdr 02:00:00:00:00:89
 told nexthop nexthop_changed ip -n r nexthop del id 78
 of_others 'no nexthop group any more'
 untold 'a gateway, its group being gone' ip -n r neigh change 10.0.3.98 dev t1 nud reachable lladdr 02:00:00:00:00:94

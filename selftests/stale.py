@@ -393,7 +393,8 @@ def neighbour_is(dev):
 
 
 def in_s(*command):
-    subprocess.run(["nsenter", "--net=/run/netns/s", *command], check=True)
+    if subprocess.run(["nsenter", "--net=/run/netns/s", *command], check=False).returncode:
+        raise Failed(" ".join(command))
 
 
 def deaf(bench):
@@ -523,7 +524,7 @@ KINDS = [
           "ip route replace {srv}/{length} nhid 10"]),
     Kind("gateway of a nexthop group became unreachable", "ip neigh replace {gw_a} dev s1 nud failed",
          [hearing, "ip route del {srv}/{length}", "ip nexthop flush", "ip neigh del {gw_a} dev s1"],
-         [deaf, "ip nexthop add id 1 via {gw_a} dev s1", "ip nexthop add id 2 via {gw_b} dev t1",
+         [deaf, neighbour_is("s0"), "ip nexthop add id 1 via {gw_a} dev s1", "ip nexthop add id 2 via {gw_b} dev t1",
           "ip nexthop add id 10 group 1,255/2,1", "ip route replace {srv}/{length} nhid 10"]),
     Kind("one of several nexthops went", "ip route replace {srv}/{length} " + VIA_B, (),
          "ip route replace {srv}/{length} nexthop via {gw_a} dev s1 weight 250 nexthop via {gw_b} dev t1 weight 1"),

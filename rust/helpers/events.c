@@ -53,18 +53,9 @@ static u32 nfzr_gateway_place(const struct net_device *dev, u8 family, const voi
 
 static void nfzr_add_gateway(u64 *set, const struct net_device *dev, u8 family, const void *addr)
 {
-	u32 place;
+	u32 place = nfzr_gateway_place(dev, family, addr);
 
-	/* A blackhole has no device. */
-	if (!dev)
-		return;
-	place = nfzr_gateway_place(dev, family, addr);
 	set[place / 64] |= BIT_ULL(place % 64);
-}
-
-static void nfzr_add_told(u64 *set, const struct nh_notifier_single_info *nh)
-{
-	nfzr_add_gateway(set, nh->dev, nh->gw_family == AF_INET6 ? AF_INET6 : AF_INET, &nh->ipv6);
 }
 
 static void nfzr_add_member(u64 *set, const struct nexthop *nh)
@@ -78,29 +69,27 @@ static void nfzr_add_member(u64 *set, const struct nexthop *nh)
 }
 
 /*
- * The gateways of groups, among which a packet's is chosen by how their neighbours are: those of now
- * and those that the announced change makes so. (When a member of a group is replaced, the group is
- * told of once more, as it is then.) Adds them to the set. Under RTNL.
+ * Adds to the set the gateways of the groups of a netns among which a packet's is chosen by how their
+ * neighbours are: nexthop_select_path_hthr(). Under RTNL.
  */
-void nfzr_helper_group_gateways(unsigned long event, void *info, u64 set[NFZR_GATEWAY_WORDS])
+void nfzr_helper_group_gateways(const struct net *net, u64 set[NFZR_GATEWAY_WORDS])
 {
-	const struct nh_notifier_info *told = info;
 	struct rb_node *node;
 	unsigned int i;
 
-	for (node = rb_first(&told->net->nexthop.rb_root); node; node = rb_next(node)) {
+	for (node = rb_first(&net->nexthop.rb_root); node; node = rb_next(node)) {
 		const struct nexthop *nh = rb_entry(node, struct nexthop, rb_node);
 		const struct nh_group *group;
 
-		if (!nh->is_group || (event == NEXTHOP_EVENT_DEL && nh->id == told->id))
+		if (!nh->is_group)
 			continue;
 		group = rtnl_dereference(nh->nh_grp);
+		/* Those of bridges' forwarding databases have no devices, and look at none. */
+		if (!group->hash_threshold || group->fdb_nh)
+			continue;
 		for (i = 0; i < group->num_nh; i++)
 			nfzr_add_member(set, group->nh_entries[i].nh);
 	}
-	if (event == NEXTHOP_EVENT_REPLACE && told->type == NH_NOTIFIER_INFO_TYPE_GRP)
-		for (i = 0; i < told->nh_grp->num_nh; i++)
-			nfzr_add_told(set, &told->nh_grp->nh_entries[i].nh);
 }
 
 /*
@@ -114,7 +103,10 @@ enum nfzr_neigh_news nfzr_helper_neigh_news(void *info, u32 *place)
 	const struct net *net = dev_net_rcu(neigh->dev);
 	const struct in_device *in_dev;
 
-	/* If the set is read without a gateway, routes by it are looked up after the neighbour changed. */
+	/*
+	 * Who reads the set without a gateway reads it before that was put there, which is long before a
+	 * route by it is kept again: that one's lookup finds the neighbour as it is now.
+	 */
 	smp_mb();
 	*place = nfzr_gateway_place(neigh->dev, neigh->tbl->family, neigh->primary_key);
 	if (neigh->tbl->family != AF_INET)

@@ -35,39 +35,8 @@ pub(crate) enum Change {
     Route,
     /// A rule.
     Rule,
-    /// A nexthop object, or a group; with the gateways that groups have now or will have.
-    Nexthop(Gateways),
-    /// A bucket of a resilient group.
-    Bucket,
-}
-
-/// A set of gateways: a Bloom filter, which has all that it should have, and perhaps others.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Gateways([u64; bindings::NFZR_GATEWAY_WORDS as usize]);
-
-/// A set of gateways that is replaced now and then.
-pub(crate) struct GatewaySet([Atomic<u64>; bindings::NFZR_GATEWAY_WORDS as usize]);
-
-impl GatewaySet {
-    /// None.
-    pub(crate) const fn new() -> Self {
-        Self([const { Atomic::new(0) }; bindings::NFZR_GATEWAY_WORDS as usize])
-    }
-
-    /// Replaces it. A reader may find words of both. By one at a time.
-    pub(crate) fn set(&self, gateways: Gateways) {
-        for (word, bits) in self.0.iter().zip(gateways.0) {
-            word.store(bits, Relaxed);
-        }
-    }
-
-    /// Whether it has, or may have, a neighbour by its place. Any context.
-    pub(crate) fn may_have(&self, place: u32) -> bool {
-        let word = usize::try_from(place / u64::BITS)
-            .ok()
-            .and_then(|at| self.0.get(at));
-        word.is_some_and(|word| (word.load(Relaxed) >> (place % u64::BITS)) & 1 != 0)
-    }
+    /// A nexthop object: one, a group, or a bucket of a resilient group.
+    Nexthop,
 }
 
 impl Change {
@@ -86,25 +55,69 @@ impl Change {
     }
 
     /// `enum nexthop_event_type`: others ask for counters.
-    ///
-    /// # Safety
-    ///
-    /// `info` is what the chain of nexthop objects tells, now.
-    unsafe fn from_nexthop_event(event: usize, info: *mut c_void) -> Option<Self> {
-        match u32::try_from(event).ok()? {
-            bindings::nexthop_event_type_NEXTHOP_EVENT_DEL
-            | bindings::nexthop_event_type_NEXTHOP_EVENT_REPLACE
-            | bindings::nexthop_event_type_NEXTHOP_EVENT_RES_TABLE_PRE_REPLACE => {
-                let mut gateways = Gateways([0; bindings::NFZR_GATEWAY_WORDS as usize]);
-                let set = gateways.0.as_mut_ptr();
-                // SAFETY: By the function's requirement, and such events are told under RTNL; `set` has
-                // the size that the helper writes.
-                unsafe { bindings::nfzr_helper_group_gateways(event, info, set) };
-                Some(Self::Nexthop(gateways))
-            }
-            bindings::nexthop_event_type_NEXTHOP_EVENT_BUCKET_REPLACE => Some(Self::Bucket),
-            _ => None,
+    fn is_of_nexthop(event: usize) -> bool {
+        u32::try_from(event).is_ok_and(|event| {
+            matches!(
+                event,
+                bindings::nexthop_event_type_NEXTHOP_EVENT_DEL
+                    | bindings::nexthop_event_type_NEXTHOP_EVENT_REPLACE
+                    | bindings::nexthop_event_type_NEXTHOP_EVENT_RES_TABLE_PRE_REPLACE
+                    | bindings::nexthop_event_type_NEXTHOP_EVENT_BUCKET_REPLACE
+            )
+        })
+    }
+}
+
+const WORDS: usize = bindings::NFZR_GATEWAY_WORDS as usize;
+
+/// The gateways of the groups of nexthop objects of a netns, whose neighbours have a say in which is
+/// chosen: a Bloom filter, which has all that it should have, and perhaps others.
+///
+/// # Invariants
+///
+/// `net` is the netns that this was made for while that was set up.
+pub(crate) struct GatewaySet {
+    net: *mut bindings::net,
+    words: [Atomic<u64>; WORDS],
+}
+
+// SAFETY: What is done with the netns may be done by any thread.
+unsafe impl Send for GatewaySet {}
+// SAFETY: As above.
+unsafe impl Sync for GatewaySet {}
+
+impl GatewaySet {
+    /// None yet, of a netns that is being set up.
+    pub(crate) fn new(init: &Init<'_>) -> Self {
+        // INVARIANT: Its own netns.
+        Self {
+            net: init.net().as_raw(),
+            words: [const { Atomic::new(0) }; WORDS],
         }
+    }
+
+    /// Waits for who changes the network's configuration under RTNL now, and takes over what groups
+    /// there are. Process context without RTNL, before the netns' `exit` ends; sleeps.
+    pub(crate) fn settle(&self) {
+        let mut set = [0; WORDS];
+        // SAFETY: Process context, and nothing here holds RTNL.
+        unsafe { bindings::rtnl_lock() };
+        // SAFETY: The netns is there as long as what was made from its `Init` is used, RTNL is held, and
+        // `set` has the size that the helper writes.
+        unsafe { bindings::nfzr_helper_group_gateways(self.net, set.as_mut_ptr()) };
+        for (word, bits) in self.words.iter().zip(set) {
+            word.store(bits, Relaxed);
+        }
+        // SAFETY: Locked just now.
+        unsafe { bindings::rtnl_unlock() };
+    }
+
+    /// Whether it has, or may have, a neighbour by its place. Any context.
+    pub(crate) fn may_have(&self, place: u32) -> bool {
+        let word = usize::try_from(place / u64::BITS)
+            .ok()
+            .and_then(|at| self.words.get(at));
+        word.is_some_and(|word| (word.load(Relaxed) >> (place % u64::BITS)) & 1 != 0)
     }
 }
 
@@ -172,12 +185,11 @@ impl<T: Listener> Block<T> {
     unsafe extern "C" fn nexthop(
         block: *mut bindings::notifier_block,
         event: usize,
-        info: *mut c_void,
+        _info: *mut c_void,
     ) -> c_int {
-        // SAFETY: Just told.
-        if let Some(change) = unsafe { Change::from_nexthop_event(event, info) } {
+        if Change::is_of_nexthop(event) {
             // SAFETY: A `Watch` keeps the block until it is unregistered.
-            T::changing(unsafe { Self::listener(block) }, change);
+            T::changing(unsafe { Self::listener(block) }, Change::Nexthop);
         }
         0 // NOTIFY_DONE
     }
@@ -259,13 +271,4 @@ impl<T: Listener> Drop for Watch<T> {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-/// Waits for who changes the network's configuration under RTNL now. Process context without RTNL;
-/// sleeps.
-pub(crate) fn wait_for_rtnl() {
-    // SAFETY: Process context, and nothing here holds RTNL.
-    unsafe { bindings::rtnl_lock() };
-    // SAFETY: Locked just now.
-    unsafe { bindings::rtnl_unlock() };
 }

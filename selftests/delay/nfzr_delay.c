@@ -91,7 +91,11 @@ static struct pernet_operations nfzr_delay_ops = {
 
 static int __init nfzr_delay_module_init(void)
 {
-	return register_pernet_subsys(&nfzr_delay_ops);
+	int err = register_pernet_subsys(&nfzr_delay_ops);
+
+	if (err)
+		flush_work(&nfzr_delay_work);
+	return err;
 }
 module_init(nfzr_delay_module_init);
 
