@@ -6,7 +6,7 @@
 # turns out to be unfit come some jiffies apart, since a route is tried once a jiffy.)
 
 . ./lib.sh
-plan 69
+plan 70
 
 load
 router
@@ -95,6 +95,12 @@ check 'a port that was rewritten: a miss' misses rewritten 1 to_r --sport 4001
 in_ns r nft delete table ip rewrite
 check 'and served again afterwards' flow_lives c 4001
 
+# A neighbour that does not answer: those on its link share their route with it.
+in_ns s ping -q -c 1 -W 5 10.0.1.99 >/dev/null 2>&1 || true
+until_true 10 eval 'ip -n r neigh show 10.0.1.99 | grep -q FAILED'
+warm c 4013
+check "a neighbour that does not answer: others' flows are served" flow_lives c 4013
+
 # Copies, whose route is their own.
 
 # copied NAME: of the flow from port 4012, each request is copied to path B; nobody's cache notices.
@@ -156,7 +162,7 @@ ipsec r 10.0.2.1 s 10.0.2.2 in
 check 'packets into IPsec: answered' is "$(ask c udp 3 --sport 4004)" 3
 check 'packets into IPsec: no route of theirs goes live' \
 	is "$(gained committed ask c udp 3 --sport 4004 2>/dev/null) $(gained hit ask c udp 3 --sport 4004 2>/dev/null)" '0 3'
-check 'packets into IPsec: each is a miss by it' misses xfrm 3 ask c udp 3 --sport 4004 --interval 0.01
+check 'packets into IPsec: each is a miss by it' misses xfrm 3 ask c udp 3 --sport 4004 --interval 0.03
 check 'packets into IPsec: IPsec did it' [ "$(decrypted s)" -ge 6 ]
 no_ipsec r s
 warm c 4004
@@ -165,33 +171,33 @@ check 'and served again afterwards' flow_lives c 4004
 modprobe mpls_iptunnel
 ip -n r route replace "$SERVER" encap mpls 100 via 10.0.2.2
 check 'a route with a lightweight tunnel: a miss' misses lwtunnel 2 \
-	ask c udp 2 --sport 4004 --oneway --interval 0.01
+	ask c udp 2 --sport 4004 --oneway --interval 0.03
 ip -n r route replace "$SERVER" via 10.0.2.2
 
 # Of the route.
 
 warm c 4005
 ip -n r route replace unreachable "$SERVER"
-check 'a route that says unreachable: a miss' misses not_unicast 2 to_r --sport 4005 --count 2 --interval 0.01
+check 'a route that says unreachable: a miss' misses not_unicast 2 to_r --sport 4005 --count 2 --interval 0.03
 ip -n r route replace "$SERVER" via 10.0.2.2
 warm c 4005
 check 'and served again afterwards' flow_lives c 4005
 ip -n r addr add "$SERVER/32" dev lo
-check 'a destination that became local: a miss' misses not_unicast 2 to_r --sport 4005 --count 2 --interval 0.01
+check 'a destination that became local: a miss' misses not_unicast 2 to_r --sport 4005 --count 2 --interval 0.03
 ip -n r addr del "$SERVER/32" dev lo
 warm c 4005
 
 ip -n c route add 10.7.7.7 via 10.0.1.1
 ip -n r route add 10.7.7.7 via 10.0.1.2
 check 'a route back out by the same device: a miss' misses same_device 4 \
-	traffic c ask udp 10.7.7.7 9 5 --sport 4006 --oneway --interval 0.01
+	traffic c ask udp 10.7.7.7 9 5 --sport 4006 --oneway --interval 0.03
 check 'a route back out by the same device: no route is kept' \
 	is "$(routes sport=4006 dir=orig | field state)" none
 
 mac_to_r=$(mac_of r s1)
 traffic s frame s0 "$mac_to_r" 10.0.2.2 10.0.2.1 --quote "$SERVER" --mtu 1300
 check 'the kernel learned an MTU' eval 'ip -n r route get '$SERVER' | grep -q "mtu 1300"'
-check 'a route with a learned MTU: a miss' misses pmtu 3 ask c udp 3 --sport 4005 --interval 0.01
+check 'a route with a learned MTU: a miss' misses pmtu 3 ask c udp 3 --sport 4005 --interval 0.03
 check 'a route with a learned MTU: answered' is "$(ask c udp 3 --sport 4005)" 3
 ip -n r route flush cache
 ip -n r route del "$SERVER"
@@ -205,7 +211,7 @@ check 'several nexthops, chosen by ports: served' flow_lives c 4005
 serve 253
 ask c 253 3 >/dev/null
 check 'several nexthops, chosen by what stands in place of ports: a miss' \
-	misses multipath 3 ask c 253 3 --interval 0.01
+	misses multipath 3 ask c 253 3 --interval 0.03
 # What becomes of its gateways' neighbours matters to a group.
 for link in '10.0.2.2 s1 s0' '10.0.3.2 t1 t0'; do
 	read -ra link <<<"$link"
@@ -225,23 +231,23 @@ ip -n r nexthop flush >/dev/null 2>&1
 ip -n r route add "$SERVER" nexthop via 10.0.2.2 nexthop via 10.0.3.2
 in_ns r sysctl -qw net.ipv4.fib_multipath_hash_policy=2
 ip -n r route flush cache
-check 'several nexthops, chosen by inner headers: a miss' misses multipath 3 ask c udp 3 --sport 4005 --interval 0.01
+check 'several nexthops, chosen by inner headers: a miss' misses multipath 3 ask c udp 3 --sport 4005 --interval 0.03
 in_ns r sysctl -qw net.ipv4.fib_multipath_hash_policy=3
 ip -n r route flush cache
 check 'several nexthops, chosen by what the operator says: a miss' \
-	misses multipath 3 ask c udp 3 --sport 4005 --interval 0.01
+	misses multipath 3 ask c udp 3 --sport 4005 --interval 0.03
 in_ns r sysctl -qw net.ipv4.fib_multipath_hash_policy=0 net.ipv4.fib_multipath_use_neigh=1
 ip -n r route flush cache
-check 'several nexthops, chosen by neighbours: a miss' misses multipath 3 ask c udp 3 --sport 4005 --interval 0.01
+check 'several nexthops, chosen by neighbours: a miss' misses multipath 3 ask c udp 3 --sport 4005 --interval 0.03
 in_ns r sysctl -qw net.ipv4.fib_multipath_use_neigh=0
 ip -n r route replace "$SERVER" via 10.0.2.2
 warm c 4005
 
 ip -n r rule add uidrange 5-6 lookup main
-check 'a rule that selects by user: a miss' misses rules 6 ask c udp 3 --sport 4005 --interval 0.01
+check 'a rule that selects by user: a miss' misses rules 6 ask c udp 3 --sport 4005 --interval 0.03
 ip -n r rule del uidrange 5-6 lookup main
 ip -n r rule add tun_id 7 lookup main
-check 'a rule that selects by tunnel: a miss' misses rules 6 ask c udp 3 --sport 4005 --interval 0.01
+check 'a rule that selects by tunnel: a miss' misses rules 6 ask c udp 3 --sport 4005 --interval 0.03
 ip -n r rule del tun_id 7 lookup main
 warm c 4005
 check 'and served again without such rules' flow_lives c 4005
@@ -250,7 +256,7 @@ warm c 4005
 check 'a rule that selects by port: served, where the connection has ports' flow_lives c 4005
 ask c 253 3 >/dev/null
 check 'a rule that selects by port: a miss, where something else stands there' \
-	misses rules 6 ask c 253 3 --interval 0.01
+	misses rules 6 ask c 253 3 --interval 0.03
 ip -n r rule del dport 99 lookup main
 
 # Devices.
@@ -268,7 +274,7 @@ ip -n r route replace "$SERVER" via 10.0.3.2 dev t1
 in_ns r conntrack -F >/dev/null 2>&1
 before=$(arrived by_b)
 check 'a way out by a device in a VRF: a miss' misses l3mdev 4 \
-	ask c udp 5 --sport 4011 --oneway --interval 0.01
+	ask c udp 5 --sport 4011 --oneway --interval 0.03
 check 'a way out by a device in a VRF: all arrive' is $(($(arrived by_b) - before)) 5
 ip -n r link set t1 nomaster
 ip -n r route replace "$SERVER" via 10.0.2.2

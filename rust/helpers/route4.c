@@ -91,7 +91,11 @@ static enum nfzr_fit nfzr_route_fit4(const struct net *net, const struct sk_buff
 		return NFZR_UNFIT_L3MDEV;
 	if (dst->lwtstate)
 		return NFZR_UNFIT_LWTUNNEL;
-	if (rt->rt_pmtu || READ_ONCE(dst->expires))
+	/*
+	 * Not so if it expires: where a neighbour does not answer, the route that all on its link share
+	 * does (ipv4_link_failure()), which means nothing without a learned MTU.
+	 */
+	if (rt->rt_pmtu)
 		return NFZR_UNFIT_PMTU;
 	if ((IPCB(skb)->flags & IPSKB_MULTIPATH) && !nfzr_multipath_keyed4(net, protocol))
 		return NFZR_UNFIT_MULTIPATH;
