@@ -3,6 +3,8 @@
  * Input of bindgen: the C headers whose types and functions rust/bindings offers to rust/kapi.
  */
 #include <linux/delay.h>
+#include <linux/generic-radix-tree.h>
+#include <linux/idr.h>
 #include <linux/inetdevice.h>
 #include <linux/netdevice.h>
 #include <linux/netfilter.h>
@@ -15,7 +17,6 @@
 #include <linux/slab.h>
 #include <linux/sysctl.h>
 #include <linux/workqueue.h>
-#include <linux/xarray.h>
 #include <net/addrconf.h>
 #include <net/fib_notifier.h>
 #include <net/net_namespace.h>

@@ -7,12 +7,13 @@
 #ifndef _NF_ZONEROUTE_HELPERS_H
 #define _NF_ZONEROUTE_HELPERS_H
 
+#include <linux/generic-radix-tree.h>
+#include <linux/idr.h>
 #include <linux/netdevice.h>
 #include <linux/netfilter.h>
 #include <linux/rhashtable.h>
 #include <linux/seq_file.h>
 #include <linux/siphash.h>
-#include <linux/xarray.h>
 #include <net/dst.h>
 #include <net/netfilter/nf_conntrack.h>
 
@@ -118,6 +119,7 @@ enum nfzr_track {
 	NFZR_UNTRACK_FRAGMENT,
 	NFZR_UNTRACK_MALFORMED,
 	NFZR_UNTRACK_CHECKSUM,
+	NFZR_UNTRACK_TCP_FLAGS,
 	/* of the connection */
 	NFZR_UNTRACK_GONE,
 	NFZR_UNTRACK_UNREPLIED,
@@ -203,6 +205,14 @@ struct nfzr_links {
 	int state;
 } __aligned(16);
 
+/* What a CPU found last, and the packets that it served: rust/kapi/recent.rs. */
+#define NFZR_SERVED 64
+struct nfzr_recent {
+	struct nfzr_links *links;
+	u64 ended;		/* no more entries had when it was searched */
+	const struct sk_buff *served[NFZR_SERVED];	/* by address; to be compared only */
+};
+
 bool nfzr_helper_packet4(struct sk_buff *skb, const struct nf_hook_state *state,
 			 struct nfzr_packet *p);
 void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r);
@@ -268,11 +278,18 @@ void nfzr_helper_table_walk(struct rhashtable *ht,
 u32 nfzr_helper_table_buckets(struct rhashtable *ht);
 void nfzr_helper_table_destroy(struct rhashtable *ht);
 
-void nfzr_helper_xa_init(struct xarray *xa);
-int nfzr_helper_xa_alloc(struct xarray *xa, u32 *index, u32 *next, u32 max, void *entry);
-int nfzr_helper_xa_insert(struct xarray *xa, u32 index, void *entry);
-void *nfzr_helper_xa_replace(struct xarray *xa, u32 index, void *entry);
-void *nfzr_helper_xa_erase(struct xarray *xa, u32 index);
+void nfzr_helper_recent_found(struct nfzr_recent __percpu *recent, struct nfzr_links *links, u64 ended);
+struct nfzr_links *nfzr_helper_recent_entry(const struct nfzr_recent __percpu *recent, const u64 *ended,
+					    const struct nf_conn *ct);
+void nfzr_helper_recent_serve(struct nfzr_recent __percpu *recent, const struct sk_buff *skb, bool served);
+bool nfzr_helper_recent_is_served(const struct nfzr_recent __percpu *recent, const struct sk_buff *skb);
+void *nfzr_helper_array_load(struct __genradix *array, u32 index);
+int nfzr_helper_array_insert(struct __genradix *array, u32 index, void *entry);
+void *nfzr_helper_array_replace(struct __genradix *array, u32 index, void *entry);
+void *nfzr_helper_array_next(struct __genradix *array, u32 *index, u32 places);
+void nfzr_helper_array_free(struct __genradix *array);
+int nfzr_helper_ida_alloc(struct ida *ida, u32 max);
+void nfzr_helper_ida_init(struct ida *ida);
 
 void __percpu *nfzr_helper_percpu_alloc(size_t size);
 void nfzr_helper_percpu_add(u64 __percpu *base, size_t index, u64 events);

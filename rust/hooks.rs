@@ -20,7 +20,11 @@ use crate::{
         time, //
     },
     netns::{NetState, Shared},
-    route::{key::Key, reason::Reason, slot::Slot},
+    route::{
+        key::Key,
+        reason::Reason,
+        slot::{Now, Slot}, //
+    },
     stats::Event, //
 };
 
@@ -42,10 +46,12 @@ impl Hook for Consume {
     const POINT: Inet = Inet::PreRouting;
     const PRIORITY: i32 = priority::LAST;
 
+    #[inline(always)]
     fn hook(net: ArcBorrow<'_, NetState>, skb: &SkBuff, state: &State<'_>) -> Verdict {
         if net.is_on() {
             if let Some(packet) = skb.packet(state) {
                 if !packet.confirmed {
+                    net.flows.recent().serve(skb, false);
                     return welcome(net, skb, &packet, state);
                 }
                 consume(&net, skb, &packet, state);
@@ -57,6 +63,7 @@ impl Hook for Consume {
 
 /// Gives a new connection our extension, unless its zone is full: then the packet is dropped, and
 /// the connection with it.
+#[cold]
 fn welcome(
     net: ArcBorrow<'_, NetState>,
     skb: &SkBuff,
@@ -130,6 +137,7 @@ fn key_of(packet: &Packet<'_>) -> Key {
     )
 }
 
+#[inline(always)]
 fn consume(net: &NetState, skb: &SkBuff, packet: &Packet<'_>, state: &State<'_>) {
     if !net.is_caching() {
         return;
@@ -138,10 +146,12 @@ fn consume(net: &NetState, skb: &SkBuff, packet: &Packet<'_>, state: &State<'_>)
         .flows
         .find(packet.ct, packet.handle, packet.dir, state.rcu())
     else {
+        net.flows.recent().serve(skb, false);
         net.count_packet(Reason::NoFlow);
         return;
     };
     let reason = serve(net, skb, packet, flow, state);
+    net.flows.recent().serve(skb, reason == Reason::Hit);
     match reason {
         // Why there is nothing was noted when it went.
         Reason::Hit | Reason::Empty => (),
@@ -153,6 +163,7 @@ fn consume(net: &NetState, skb: &SkBuff, packet: &Packet<'_>, state: &State<'_>)
 }
 
 /// Gives the packet the live route; failing that, has the kernel choose and stages its choice.
+#[inline(always)]
 fn serve(
     net: &NetState,
     skb: &SkBuff,
@@ -169,9 +180,25 @@ fn serve(
     let now = net.now();
     // The kernel's own choice is to be seen: CompareRoute compares it.
     let give = !net.is_verifying();
-    let Err(reason) = direction.consume(skb, &key, now, give, state) else {
-        return Reason::Hit;
-    };
+    match direction.consume(skb, &key, now, give, state) {
+        Ok(()) => Reason::Hit,
+        Err(reason) => stage(net, skb, packet, flow, key, now, reason, state),
+    }
+}
+
+/// Has the kernel choose the packet's route, which was not served for `reason`, and keeps it.
+#[cold]
+#[expect(clippy::too_many_arguments)]
+fn stage(
+    net: &NetState,
+    skb: &SkBuff,
+    packet: &Packet<'_>,
+    flow: &Entry<Flow>,
+    key: Key,
+    now: Now,
+    reason: Reason,
+    state: &State<'_>,
+) -> Reason {
     if !flow.may_try(packet.dir, now.jiffies) {
         return Reason::Limited;
     }
@@ -191,7 +218,7 @@ fn serve(
     let Ok(slot) = net.shared.slots.alloc(slot) else {
         return Reason::NoMemory;
     };
-    direction.stage(RcuBox::from(slot));
+    flow.direction(packet.dir).stage(RcuBox::from(slot));
     net.count(Event::Staged);
     reason
 }
@@ -206,8 +233,10 @@ impl Hook for Commit {
     const POINT: Inet = Inet::PostRouting;
     const PRIORITY: i32 = priority::LAST;
 
+    #[inline(always)]
     fn hook(net: ArcBorrow<'_, NetState>, skb: &SkBuff, state: &State<'_>) -> Verdict {
-        if net.is_on() {
+        // What goes by its direction's live route has nothing to commit.
+        if net.is_on() && !(net.is_caching() && net.flows.recent().is_served(skb)) {
             if let Some(packet) = skb.forwarded(state) {
                 commit(net, &packet, state);
             }
@@ -216,6 +245,7 @@ impl Hook for Commit {
     }
 }
 
+#[inline(always)]
 fn commit(net: ArcBorrow<'_, NetState>, packet: &Forwarded<'_>, state: &State<'_>) {
     let rcu = state.rcu();
     match net.flows.find(packet.ct, packet.handle, packet.dir, rcu) {
@@ -233,6 +263,7 @@ fn commit(net: ArcBorrow<'_, NetState>, packet: &Forwarded<'_>, state: &State<'_
     }
 }
 
+#[cold]
 fn make_flow(net: ArcBorrow<'_, NetState>, packet: &Forwarded<'_>, state: &State<'_>) {
     if packet.unassured && packet.ct.net().is_conntrack_scarce() {
         net.count(Event::FlowScarce);

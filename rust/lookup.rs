@@ -45,11 +45,14 @@ impl Hook for Lookup {
     const POINT: Inet = Inet::PreRouting;
     const PRIORITY: i32 = priority::CONNTRACK - 1;
 
+    #[inline(always)]
     fn hook(net: ArcBorrow<'_, NetState>, skb: &SkBuff, state: &State<'_>) -> Verdict {
         if net.is_verifying() {
             verify::expect(&net, skb, state);
         } else if net.is_looking_up() {
-            if let Some(probe) = skb.probe(state) {
+            // Read in place: it is large.
+            let mut probe = Probe::new();
+            if skb.probe(&mut probe, state) {
                 let outcome = lookup(&net, skb, &probe, state);
                 net.count_lookup(outcome);
             }
@@ -58,6 +61,7 @@ impl Hook for Lookup {
     }
 }
 
+#[inline(always)]
 fn lookup(net: &NetState, skb: &SkBuff, probe: &Probe, state: &State<'_>) -> Outcome {
     let tracked = find(net, probe, state).and_then(|found| {
         let timeout = track(skb, &found, probe, state, None)?;
@@ -79,6 +83,7 @@ fn lookup(net: &NetState, skb: &SkBuff, probe: &Probe, state: &State<'_>) -> Out
 }
 
 /// The flow of a packet.
+#[inline]
 pub(crate) fn find<'r>(
     net: &'r NetState,
     probe: &Probe,
@@ -90,6 +95,7 @@ pub(crate) fn find<'r>(
 
 /// Tracks the packet as conntrack would; the connection's new timeout, in jiffies. With `copy`, the
 /// connection's TCP state is copied there and changed there only.
+#[inline]
 pub(crate) fn track(
     skb: &SkBuff,
     found: &Found<'_>,

@@ -5,11 +5,13 @@
 #![deny(unsafe_code)]
 
 use kernel::{
+    new_mutex,
     prelude::*,
     sync::{
         atomic::{Acquire, Atomic, Relaxed, Release},
         Arc,
-        ArcBorrow, //
+        ArcBorrow,
+        Mutex, //
     },
     workqueue::{impl_has_delayed_work, new_delayed_work, DelayedWork, WorkItem}, //
 };
@@ -27,6 +29,7 @@ use crate::{
         conntrack::Dir,
         fib::{self, Watch},
         hook::{self, Family},
+        once::ReadOnce,
         percpu::Counters,
         pernet::{self, Init, PerNet, PreExit},
         proc_fs,
@@ -121,6 +124,10 @@ pub(crate) struct NetState {
     pub(crate) verify: Atomic<u32>,
     /// The netns is going.
     closing: Atomic<bool>,
+    /// What the sysctls come to for packets: `ON` and so on.
+    mode: Atomic<u32>,
+    /// `max_age_ms` in jiffies.
+    max_age: Atomic<u32>,
     /// How often something happened that may have changed a route.
     generation: Atomic<u32>,
     /// What happened last: a [`Reason`].
@@ -147,6 +154,11 @@ pub(crate) struct NetState {
     #[pin]
     settler: DelayedWork<Self, SETTLE>,
 }
+
+/// Bits of [`NetState::mode`]: packets are looked at; and looked up; and their routes are cached.
+const ON: u32 = 1;
+const LOOKING_UP: u32 = 2;
+const CACHING: u32 = 4;
 
 /// The numbers of the works.
 const COLLECT: u64 = 0;
@@ -177,6 +189,8 @@ impl NetState {
                 max_age_ms: Atomic::new(1000),
                 verify: Atomic::new(0),
                 closing: Atomic::new(false),
+                mode: Atomic::new(0),
+                max_age: Atomic::new(0),
                 generation: Atomic::new(0),
                 cause: Atomic::new(Reason::Empty.as_raw()),
                 announced: Atomic::new(0),
@@ -194,19 +208,36 @@ impl NetState {
         )
     }
 
+    /// Takes over what the sysctls say. By one at a time.
+    fn follow(&self) {
+        let is = |sysctl: &Atomic<u32>, bit| if sysctl.load(Relaxed) != 0 { bit } else { 0 };
+        let mode = if is(&self.enable, ON) == 0 || self.closing.load(Relaxed) {
+            0
+        } else {
+            ON | is(&self.zone_lookup, LOOKING_UP) | is(&self.route_cache, CACHING)
+        };
+        self.mode.store(mode, Relaxed);
+        self.max_age
+            .store(time::from_ms(self.max_age_ms.load(Relaxed)), Relaxed);
+    }
+
+    fn is(&self, bit: u32) -> bool {
+        self.mode.read_once() & bit != 0
+    }
+
     /// Whether packets are looked at.
     pub(crate) fn is_on(&self) -> bool {
-        self.enable.load(Relaxed) != 0 && !self.closing.load(Relaxed)
+        self.is(ON)
     }
 
     /// Whether routes are cached.
     pub(crate) fn is_caching(&self) -> bool {
-        self.is_on() && self.route_cache.load(Relaxed) != 0
+        self.is(CACHING)
     }
 
     /// Whether packets are looked up in their zone's table. Where nothing is tracked there is none.
     pub(crate) fn is_looking_up(&self) -> bool {
-        self.held.flows.load(Relaxed) != 0 && self.is_on() && self.zone_lookup.load(Relaxed) != 0
+        self.is(LOOKING_UP) && self.held.flows.read_once() != 0
     }
 
     /// Whether nothing is done to packets, but said what would have been.
@@ -220,8 +251,8 @@ impl NetState {
             jiffies: time::jiffies32(),
             // ORDERING: Acquire, of `invalidate`: the lookup that follows sees what was announced.
             generation: self.generation.load(Acquire),
-            cause: self.cause.load(Relaxed),
-            max_age: time::from_ms(self.max_age_ms.load(Relaxed)),
+            cause: self.cause.read_once(),
+            max_age: self.max_age.read_once(),
         }
     }
 
@@ -380,16 +411,79 @@ impl WorkItem<COLLECT> for NetState {
 /// who is in one), the hooks' and notifiers' memory, the state with its empty tables.
 pub(crate) struct NetNs {
     _files: proc_fs::Dir<NetState>,
-    _sysctls: Table<NetState>,
+    _sysctls: Table<Hooks>,
     _verify_sysctl: Table<verify::Hooks>,
-    lookup: Both<Lookup>,
-    consume: Both<hooks::Consume>,
-    commit: Both<hooks::Commit>,
+    hooks: Arc<Hooks>,
     verify: Arc<verify::Hooks>,
     watch: Watch<NetState>,
     settler: CancelOnDrop<NetState, SETTLE>,
     collector: CancelOnDrop<NetState, COLLECT>,
     pub(crate) state: Arc<NetState>,
+}
+
+/// The hooks of a netns that packets are looked at by, which are there while it is switched on.
+#[pin_data]
+pub(crate) struct Hooks {
+    state: Arc<NetState>,
+    lookup: Both<Lookup>,
+    consume: Both<hooks::Consume>,
+    commit: Both<hooks::Commit>,
+    /// Held by who switches something.
+    #[pin]
+    switch: Mutex<()>,
+}
+
+impl Hooks {
+    /// In a netns that is being set up, none there yet. Process context.
+    fn new(init: &Init<'_>, state: &Arc<NetState>) -> Result<Arc<Self>> {
+        let commit = Both::new(init, state)?;
+        let consume = Both::new(init, state)?;
+        let lookup = Both::new(init, state)?;
+        Arc::pin_init(
+            pin_init!(Self {
+                state: state.clone(),
+                lookup,
+                consume,
+                commit,
+                switch <- new_mutex!((), "netns::Hooks"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// What the sysctls are about.
+    pub(crate) fn state(&self) -> &NetState {
+        &self.state
+    }
+
+    /// Does what the sysctls say. Process context; sleeps.
+    pub(crate) fn follow(&self) -> Result {
+        let _switch = self.switch.lock();
+        self.state.follow();
+        let on = self.state.is_on();
+        self.set(on).inspect_err(|_| {
+            // Off, as the sysctl will be again. Taking hooks away does not fail.
+            self.state.mode.store(0, Relaxed);
+            let _ = self.set(false);
+        })
+    }
+
+    fn set(&self, on: bool) -> Result {
+        // What a hook leaves to the next one, that must be there for.
+        self.commit.set(on)?;
+        self.consume.set(on)?;
+        self.lookup.set(on)
+    }
+
+    /// Process context.
+    fn unregister(&self, cx: &PreExit) {
+        let _switch = self.switch.lock();
+        self.state.closing.store(true, Relaxed);
+        self.state.follow();
+        self.lookup.unregister(cx);
+        self.consume.unregister(cx);
+        self.commit.unregister(cx);
+    }
 }
 
 /// A hook for both families.
@@ -401,6 +495,10 @@ impl<H: hook::Hook> Both<H> {
             hook::Registration::new(init, Family::Ipv4, data.clone())?,
             hook::Registration::new(init, Family::Ipv6, data.clone())?,
         ]))
+    }
+
+    fn set(&self, on: bool) -> Result {
+        self.0.iter().try_for_each(|hook| hook.set(on))
     }
 
     fn unregister(&self, cx: &PreExit) {
@@ -425,21 +523,18 @@ impl PerNet for NetNs {
         let collector = CancelOnDrop(state.clone());
         let settler = CancelOnDrop(state.clone());
         let files = proc::files(init, state.clone())?;
-        let sysctls = sysctl::table(init, state.clone())?;
+        let hooks = Hooks::new(init, &state)?;
+        let sysctls = sysctl::table(init, hooks.clone())?;
         let verify = verify::Hooks::new(init, state.clone())?;
         let verify_sysctl = sysctl::verify(init, verify.clone())?;
-        let commit = Both::new(init, &state)?;
-        let consume = Both::new(init, &state)?;
-        let lookup = Both::new(init, &state)?;
         let watch = Watch::new(init, state.clone())?;
+        hooks.follow()?;
         Ok(KBox::new(
             Self {
                 _files: files,
                 _sysctls: sysctls,
                 _verify_sysctl: verify_sysctl,
-                lookup,
-                consume,
-                commit,
+                hooks,
                 verify,
                 watch,
                 settler,
@@ -451,10 +546,7 @@ impl PerNet for NetNs {
     }
 
     fn pre_exit(&self, cx: &PreExit) {
-        self.state.closing.store(true, Relaxed);
-        self.lookup.unregister(cx);
-        self.consume.unregister(cx);
-        self.commit.unregister(cx);
+        self.hooks.unregister(cx);
         self.verify.unregister(cx);
         self.watch.unregister(cx);
         self.state.end_all();

@@ -11,8 +11,8 @@ use crate::{
         pernet::Init,
         sysctl::{Range, Table, Var}, //
     },
-    netns::NetState,
-    verify::Hooks,
+    netns::Hooks,
+    verify, //
 };
 
 static SWITCH: Range = Range { min: 0, max: 1 };
@@ -26,49 +26,44 @@ static AGE: Range = Range {
 /// Where the files are.
 const PATH: &CStr = c"net/nf_zoneroute";
 
-/// What reads a number finds it when it needs it.
-fn no_more(_: &NetState) -> Result {
-    Ok(())
-}
-
 /// Makes the directory and its files but for `verify`.
-pub(crate) fn table(init: &Init<'_>, state: Arc<NetState>) -> Result<Table<NetState>> {
+pub(crate) fn table(init: &Init<'_>, hooks: Arc<Hooks>) -> Result<Table<Hooks>> {
     let vars = [
         Var {
             name: c"enable",
-            value: |state: &NetState| &state.enable,
+            value: |hooks: &Hooks| &hooks.state().enable,
             range: &SWITCH,
-            changed: no_more,
+            changed: Hooks::follow,
         },
         Var {
             name: c"zone_lookup",
-            value: |state: &NetState| &state.zone_lookup,
+            value: |hooks: &Hooks| &hooks.state().zone_lookup,
             range: &SWITCH,
-            changed: no_more,
+            changed: Hooks::follow,
         },
         Var {
             name: c"route_cache",
-            value: |state: &NetState| &state.route_cache,
+            value: |hooks: &Hooks| &hooks.state().route_cache,
             range: &SWITCH,
-            changed: no_more,
+            changed: Hooks::follow,
         },
         Var {
             name: c"max_age_ms",
-            value: |state: &NetState| &state.max_age_ms,
+            value: |hooks: &Hooks| &hooks.state().max_age_ms,
             range: &AGE,
-            changed: no_more,
+            changed: Hooks::follow,
         },
     ];
-    Table::new(init, PATH, &vars, state)
+    Table::new(init, PATH, &vars, hooks)
 }
 
 /// Makes `verify`, which has hooks of its own.
-pub(crate) fn verify(init: &Init<'_>, hooks: Arc<Hooks>) -> Result<Table<Hooks>> {
+pub(crate) fn verify(init: &Init<'_>, hooks: Arc<verify::Hooks>) -> Result<Table<verify::Hooks>> {
     let vars = [Var {
         name: c"verify",
-        value: Hooks::value,
+        value: verify::Hooks::value,
         range: &SWITCH,
-        changed: Hooks::follow,
+        changed: verify::Hooks::follow,
     }];
     Table::new(init, PATH, &vars, hooks)
 }

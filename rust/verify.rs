@@ -29,12 +29,13 @@ use crate::{
     kapi::{
         conntrack::{ConnId, Dir},
         hook::{priority, Family, Hook, Inet, Registration, State, Verdict},
+        once::ReadOnce,
         percpu::Cell,
         pernet::{Init, PreExit},
         skb::{SkBuff, SkbId},
         tcp::Tracking,
         time,
-        track::Attached, //
+        track::{Attached, Probe}, //
     },
     lookup::{find, track},
     netns::NetState,
@@ -143,7 +144,7 @@ impl Meter {
 
     /// Whether packets are compared.
     pub(crate) fn is_on(&self) -> bool {
-        self.on.load(Relaxed)
+        self.on.read_once()
     }
 
     /// Forgets what was under way when it was switched off last. Process context; sleeps.
@@ -165,6 +166,7 @@ impl Meter {
 }
 
 /// Predicts what conntrack makes of a packet.
+#[cold]
 pub(crate) fn expect(net: &NetState, skb: &SkBuff, state: &State<'_>) {
     let meter = &net.meter;
     let made = meter.flows.quiet();
@@ -185,9 +187,10 @@ pub(crate) fn expect(net: &NetState, skb: &SkBuff, state: &State<'_>) {
 }
 
 fn predict(net: &NetState, skb: &SkBuff, state: &State<'_>) -> What {
-    let Some(probe) = skb.probe(state) else {
+    let mut probe = Probe::new();
+    if !skb.probe(&mut probe, state) {
         return What::Anything;
-    };
+    }
     let mut copy = Tracking::default();
     let tracked = find(net, &probe, state).and_then(|found| {
         let timeout = track(skb, &found, &probe, state, Some(&mut copy))?;
@@ -272,9 +275,9 @@ fn compare(
         What::Connection(prediction) => {
             let event = differs(&prediction, attached, expected.at).unwrap_or(Event::Verified);
             // Somebody may have ended the connection between the two hooks.
-            let flow = net.flows.next(prediction.flow, state.rcu());
+            let flow = net.flows.get(prediction.flow, state.rcu());
             let is_there = flow
-                .is_some_and(|(index, flow)| index == prediction.flow && !flow.conn().is_gone());
+                .is_some_and(|flow| flow.conn().id() == prediction.ct && !flow.conn().is_gone());
             Some(if is_there {
                 event
             } else {
@@ -348,9 +351,9 @@ pub(crate) struct Hooks {
 impl Hooks {
     /// In a netns that is being set up. Process context.
     pub(crate) fn new(init: &Init<'_>, state: Arc<NetState>) -> Result<Arc<Self>> {
-        let compare = |family| Registration::new_off(init, family, state.clone());
+        let compare = |family| Registration::new(init, family, state.clone());
         let compare = [compare(Family::Ipv4)?, compare(Family::Ipv6)?];
-        let route = |family| Registration::new_off(init, family, state.clone());
+        let route = |family| Registration::new(init, family, state.clone());
         let route = [route(Family::Ipv4)?, route(Family::Ipv6)?];
         Arc::pin_init(
             pin_init!(Self {

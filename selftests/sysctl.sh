@@ -4,7 +4,7 @@
 # The switches: what they do to flows that are being served, and what they refuse.
 
 . ./lib.sh
-plan 31
+plan 32
 
 load
 router
@@ -84,6 +84,16 @@ in_ns r sysctl -qw net.nf_zoneroute.route_cache=1
 ask c udp 2 --sport 4000 >/dev/null
 check 'route_cache=1: served again' is "$(gained hit ask c udp 5 --sport 4000 2>/dev/null)" 10
 
+# hooks: how many of the module's netfilter has in r.
+hooks() {
+	in_ns r nft list hooks 2>/dev/null | grep -c '\[nf_zoneroute\]' || true
+}
+if [ "$(hooks)" -gt 0 ]; then
+	in_ns r sysctl -qw net.nf_zoneroute.enable=0
+	check 'enable=0: no hook is there' is "$(hooks)" 0
+else
+	skip 'enable=0: no hook is there' 'this kernel does not list hooks'
+fi
 in_ns r sysctl -qw net.nf_zoneroute.enable=0
 check 'enable=0: answered' is "$(ask c udp 5 --sport 4000)" 5
 check 'enable=0: every flow goes' until_true 5 no_references

@@ -23,6 +23,8 @@ named_enum! {
         Malformed = "malformed",
         /// Its checksum is wrong.
         Checksum = "checksum",
+        /// SYN, FIN, RST, or no ACK: it is not even looked up.
+        TcpFlags = "tcp_flags",
         /// The connection died just now.
         Gone = "gone",
         /// The connection was not answered yet.
@@ -37,8 +39,6 @@ named_enum! {
         Offload = "offload",
         /// The connection has a helper.
         Helper = "helper",
-        /// SYN, FIN, RST, or no ACK.
-        TcpFlags = "tcp_flags",
         /// The TCP connection is not established, or one side is unknown.
         TcpState = "tcp_state",
         /// TCP options that may be selective acknowledgments.
@@ -58,7 +58,7 @@ impl Outcome {
     const FIRST_UNTRACKED: usize = Self::Protocol as usize;
 
     /// How many of those there are.
-    pub(crate) const UNTRACKED_COUNT: usize = Self::TcpFlags as usize - Self::FIRST_UNTRACKED;
+    pub(crate) const UNTRACKED_COUNT: usize = Self::TcpState as usize - Self::FIRST_UNTRACKED;
 
     /// The outcome for a number of `kapi::track::Untracked`.
     pub(crate) fn from_untracked(index: usize) -> Self {

@@ -15,6 +15,7 @@ use crate::{
     kapi::{
         conntrack::{Conn, Dir},
         rcu::ReadSide,
+        recent::Recent,
         registry::{Entry, Registry},
         slab::Cache,
         track::Probe, //
@@ -54,8 +55,8 @@ pub(crate) struct FlowTable {
 
 impl FlowTable {
     /// An empty one.
-    pub(crate) fn new(salt: Salt) -> impl PinInit<Self> {
-        pin_init!(Self {
+    pub(crate) fn new(salt: Salt) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
             registry <- Registry::new(),
             zones <- Zones::new(),
             salt,
@@ -65,6 +66,11 @@ impl FlowTable {
     /// The zones.
     pub(crate) fn zones(&self) -> &Zones {
         &self.zones
+    }
+
+    /// What each CPU found last.
+    pub(crate) fn recent(&self) -> &Recent<Flow> {
+        self.registry.recent()
     }
 
     /// The handle of a connection that has no flow yet: no flow's.
@@ -80,6 +86,7 @@ impl FlowTable {
     /// The flow of a connection. `handle` is what its extension holds, `None` if it has no
     /// extension: then, and when somebody else wrote it, the flow is looked up by tuple. Any
     /// context.
+    #[inline]
     pub(crate) fn find<'r>(
         &'r self,
         ct: &Conn,
@@ -87,6 +94,10 @@ impl FlowTable {
         dir: Dir,
         rcu: &ReadSide<'r>,
     ) -> Option<&'r Entry<Flow>> {
+        let recent = self.recent().entry(ct, rcu);
+        if recent.is_some() {
+            return recent;
+        }
         match handle.map(|handle| self.salt.decode(handle)) {
             Some(Handle::Empty) => None,
             Some(Handle::Index(index)) => self
@@ -102,6 +113,7 @@ impl FlowTable {
 
     /// The flow that a packet belongs to by its tuple and its zone: as `resolve_normal_ct()`, first
     /// by the zone of the original direction, then by the reply's. Any context.
+    #[inline(always)]
     pub(crate) fn lookup<'r>(&'r self, probe: &Probe, rcu: &ReadSide<'r>) -> Option<Found<'r>> {
         let original = probe.zone(Dir::Original);
         let reply = probe.zone(Dir::Reply);
@@ -112,9 +124,10 @@ impl FlowTable {
         })
     }
 
+    #[inline(always)]
     fn lookup_in<'r>(&'r self, id: u16, probe: &Probe, rcu: &ReadSide<'r>) -> Option<Found<'r>> {
         let zone = self.zones.get(id, rcu)?;
-        let (found, others) = zone.table.lookup(probe, id, rcu);
+        let (found, others) = self.registry.lookup(&zone.table, probe, id, rcu);
         zone.count_met(others);
         found.map(|(flow, dir)| Found { flow, dir, zone })
     }
@@ -220,6 +233,11 @@ impl FlowTable {
         true
     }
 
+    /// The flow with a number. Any context.
+    pub(crate) fn get<'r>(&'r self, number: u32, rcu: &ReadSide<'r>) -> Option<&'r Entry<Flow>> {
+        self.registry.get(number, rcu)
+    }
+
     /// The first flow with the number `from` or a later one. Any context.
     pub(crate) fn next<'r>(
         &'r self,
@@ -232,7 +250,7 @@ impl FlowTable {
     /// Calls `f` with every flow; how many there were. Process context; lets others run between
     /// the flows.
     pub(crate) fn for_each(&self, mut f: impl FnMut(&Entry<Flow>, &ReadSide<'_>)) -> usize {
-        /// How many flows are looked at in one read-side critical section.
+        /// How many flows, or gaps between them, are looked at in one read-side critical section.
         const CHUNK: usize = 256;
 
         let mut count: usize = 0;
@@ -242,12 +260,15 @@ impl FlowTable {
                 let guard = kernel::sync::rcu::read_lock();
                 let rcu = ReadSide::of(&guard);
                 for _ in 0..CHUNK {
-                    let Some((index, entry)) = self.next(from, &rcu) else {
+                    let (entry, next) = self.registry.scan(from, &rcu);
+                    if let Some(entry) = entry {
+                        f(entry, &rcu);
+                        count = count.saturating_add(1);
+                    }
+                    let Some(next) = next else {
                         return count;
                     };
-                    f(entry, &rcu);
-                    count = count.saturating_add(1);
-                    from = index.saturating_add(1);
+                    from = next;
                 }
             }
             crate::kapi::time::cond_resched();

@@ -6,7 +6,7 @@
 //! the module keeps a few made ones in stock, and refills it when one was taken.
 //!
 //! Locks, in this order: that of who configures zones or frees them (process context), the stock's,
-//! the XArray's. Under the stock's nothing is freed.
+//! the array's. Under the stock's nothing is freed.
 
 #![deny(unsafe_code)]
 
@@ -23,6 +23,7 @@ use kernel::{
 use crate::{
     conntrack::flow::Flow,
     kapi::{
+        array::{RcuArray, Removed}, //
         conncount::{Count, NotCounted},
         hook::State,
         lock::SpinLockBh,
@@ -30,7 +31,6 @@ use crate::{
         rcu::ReadSide,
         registry::Table,
         skb::SkBuff,
-        xarray::{RcuArray, Removed}, //
     },
     route::reason::named_enum,
 };

@@ -29,16 +29,16 @@ static struct nfzr_key nfzr_key_of(const struct rhash_head *link)
 	return (struct nfzr_key){ .ct = links->ct, .dir = link != &links->link[0] };
 }
 
-static u32 nfzr_tuple_hash(const struct nf_conntrack_tuple *t, u32 net_mix, u32 seed)
+static __always_inline u32 nfzr_tuple_hash(const struct nf_conntrack_tuple *t, u32 net_mix, u32 seed)
 {
 	hsiphash_key_t key = nfzr_secret;
 
 	key.key[0] ^= seed;
-	key.key[1] ^= net_mix;
+	key.key[1] ^= net_mix ^ (u64)t->dst.protonum << 32;
 	if (t->src.l3num == NFPROTO_IPV4)
-		return hsiphash_4u32((__force u32)t->src.u3.ip, (__force u32)t->dst.u3.ip,
+		return hsiphash_3u32((__force u32)t->src.u3.ip, (__force u32)t->dst.u3.ip,
 				     (__force u32)t->src.u.all << 16 | (__force u32)t->dst.u.all,
-				     t->dst.protonum, &key);
+				     &key);
 	return hsiphash(t, offsetofend(struct nf_conntrack_tuple, dst.__nfct_hash_offsetend), &key);
 }
 
@@ -158,7 +158,7 @@ struct rhash_head *nfzr_helper_table_find(struct rhashtable *ht, const struct nf
 struct rhash_head *nfzr_helper_table_lookup(struct rhashtable *ht, struct nfzr_query *query)
 {
 	BUILD_BUG_ON(!__builtin_constant_p(nfzr_query_params.key_len));
-	return rhashtable_lookup(ht, query, nfzr_query_params);
+	return rhashtable_lookup_likely(ht, query, nfzr_query_params);
 }
 
 /* A link with the tuple that a direction of the ct has, of a connection that is gone. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Small wrappers of inlines and macros: arrays by index, per-CPU counters, locks, RCU, network
+ * Small wrappers of inlines and macros: per-CPU counters, locks, RCU, network
  * devices and namespaces, /proc, time.
  */
 #include <linux/capability.h>
@@ -13,39 +13,7 @@
 #include <linux/sched.h>
 #include <linux/seq_file_net.h>
 #include <linux/spinlock.h>
-#include <linux/xarray.h>
 #include <net/netns/generic.h>
-
-void nfzr_helper_xa_init(struct xarray *xa)
-{
-	xa_init_flags(xa, XA_FLAGS_ALLOC | XA_FLAGS_LOCK_BH);
-}
-
-/* The next free index from *next on, in 1..=max; does not sleep. */
-int nfzr_helper_xa_alloc(struct xarray *xa, u32 *index, u32 *next, u32 max, void *entry)
-{
-	int err = xa_alloc_cyclic_bh(xa, index, entry, XA_LIMIT(1, max), next,
-				     GFP_ATOMIC | __GFP_NOWARN);
-
-	return err < 0 ? err : 0;
-}
-
-/* -EBUSY: the index is taken. Does not sleep. */
-int nfzr_helper_xa_insert(struct xarray *xa, u32 index, void *entry)
-{
-	return xa_insert_bh(xa, index, entry, GFP_ATOMIC | __GFP_NOWARN);
-}
-
-/* What was at the index, where something was, so that no memory is needed. */
-void *nfzr_helper_xa_replace(struct xarray *xa, u32 index, void *entry)
-{
-	return xa_store_bh(xa, index, entry, GFP_ATOMIC | __GFP_NOWARN);
-}
-
-void *nfzr_helper_xa_erase(struct xarray *xa, u32 index)
-{
-	return xa_erase_bh(xa, index);
-}
 
 void __percpu *nfzr_helper_percpu_alloc(size_t size)
 {

@@ -12,13 +12,13 @@
 #include <net/route.h>
 #include <net/xfrm.h>
 
-static bool nfzr_is_l3(const struct net_device *dev)
+static __always_inline bool nfzr_is_l3(const struct net_device *dev)
 {
 	return netif_is_l3_master(dev) || netif_is_l3_slave(dev);
 }
 
 /* The protocols whose ports are in the tuple, as conntrack has them. */
-static bool nfzr_has_ports(u8 protocol)
+static __always_inline bool nfzr_has_ports(u8 protocol)
 {
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
 }
@@ -28,7 +28,7 @@ static bool nfzr_has_ports(u8 protocol)
  * the other direction's tuple for the destination, this direction's tuple for the source. Whatever
  * rewrites a packet behind conntrack's back fails this. `size' is that of the IP header.
  */
-static bool nfzr_is_tuple_ports(const struct sk_buff *skb, unsigned int size, u8 protocol,
+static __always_inline bool nfzr_is_tuple_ports(const struct sk_buff *skb, unsigned int size, u8 protocol,
 				const struct nf_conn *ct, enum ip_conntrack_dir dir)
 {
 	const struct nf_conntrack_tuple *this = nf_ct_tuple(ct, dir);
@@ -45,7 +45,7 @@ static bool nfzr_is_tuple_ports(const struct sk_buff *skb, unsigned int size, u8
 }
 
 /* What both families read of a packet. False: it has no connection, or no receiving device. */
-static bool nfzr_packet_begin(const struct sk_buff *skb, const struct nf_hook_state *state,
+static __always_inline bool nfzr_packet_begin(const struct sk_buff *skb, const struct nf_hook_state *state,
 			      struct nfzr_packet *p, enum ip_conntrack_info *ctinfo)
 {
 	struct nf_conn *ct = nf_ct_get(skb, ctinfo);
@@ -61,7 +61,7 @@ static bool nfzr_packet_begin(const struct sk_buff *skb, const struct nf_hook_st
 	return true;
 }
 
-static enum nfzr_fit nfzr_packet_fit(const struct sk_buff *skb, const struct nf_hook_state *state,
+static __always_inline enum nfzr_fit nfzr_packet_fit(const struct sk_buff *skb, const struct nf_hook_state *state,
 				     enum ip_conntrack_info ctinfo)
 {
 	if (skb->pkt_type != PACKET_HOST)

@@ -78,10 +78,13 @@ static enum nfzr_track nfzr_probe_tcp(const struct sk_buff *skb, struct nfzr_pro
 
 	if (!th || th->doff * 4 < sizeof(*th) || len < th->doff * 4)
 		return NFZR_UNTRACK_MALFORMED;
+	p->flags = tcp_flag_byte(th);
+	/* What begins or ends a connection, rust/conntrack/tcp.rs leaves to conntrack. */
+	if ((p->flags & (TCPHDR_FIN | TCPHDR_SYN | TCPHDR_RST | TCPHDR_ACK)) != TCPHDR_ACK)
+		return NFZR_UNTRACK_TCP_FLAGS;
 	p->tuple.src.u.tcp.port = th->source;
 	p->tuple.dst.u.tcp.port = th->dest;
 	p->has_checksum = true;
-	p->flags = tcp_flag_byte(th);
 	p->win = ntohs(th->window);
 	p->seq = ntohl(th->seq);
 	p->ack = ntohl(th->ack_seq);
@@ -110,7 +113,7 @@ static enum nfzr_track nfzr_probe_udp(const struct sk_buff *skb, struct nfzr_pro
 
 /*
  * Reads a packet that conntrack has not seen yet. False: it has, or is not to; or a bridge shows it.
- * Else p->why says whether the packet is of a kind that is looked up.
+ * Else p->why says whether the packet is of a kind that is looked up. *p comes zeroed.
  */
 bool nfzr_helper_probe(struct sk_buff *skb, const struct nf_hook_state *state, struct nfzr_probe *p)
 {
@@ -124,7 +127,6 @@ bool nfzr_helper_probe(struct sk_buff *skb, const struct nf_hook_state *state, s
 	if (nf_bridge_info_exists(skb))
 		return false;
 
-	memset(p, 0, sizeof(*p));
 	zone = nf_ct_zone_tmpl(tmpl, skb, &tmp);
 	p->zone[IP_CT_DIR_ORIGINAL] = nf_ct_zone_id(zone, IP_CT_DIR_ORIGINAL);
 	p->zone[IP_CT_DIR_REPLY] = nf_ct_zone_id(zone, IP_CT_DIR_REPLY);
@@ -145,12 +147,10 @@ bool nfzr_helper_probe(struct sk_buff *skb, const struct nf_hook_state *state, s
 	return true;
 }
 
-/* Whether conntrack would do no more with a packet of the ct than what is predicted here. */
-static enum nfzr_track nfzr_ct_why(const struct nf_conn *ct)
+/* What a status says against the ct, if it does. */
+static enum nfzr_track nfzr_status_why(const struct nf_conn *ct, unsigned long status)
 {
-	unsigned long status = READ_ONCE(ct->status);
-
-	if (!(status & IPS_CONFIRMED) || (status & IPS_DYING) || nf_ct_is_expired(ct))
+	if (!(status & IPS_CONFIRMED) || (status & IPS_DYING))
 		return NFZR_UNTRACK_GONE;
 	if (!(status & IPS_SEEN_REPLY))
 		return NFZR_UNTRACK_UNREPLIED;
@@ -163,20 +163,39 @@ static enum nfzr_track nfzr_ct_why(const struct nf_conn *ct)
 		return NFZR_UNTRACK_CLASH;
 	if (status & (IPS_OFFLOAD | IPS_HW_OFFLOAD))
 		return NFZR_UNTRACK_OFFLOAD;
+	return NFZR_TRACK;
+}
+
+/* Whether conntrack would do no more with a packet of the ct than what is predicted here. */
+static __always_inline enum nfzr_track nfzr_ct_why(const struct nf_conn *ct)
+{
+	const unsigned long good = IPS_CONFIRMED | IPS_SEEN_REPLY | IPS_ASSURED;
+	const unsigned long bad = IPS_DYING | IPS_SEQ_ADJUST | IPS_NAT_CLASH | IPS_OFFLOAD | IPS_HW_OFFLOAD;
+	unsigned long status = READ_ONCE(ct->status);
+	enum nfzr_track why;
+
+	if (nf_ct_is_expired(ct))
+		return NFZR_UNTRACK_GONE;
+	/* Mostly there is nothing. */
+	if (unlikely((status & (good | bad)) != good)) {
+		why = nfzr_status_why(ct, status);
+		if (why != NFZR_TRACK)
+			return why;
+	}
 	if (nf_ct_ext_exist(ct, NF_CT_EXT_HELPER))
 		return NFZR_UNTRACK_HELPER;
 	return NFZR_TRACK;
 }
 
 /* The check of tcp_error() and udp_error(). What it finds out stays in the skb for the kernel's own. */
-static bool nfzr_checksum_good(struct sk_buff *skb, const struct nf_hook_state *state,
+static __always_inline bool nfzr_checksum_good(struct sk_buff *skb, const struct nf_hook_state *state,
 			       const struct nfzr_probe *p)
 {
 	return !p->has_checksum || !state->net->ct.sysctl_checksum ||
 	       !nf_checksum(skb, state->hook, p->dataoff, p->tuple.dst.protonum, state->pf);
 }
 
-static enum nfzr_track nfzr_track_why(struct sk_buff *skb, const struct nf_hook_state *state,
+static __always_inline enum nfzr_track nfzr_track_why(struct sk_buff *skb, const struct nf_hook_state *state,
 				      const struct nf_conn *ct, const struct nfzr_probe *p)
 {
 	enum nfzr_track why = nfzr_ct_why(ct);

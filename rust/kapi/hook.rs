@@ -93,17 +93,25 @@ pub(crate) mod priority {
 /// The state of a hook's call: `struct nf_hook_state`, with the proof that it is under RCU.
 pub(crate) struct State<'r> {
     raw: &'r bindings::nf_hook_state,
+    /// Known at build time, for each family has hook functions of its own.
+    family: Family,
     rcu: ReadSide<'r>,
 }
 
 impl<'r> State<'r> {
     /// # Safety
     ///
-    /// `raw` is valid for `'r`, in a hook or what is like one.
-    pub(super) unsafe fn from_raw(raw: *const bindings::nf_hook_state, rcu: ReadSide<'r>) -> Self {
+    /// `raw` is valid for `'r`, in a hook of that family or what is like one.
+    #[inline(always)]
+    pub(super) unsafe fn from_raw(
+        raw: *const bindings::nf_hook_state,
+        family: Family,
+        rcu: ReadSide<'r>,
+    ) -> Self {
         Self {
             // SAFETY: By the function's requirement.
             raw: unsafe { &*raw },
+            family,
             rcu,
         }
     }
@@ -114,11 +122,7 @@ impl<'r> State<'r> {
 
     /// The protocol of the packet.
     pub(crate) fn family(&self) -> Family {
-        if u32::from(self.raw.pf) == Family::Ipv6.as_raw() {
-            Family::Ipv6
-        } else {
-            Family::Ipv4
-        }
+        self.family
     }
 
     /// The read side that the hook is called in.
@@ -181,9 +185,12 @@ unsafe impl<H: Hook> Sync for Registration<H> {}
 
 impl<H: Hook> Registration<H> {
     /// The hook, not registered, in a netns that is being set up. Process context.
-    pub(crate) fn new_off(init: &Init<'_>, family: Family, data: Arc<H::Data>) -> Result<Self> {
+    pub(crate) fn new(init: &Init<'_>, family: Family, data: Arc<H::Data>) -> Result<Self> {
         let ops = bindings::nf_hook_ops {
-            hook: Some(Self::call),
+            hook: Some(match family {
+                Family::Ipv4 => Self::call::<false>,
+                Family::Ipv6 => Self::call::<true>,
+            }),
             priv_: Arc::as_ptr(&data).cast_mut().cast(),
             // CAST: It is a small number.
             pf: family.as_raw() as u8,
@@ -206,13 +213,6 @@ impl<H: Hook> Registration<H> {
             inner,
             _hook: PhantomData,
         })
-    }
-
-    /// The hook, registered. Process context.
-    pub(crate) fn new(init: &Init<'_>, family: Family, data: Arc<H::Data>) -> Result<Self> {
-        let this = Self::new_off(init, family, data)?;
-        this.set(true)?;
-        Ok(this)
     }
 
     /// Switches the hook on or off, unless its end has come. Packets may be in it for a moment after
@@ -255,8 +255,8 @@ impl<H: Hook> Registration<H> {
     ///
     /// # Safety
     ///
-    /// Called by netfilter for `ops` of a registration, under RCU.
-    unsafe extern "C" fn call(
+    /// Called by netfilter for `ops` of a registration of that family, under RCU.
+    unsafe extern "C" fn call<const SIX: bool>(
         data: *mut c_void,
         skb: *mut bindings::sk_buff,
         state: *const bindings::nf_hook_state,
@@ -268,8 +268,9 @@ impl<H: Hook> Registration<H> {
         let skb = unsafe { SkBuff::from_raw(skb) };
         // SAFETY: Netfilter calls hooks under `rcu_read_lock()`.
         let rcu = unsafe { ReadSide::assume_held() };
-        // SAFETY: Valid for the call.
-        let state = unsafe { State::from_raw(state, rcu) };
+        let family = if SIX { Family::Ipv6 } else { Family::Ipv4 };
+        // SAFETY: Valid for the call, of the family by the function's requirement.
+        let state = unsafe { State::from_raw(state, family, rcu) };
         match H::hook(data, skb, &state) {
             Verdict::Accept => bindings::NF_ACCEPT,
             Verdict::Drop => bindings::NF_DROP,

@@ -12,6 +12,7 @@
 //! `rcu_read_lock()`; [`rcu::ReadSide`] is the proof of the latter. Nothing called from a hook
 //! sleeps. Whatever must run in process context says so in its documentation.
 
+pub(crate) mod array;
 pub(crate) mod conncount;
 pub(crate) mod conntrack;
 pub(crate) mod dst;
@@ -21,10 +22,12 @@ pub(crate) mod lock;
 pub(crate) mod net;
 pub(crate) mod netdev;
 pub(crate) mod notifier;
+pub(crate) mod once;
 pub(crate) mod percpu;
 pub(crate) mod pernet;
 pub(crate) mod proc_fs;
 pub(crate) mod rcu;
+pub(crate) mod recent;
 pub(crate) mod registry;
 pub(crate) mod skb;
 pub(crate) mod slab;
@@ -36,4 +39,3 @@ pub(crate) mod time;
 pub(crate) mod track;
 pub(crate) mod udp;
 pub(crate) mod work;
-pub(crate) mod xarray;

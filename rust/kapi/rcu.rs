@@ -20,7 +20,10 @@ use kernel::{
 
 use crate::{
     bindings,
-    kapi::slab::{Object, SlabBox}, //
+    kapi::{
+        once::ReadOnce,
+        slab::{Object, SlabBox}, //
+    },
 };
 
 /// Evidence that this thread is in an RCU read-side critical section for all of `'r`.
@@ -70,11 +73,6 @@ impl<T: Send + Sync> From<SlabBox<T>> for RcuBox<T> {
 }
 
 impl<T: Send + Sync> RcuBox<T> {
-    /// The object, for whoever takes over the ownership.
-    pub(super) fn as_ptr(&self) -> *mut Object<T> {
-        self.0.as_ptr()
-    }
-
     /// # Safety
     ///
     /// `object` is initialised, comes from a cache, and nothing else owns it.
@@ -127,7 +125,7 @@ impl<T: Send + Sync> RcuCell<T> {
     pub(crate) fn load<'r>(&'r self, _rcu: &ReadSide<'r>) -> Option<&'r T> {
         // ORDERING: Relaxed, as in `rcu_dereference()`: the dependency orders it after the full
         // exchange in `swap`.
-        let object = NonNull::new(self.object.load(Relaxed))?;
+        let object = NonNull::new(self.object.read_once())?;
         // SAFETY: The object was initialised when it was published. What leaves a cell is freed
         // by `RcuBox` after a grace period, which cannot end before `'r` does.
         Some(unsafe { &object.as_ref().value })

@@ -4,7 +4,7 @@
 //! and is linked once per direction into a table, where it is found by tuple.
 //!
 //! A table is the kernel's rhashtable, keyed by the tuple in the connection itself; a registry is
-//! an XArray. Both are read under RCU and grow and shrink on their own.
+//! its generic radix tree. Both are read under RCU and grow on their own.
 //!
 //! # Life of an entry
 //!
@@ -14,11 +14,10 @@
 //!
 //! # Locks
 //!
-//! rhashtable's bucket lock, the XArray's lock: each inside one call, never one in the other, and
+//! rhashtable's bucket lock, that of the numbers: each inside one call, never one in the other, and
 //! nothing is put, allocated by us or printed under them. Both keep bottom halves off.
 //!
-//! C headers: [`include/linux/rhashtable.h`](srctree/include/linux/rhashtable.h),
-//! [`include/linux/xarray.h`](srctree/include/linux/xarray.h)
+//! C header: [`include/linux/rhashtable.h`](srctree/include/linux/rhashtable.h)
 
 use core::{
     cell::UnsafeCell,
@@ -43,11 +42,12 @@ use kernel::{
 use crate::{
     bindings,
     kapi::{
+        array::{Numbers, RawArray},
         conntrack::{Conn, Dir},
         rcu::{RcuBox, ReadSide},
+        recent::Recent,
         slab::{Cache, Object},
-        track::Probe,
-        xarray::RawXArray, //
+        track::Probe, //
     },
 };
 
@@ -88,6 +88,10 @@ impl<T: Send + Sync> Deref for Entry<T> {
 }
 
 impl<T: Send + Sync> Entry<T> {
+    pub(super) fn links(&self) -> *mut bindings::nfzr_links {
+        self.links.get()
+    }
+
     fn link(&self, dir: Dir) -> *mut bindings::rhash_head {
         // CAST: `links` starts with the two links.
         let first = self.links.get().cast::<bindings::rhash_head>();
@@ -359,26 +363,27 @@ impl<T: Send + Sync> Drop for Table<T> {
 #[pin_data(PinnedDrop)]
 pub(crate) struct Registry<T: Send + Sync> {
     #[pin]
-    raw: RawXArray,
-    /// Where the search for a free number goes on; under the XArray's lock.
-    next: UnsafeCell<u32>,
+    raw: RawArray,
+    #[pin]
+    numbers: Numbers,
+    /// There was an entry once.
+    used: Atomic<bool>,
+    /// What each CPU found last of them.
+    recent: Recent<T>,
     _owner: PhantomData<T>,
 }
-
-// SAFETY: `raw` synchronises, `next` with it.
-unsafe impl<T: Send + Sync> Send for Registry<T> {}
-// SAFETY: As above.
-unsafe impl<T: Send + Sync> Sync for Registry<T> {}
 
 impl<T: Send + Sync> Registry<T> {
     /// The highest number.
     pub(crate) const MAX_INDEX: u32 = i32::MAX as u32;
 
     /// An empty registry.
-    pub(crate) fn new() -> impl PinInit<Self> {
-        pin_init!(Self {
-            raw <- RawXArray::new(),
-            next: UnsafeCell::new(1),
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            raw <- RawArray::new(),
+            numbers <- Numbers::new(),
+            used: Atomic::new(false),
+            recent: Recent::new()?,
             _owner: PhantomData,
         })
     }
@@ -416,22 +421,22 @@ impl<T: Send + Sync> Registry<T> {
         // On failure the entry is dropped, and with it what it holds.
         let object = RcuBox::from(cache.alloc(entry)?);
         let entry: &Entry<T> = &object;
-        // SAFETY: The fields are valid, `next` is this array's own, and entries are aligned.
-        unsafe {
-            self.raw.alloc(
-                ptr::addr_of_mut!((*entry.links.get()).index),
-                self.next.get(),
-                Self::MAX_INDEX,
-                // The value comes first in an object.
-                object.as_ptr().cast(),
-            )
-        }?;
-        if let Err(err) = self.link(entry) {
-            // Nobody kills an entry that is new, so this is its only end.
-            self.raw.erase(entry.index());
+        // What is dropped is handed to RCU, too.
+        self.used.store(true, Relaxed);
+        let index = self.numbers.take(Self::MAX_INDEX)?;
+        // SAFETY: Nobody can find the entry yet.
+        unsafe { (*entry.links.get()).index = index };
+        // The value comes first in an object.
+        let raw = NonNull::from(entry).cast();
+        if let Err(err) = self.raw.insert(index, raw) {
+            self.numbers.give_back(index);
             return Err(err);
         }
-        let index = entry.index();
+        if let Err(err) = self.link(entry) {
+            // Nobody kills an entry that is new, so this is its only end.
+            self.erase(index);
+            return Err(err);
+        }
         // INVARIANT: From here on the registry is the owner.
         core::mem::forget(object);
         let Some(entry) = self.get(index, rcu) else {
@@ -440,6 +445,15 @@ impl<T: Send + Sync> Registry<T> {
         // ORDERING: Release, to the full exchange of `kill`: who kills sees both links.
         entry.state().store(LIVE, Release);
         Ok(entry)
+    }
+
+    /// Takes the entry with a number out, which is linked no more.
+    fn erase(&self, index: u32) -> *mut c_void {
+        // Somebody may have found it, even before all its links were made.
+        self.recent.end();
+        let entry = self.raw.erase(index);
+        self.numbers.give_back(index);
+        entry
     }
 
     fn link(&self, entry: &Entry<T>) -> Result {
@@ -460,6 +474,11 @@ impl<T: Send + Sync> Registry<T> {
         unsafe { bindings::nfzr_helper_table_remove(entry.table(dir).ht.get(), entry.link(dir)) };
     }
 
+    /// What each CPU found last.
+    pub(crate) fn recent(&self) -> &Recent<T> {
+        &self.recent
+    }
+
     /// The entry with a number. Any context.
     pub(crate) fn get<'r>(&'r self, index: u32, _rcu: &ReadSide<'r>) -> Option<&'r Entry<T>> {
         let entry = NonNull::new(self.raw.load(index).cast::<Entry<T>>())?;
@@ -478,6 +497,42 @@ impl<T: Send + Sync> Registry<T> {
         Some((index, unsafe { entry.cast::<Entry<T>>().as_ref() }))
     }
 
+    /// Looks for the first entry with the number `from` or a later one, among as many numbers as may be
+    /// looked at at a time: it, and where to go on; `None`: there are no more. Any context.
+    pub(crate) fn scan<'r>(
+        &'r self,
+        from: u32,
+        _rcu: &ReadSide<'r>,
+    ) -> (Option<&'r Entry<T>>, Option<u32>) {
+        const PLACES: u32 = 256;
+        let (index, entry) = self.raw.scan(from, PLACES);
+        let next = match entry {
+            Some(_) => index.checked_add(1),
+            None => (index != u32::MAX).then_some(index),
+        };
+        // SAFETY: As in `get`.
+        let entry = entry.map(|entry| unsafe { entry.cast::<Entry<T>>().as_ref() });
+        (entry, next)
+    }
+
+    /// The entry that a packet belongs to: [`Table::lookup`], remembered as what this CPU found last.
+    /// The table must be one of this registry's. Any context.
+    #[inline(always)]
+    pub(crate) fn lookup<'r>(
+        &'r self,
+        table: &Table<T>,
+        probe: &Probe,
+        zone: u16,
+        rcu: &ReadSide<'r>,
+    ) -> (Option<(&'r Entry<T>, Dir)>, u32) {
+        let ended = self.recent.ended();
+        let (found, others) = table.lookup(probe, zone, rcu);
+        if let Some((entry, _)) = found {
+            self.recent.found(entry, ended);
+        }
+        (found, others)
+    }
+
     /// Ends an entry of this registry; `true`: by this call. Any context.
     pub(crate) fn kill(&self, entry: &Entry<T>, rcu: &ReadSide<'_>) -> bool {
         let index = entry.index();
@@ -493,7 +548,7 @@ impl<T: Send + Sync> Registry<T> {
         for dir in Dir::ALL {
             Self::unlink(entry, dir);
         }
-        let object = self.raw.erase(index).cast::<Object<Entry<T>>>();
+        let object = self.erase(index).cast::<Object<Entry<T>>>();
         if let Some(object) = NonNull::new(object) {
             // SAFETY: The registry owned it and gave it up just now. The value comes first in an
             // object, so a pointer to the one is a pointer to the other.
@@ -517,8 +572,7 @@ impl<T: Send + Sync> PinnedDrop for Registry<T> {
                 from = index.saturating_add(1);
             }
         }
-        // SAFETY: With `&mut self` nobody allocates.
-        if unsafe { *self.next.get() } != 1 {
+        if self.used.load(Relaxed) {
             // Also for entries that others killed just before.
             rcu::rcu_barrier();
         }

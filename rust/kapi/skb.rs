@@ -111,6 +111,7 @@ impl SkBuff {
     }
 
     /// Reads the packet at PRE_ROUTING or FORWARD; `None`: it has no connection, or is untracked.
+    #[inline(always)]
     pub(crate) fn packet<'r>(&self, state: &State<'r>) -> Option<Packet<'r>> {
         let mut raw = bindings::nfzr_packet::default();
         let read = match state.family() {
@@ -171,6 +172,7 @@ impl SkBuff {
     /// the route for valid, and the packet is as it was.
     ///
     /// The packet must not have a route: [`Packet::unfit`] says so of one that has.
+    #[inline(always)]
     pub(crate) fn use_route<'r>(&self, dst: &'r Dst, state: &State<'r>) -> bool {
         let give = match state.family() {
             Family::Ipv4 => bindings::nfzr_helper_use_dst4,
@@ -200,6 +202,7 @@ impl SkBuff {
 
     /// Reads the packet at POST_ROUTING; `None`: it is not forwarded, or has no confirmed
     /// connection of its own.
+    #[inline(always)]
     pub(crate) fn forwarded<'r>(&self, state: &State<'r>) -> Option<Forwarded<'r>> {
         let mut raw = bindings::nfzr_forwarded::default();
         // SAFETY: The packet is in this hook, with this state, under RCU.

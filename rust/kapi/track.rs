@@ -54,6 +54,12 @@ impl Untracked {
 pub(crate) struct Probe(bindings::nfzr_probe);
 
 impl Probe {
+    /// Of no packet yet.
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Self(bindings::nfzr_probe::default())
+    }
+
     /// Whether it is of a kind that is looked up.
     pub(crate) fn fit(&self) -> Result<(), Untracked> {
         Untracked::from_raw(self.0.why)
@@ -171,17 +177,17 @@ pub(crate) struct Attached<'r> {
 }
 
 impl SkBuff {
-    /// Reads a packet at PRE_ROUTING before conntrack does; `None`: conntrack knows it already, or is
-    /// not to see it.
-    pub(crate) fn probe(&self, state: &State<'_>) -> Option<Probe> {
-        let mut raw = bindings::nfzr_probe::default();
+    /// Reads a packet at PRE_ROUTING before conntrack does, into a new `probe`; `false`: conntrack knows
+    /// it already, or is not to see it.
+    #[inline]
+    pub(crate) fn probe(&self, probe: &mut Probe, state: &State<'_>) -> bool {
         // SAFETY: The packet is in this hook, with this state, under RCU.
-        unsafe { bindings::nfzr_helper_probe(self.as_raw(), state.as_raw(), &mut raw) }
-            .then_some(Probe(raw))
+        unsafe { bindings::nfzr_helper_probe(self.as_raw(), state.as_raw(), &mut probe.0) }
     }
 
     /// Makes sure that conntrack would find nothing wrong with the packet nor unusual with the
     /// connection, and has what decides the rest; for TCP, the connection's lock is taken.
+    #[inline]
     pub(crate) fn begin<'a>(
         &self,
         ct: &'a Conn,
@@ -230,6 +236,7 @@ impl SkBuff {
         })
     }
 
+    #[inline]
     fn begin_udp(&self, ct: &Conn, probe: &Probe, state: &State<'_>) -> Result<Stream, Untracked> {
         let mut raw = bindings::nfzr_udp::default();
         // SAFETY: The packet is in this hook, with this state, under RCU; the connection is UDP.

@@ -44,6 +44,7 @@ impl Direction {
     }
 
     /// Gives a packet the live route, or says why not. Without `give` it only counts as if it did.
+    #[inline(always)]
     pub(crate) fn consume<'r>(
         &'r self,
         skb: &SkBuff,

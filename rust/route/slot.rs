@@ -58,6 +58,7 @@ impl Slot {
     }
 
     /// Whether a packet with `key` may have the route, if the kernel still holds it for valid.
+    #[inline(always)]
     pub(crate) fn check(&self, key: &Key, now: Now) -> Result<(), Reason> {
         self.key
             .difference(key)

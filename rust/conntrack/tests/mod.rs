@@ -46,7 +46,7 @@ impl Fixture {
         let stock = KBox::try_pin_init(Stock::new(), GFP_KERNEL)?;
         stock.refill()?;
         Ok(Self {
-            flows: KBox::pin_init(FlowTable::new(SALT), GFP_KERNEL)?,
+            flows: KBox::try_pin_init(FlowTable::new(SALT), GFP_KERNEL)?,
             held: Arc::new(Held::new(), GFP_KERNEL)?,
             stock,
             cache: Cache::new(c"nf_zoneroute_kunit")?,
@@ -194,17 +194,24 @@ mod table_cases {
 
     #[test]
     fn a_handle_of_an_ended_flow_finds_nothing() -> Result {
-        let (all, ct) = (Fixture::new()?, conn(1, 0, ZoneDirs::Both)?);
+        let (all, ct, other) = (
+            Fixture::new()?,
+            conn(1, 0, ZoneDirs::Both)?,
+            conn(2, 0, ZoneDirs::Both)?,
+        );
         let index = all.make(&ct, Some(0)).map_err(|_| EINVAL)?;
         let old = handle_of(&ct);
         let killed = all.kill(index);
-        let again = all.make(&ct, Some(0)).map_err(|_| EINVAL)?;
+        let ended = all.find(&ct, Some(old), Dir::Original);
+        // Another connection gets its number.
+        let next = all.make(&other, Some(0)).map_err(|_| EINVAL)?;
         let found = [
             all.find(&ct, Some(old), Dir::Original),
-            all.find(&ct, Some(handle_of(&ct)), Dir::Original),
+            all.find(&other, Some(handle_of(&other)), Dir::Original),
         ];
         assert!(killed);
-        assert_eq!(found, [None, Some(again)]);
+        assert_eq!(ended, None);
+        assert_eq!((next, found), (index, [None, Some(next)]));
         Ok(())
     }
 

@@ -10,10 +10,12 @@ use crate::{
     conntrack::{outcome::Outcome, table::FlowTable, tcp},
     kapi::{
         conntrack::{Conn, Dir},
+        hook::State,
+        skb::SkBuff,
         tcp::{Peer, Segment, Tracking},
         tests::{conn_refs, expire, handle_of, Options, TcpConn, TestPacket},
         time,
-        track::{Protocol, Untracked}, //
+        track::{Probe, Protocol, Untracked}, //
     },
 };
 
@@ -184,7 +186,7 @@ fn acknowledgment(reply: bool) -> Segment {
 /// What a packet's connection is predicted to become, and its timeout; `None`: it is conntrack's.
 fn predict(ct: &Conn, packet: &TestPacket, dir: Dir) -> Option<(Tracking, u32)> {
     packet.in_hook(|skb, state| {
-        let probe = skb.probe(state)?;
+        let probe = read(skb, state)?;
         let Ok(Protocol::Tcp(mut guard)) = skb.begin(ct, &probe, state) else {
             return None;
         };
@@ -199,7 +201,7 @@ fn why(ct: &Conn) -> Result<Option<Outcome>> {
     let segment = acknowledgment(false);
     let packet = TestPacket::new(ct, &segment, Options::None)?;
     Ok(packet.in_hook(|skb, state| {
-        let probe = skb.probe(state)?;
+        let probe = read(skb, state)?;
         let untracked = skb.begin(ct, &probe, state).err();
         untracked.map(|why: Untracked| Outcome::from_untracked(why.index()))
     }))
@@ -210,10 +212,16 @@ fn lookup(flows: &FlowTable, ct: &Conn, reply: bool) -> Result<Option<(u32, bool
     let segment = acknowledgment(reply);
     let packet = TestPacket::new(ct, &segment, Options::None)?;
     Ok(packet.in_hook(|skb, state| {
-        let probe = skb.probe(state)?;
+        let probe = read(skb, state)?;
         let found = flows.lookup(&probe, state.rcu())?;
         Some((found.flow.index(), found.dir == Dir::Reply))
     }))
+}
+
+/// What the lookup reads of a packet.
+fn read(skb: &SkBuff, state: &State<'_>) -> Option<Probe> {
+    let mut probe = Probe::new();
+    skb.probe(&mut probe, state).then_some(probe)
 }
 
 #[kunit_tests(nfzr_conntrack_track)]
@@ -328,7 +336,7 @@ mod track_cases {
         let before = (conn_refs(&ct), ct.tcp());
         packet.in_hook(|skb, _| skb.attach(&ct, Dir::Reply, 10_000));
         let during = conn_refs(&ct);
-        let known = packet.in_hook(|skb, state| skb.probe(state).is_none());
+        let known = packet.in_hook(|skb, state| read(skb, state).is_none());
         packet.conntrack();
         let after = (conn_refs(&ct), ct.tcp());
         let left = ct

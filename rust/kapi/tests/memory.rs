@@ -19,10 +19,10 @@ use super::{Drops, Job, Tracked};
 use crate::{
     bindings,
     kapi::{
+        array::{RcuArray, Removed}, //
         percpu::{Cell, CounterSet, Counters},
         rcu::{RcuBox, RcuCell, ReadSide},
         slab::Cache,
-        xarray::{RcuArray, Removed}, //
     },
 };
 
@@ -167,8 +167,8 @@ mod slab_cases {
     }
 }
 
-#[kunit_tests(nfzr_kapi_xarray)]
-mod xarray_cases {
+#[kunit_tests(nfzr_kapi_array)]
+mod array_cases {
     use super::*;
 
     fn array() -> Result<Pin<KBox<RcuArray<Tracked>>>> {

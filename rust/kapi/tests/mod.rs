@@ -31,7 +31,7 @@ use crate::{
     kapi::{
         conntrack::Conn,
         dst::Dst,
-        hook::State,
+        hook::{Family, State},
         net::Net,
         rcu::ReadSide,
         skb::{Route, SkBuff},
@@ -212,7 +212,7 @@ impl TestPacket {
         let guard = kernel::sync::rcu::read_lock();
         let rcu = ReadSide::of(&guard);
         // SAFETY: Static.
-        let state = unsafe { State::from_raw(bindings::nfzr_kunit_state(), rcu) };
+        let state = unsafe { State::from_raw(bindings::nfzr_kunit_state(), Family::Ipv4, rcu) };
         // SAFETY: The packet is ours alone.
         f(unsafe { SkBuff::from_raw(self.0.as_ptr()) }, &state)
     }

@@ -20,6 +20,7 @@ use super::{hash_policy_changes, init_net, Drops, Tracked};
 use crate::{
     bindings,
     kapi::{
+        array::RcuArray, //
         hook::{self, Family, Hook, Inet, State, Verdict},
         netdev::{self, Device},
         notifier::{Listener, NetEvent, Notifier},
@@ -27,7 +28,6 @@ use crate::{
         proc_fs,
         rcu::ReadSide,
         skb::SkBuff,
-        xarray::RcuArray, //
     },
 };
 
@@ -117,7 +117,9 @@ impl PerNet for TestNs {
             None
         };
         let hook = if first {
-            Some(hook::Registration::new(init, Family::Ipv4, world.clone())?)
+            let hook = hook::Registration::new(init, Family::Ipv4, world.clone())?;
+            hook.set(true)?;
+            Some(hook)
         } else {
             None
         };

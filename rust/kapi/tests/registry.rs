@@ -17,6 +17,7 @@ use super::{conn, conn_refs, Drops, Job, Tracked, ZoneDirs};
 use crate::kapi::{
     conntrack::{Conn, Dir},
     rcu::ReadSide,
+    recent::Ended,
     registry::{Entry, Registry, Table},
     slab::Cache, //
 };
@@ -32,7 +33,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Result<Self> {
         Ok(Self {
-            registry: KBox::pin_init(Registry::new(), GFP_KERNEL)?,
+            registry: KBox::try_pin_init(Registry::new(), GFP_KERNEL)?,
             table: Table::new()?,
             drops: Drops::new()?,
             cache: Cache::new(c"nf_zoneroute_kunit")?,
@@ -182,16 +183,68 @@ mod cases {
     }
 
     #[test]
-    fn a_number_is_not_given_again_while_there_are_others() -> Result {
+    fn a_number_is_given_again_when_it_is_free() -> Result {
         let (all, first, second) = (Fixture::new()?, tcp(1)?, tcp(2)?);
-        let old = all.insert(&first, 1)?;
-        all.kill(old);
-        let new = all.insert(&second, 2)?;
+        let numbers = [all.insert(&first, 1)?, all.insert(&second, 2)?];
         let guard = read_lock();
-        let stale = all.registry.get(old, &ReadSide::of(&guard)).is_some();
+        let before = all.registry.get(1, &ReadSide::of(&guard)).is_some();
         drop(guard);
-        assert_eq!((old, new), (1, 2));
-        assert!(!stale);
+        all.kill(1);
+        let guard = read_lock();
+        let after = all.registry.get(1, &ReadSide::of(&guard)).is_some();
+        drop(guard);
+        let again = all.insert(&first, 3)?;
+        assert_eq!((numbers, again), ([1, 2], 1));
+        assert!(before);
+        assert!(!after);
+        Ok(())
+    }
+
+    /// What this CPU is said to have found last.
+    fn recent(all: &Fixture, ct: &Conn) -> Option<u32> {
+        let guard = read_lock();
+        let found = all.registry.recent().entry(ct, &ReadSide::of(&guard));
+        found.map(|entry| entry.value)
+    }
+
+    /// Says of the entry with a number that each CPU found it, as far as the scheduler goes along.
+    fn found(all: &Fixture, index: u32, ended: Ended) {
+        for _ in 0..100 {
+            let guard = read_lock();
+            if let Some(entry) = all.registry.get(index, &ReadSide::of(&guard)) {
+                all.registry.recent().found(entry, ended);
+            }
+            drop(guard);
+            fsleep(Delta::from_micros(100));
+        }
+    }
+
+    #[test]
+    fn what_was_found_last_is_its_own_connections() -> Result {
+        let (all, ct, other) = (Fixture::new()?, tcp(1)?, tcp(2)?);
+        let index = all.insert(&ct, 7)?;
+        all.insert(&other, 8)?;
+        let never = recent(&all, &ct);
+        found(&all, index, all.registry.recent().ended());
+        let seen = (recent(&all, &ct), recent(&all, &other));
+        assert_eq!(never, None);
+        assert_eq!(seen, (Some(7), None));
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_found_last_is_forgotten_when_any_entry_ends() -> Result {
+        let (all, ct, other) = (Fixture::new()?, tcp(1)?, tcp(2)?);
+        let (index, others) = (all.insert(&ct, 7)?, all.insert(&other, 8)?);
+        found(&all, index, all.registry.recent().ended());
+        let before = recent(&all, &ct);
+        all.kill(others);
+        let between = recent(&all, &ct);
+        let ended = all.registry.recent().ended();
+        found(&all, index, ended);
+        all.kill(index);
+        let after = recent(&all, &ct);
+        assert_eq!((before, between, after), (Some(7), None, None));
         Ok(())
     }
 

@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's XArray as a sparse array of owned objects that is read under RCU.
+//! Sparse arrays of owned objects that are read under RCU, and numbers for who is put there.
 //!
-//! The `kernel` crate's `XArray` is read under its lock; a packet must not take one.
+//! A packet comes to an object by its number several times. The `kernel` crate's `XArray` is read under
+//! its lock, and the kernel's own by three calls; its generic radix tree is read by a few instructions.
+//! What of it was ever used stays allocated until the array goes.
 //!
-//! C header: [`include/linux/xarray.h`](srctree/include/linux/xarray.h)
+//! C headers: [`include/linux/generic-radix-tree.h`](srctree/include/linux/generic-radix-tree.h),
+//! [`include/linux/idr.h`](srctree/include/linux/idr.h)
 
 use core::{
     marker::PhantomData,
-    ptr::NonNull, //
+    ptr::{self, NonNull}, //
 };
 
 use kernel::{
+    error::to_result,
     prelude::*,
     sync::{
         rcu::synchronize_rcu,
@@ -26,92 +30,119 @@ use crate::{
     kapi::rcu::ReadSide, //
 };
 
-/// An XArray of raw pointers, of which somebody else says what they point to.
+/// A radix tree of raw pointers, of which somebody else says what they point to.
 #[pin_data(PinnedDrop)]
-pub(super) struct RawXArray {
+pub(super) struct RawArray {
+    // All zero: empty.
     #[pin]
-    xa: Opaque<bindings::xarray>,
+    tree: Opaque<bindings::__genradix>,
 }
 
-// SAFETY: An XArray is made to be used by all CPUs.
-unsafe impl Send for RawXArray {}
-// SAFETY: As above: writers take its lock, readers are under RCU.
-unsafe impl Sync for RawXArray {}
+// SAFETY: Places are read and exchanged atomically, and nodes come in so and stay.
+unsafe impl Send for RawArray {}
+// SAFETY: As above.
+unsafe impl Sync for RawArray {}
 
-impl RawXArray {
+impl RawArray {
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            xa <- Opaque::ffi_init(|slot| {
-                // SAFETY: `slot` is valid for a `struct xarray`.
-                unsafe { bindings::nfzr_helper_xa_init(slot) }
-            }),
+            tree <- Opaque::zeroed(),
         })
     }
 
-    /// What is at `index`, or null.
+    /// What is at `index`, or null. Any context.
     pub(super) fn load(&self, index: u32) -> *mut c_void {
-        // SAFETY: Initialised; takes the RCU read lock itself.
-        unsafe { bindings::xa_load(self.xa.get(), index as usize) }
+        // SAFETY: Initialised.
+        unsafe { bindings::nfzr_helper_array_load(self.tree.get(), index) }
     }
 
-    /// The first pointer at `from` or later, with its index.
+    /// The first pointer at `from` or later, with its index. Any context.
     pub(super) fn next(&self, from: u32) -> Option<(u32, NonNull<c_void>)> {
-        let mut index = from as usize;
-        // SAFETY: Initialised; takes the RCU read lock itself.
-        let found = unsafe {
-            bindings::xa_find(
-                self.xa.get(),
-                &mut index,
-                u32::MAX as usize,
-                bindings::XA_PRESENT,
-            )
-        };
-        Some((u32::try_from(index).ok()?, NonNull::new(found)?))
+        let (index, found) = self.scan(from, u32::MAX);
+        Some((index, found?))
     }
 
-    /// Puts `entry` at a free index in 1..=`max`, from `next` on, and writes the index to `index`
-    /// before anyone can load it. Does not sleep.
-    ///
-    /// # Safety
-    ///
-    /// `index` can be written, `next` is this array's own, and `entry` is 4-byte aligned.
-    pub(super) unsafe fn alloc(
-        &self,
-        index: *mut u32,
-        next: *mut u32,
-        max: u32,
-        entry: *mut c_void,
-    ) -> Result {
-        // SAFETY: By the function's requirements; `next` is only touched under the array's lock.
-        let err = unsafe { bindings::nfzr_helper_xa_alloc(self.xa.get(), index, next, max, entry) };
-        kernel::error::to_result(err)
+    /// The same, if it is among so many places; else the index is where to go on, and `u32::MAX` says
+    /// that there is nothing more. Any context.
+    pub(super) fn scan(&self, from: u32, places: u32) -> (u32, Option<NonNull<c_void>>) {
+        let mut index = from;
+        // SAFETY: Initialised, and `index` is valid.
+        let found =
+            unsafe { bindings::nfzr_helper_array_next(self.tree.get(), &mut index, places) };
+        (index, NonNull::new(found))
     }
 
     /// Puts `entry` at `index` unless that is taken (`EBUSY`). Does not sleep.
     pub(super) fn insert(&self, index: u32, entry: NonNull<c_void>) -> Result {
-        // SAFETY: Initialised, and whatever a `NonNull` of an allocation points to is aligned.
-        let err = unsafe { bindings::nfzr_helper_xa_insert(self.xa.get(), index, entry.as_ptr()) };
-        kernel::error::to_result(err)
+        // SAFETY: Initialised.
+        let err =
+            unsafe { bindings::nfzr_helper_array_insert(self.tree.get(), index, entry.as_ptr()) };
+        to_result(err)
     }
 
-    /// Puts `entry` in the place of what is at `index`, where there must be something. Does not sleep.
+    /// Puts `entry` in the place of what is at `index`, where there must be something; that. Any
+    /// context.
     fn replace(&self, index: u32, entry: NonNull<c_void>) -> *mut c_void {
-        // SAFETY: Initialised, and whatever a `NonNull` of an allocation points to is aligned.
-        unsafe { bindings::nfzr_helper_xa_replace(self.xa.get(), index, entry.as_ptr()) }
+        // SAFETY: Initialised.
+        unsafe { bindings::nfzr_helper_array_replace(self.tree.get(), index, entry.as_ptr()) }
     }
 
-    /// Takes what is at `index` out.
+    /// Takes what is at `index` out. Any context.
     pub(super) fn erase(&self, index: u32) -> *mut c_void {
         // SAFETY: Initialised.
-        unsafe { bindings::nfzr_helper_xa_erase(self.xa.get(), index) }
+        unsafe { bindings::nfzr_helper_array_replace(self.tree.get(), index, ptr::null_mut()) }
     }
 }
 
 #[pinned_drop]
-impl PinnedDrop for RawXArray {
+impl PinnedDrop for RawArray {
     fn drop(self: Pin<&mut Self>) {
         // SAFETY: Initialised, and nobody uses it any more.
-        unsafe { bindings::xa_destroy(self.xa.get()) };
+        unsafe { bindings::nfzr_helper_array_free(self.tree.get()) };
+    }
+}
+
+/// Numbers that are given out, the lowest that is free: `struct ida`.
+#[pin_data(PinnedDrop)]
+pub(super) struct Numbers {
+    #[pin]
+    ida: Opaque<bindings::ida>,
+}
+
+// SAFETY: An IDA is made to be used by all CPUs, and locks.
+unsafe impl Send for Numbers {}
+// SAFETY: As above.
+unsafe impl Sync for Numbers {}
+
+impl Numbers {
+    pub(super) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            ida <- Opaque::ffi_init(|slot| {
+                // SAFETY: `slot` is valid for a `struct ida`.
+                unsafe { bindings::nfzr_helper_ida_init(slot) }
+            }),
+        })
+    }
+
+    /// A number in 1..=`max`. Does not sleep.
+    pub(super) fn take(&self, max: u32) -> Result<u32> {
+        // SAFETY: Initialised.
+        let number = unsafe { bindings::nfzr_helper_ida_alloc(self.ida.get(), max) };
+        u32::try_from(number).map_err(|_| Error::from_errno(number))
+    }
+
+    /// Gives a number back that was taken. Any context.
+    pub(super) fn give_back(&self, number: u32) {
+        // SAFETY: Initialised.
+        unsafe { bindings::ida_free(self.ida.get(), number) };
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Numbers {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: Initialised, and nobody uses it any more.
+        unsafe { bindings::ida_destroy(self.ida.get()) };
     }
 }
 
@@ -123,7 +154,7 @@ impl PinnedDrop for RawXArray {
 #[pin_data(PinnedDrop)]
 pub(crate) struct RcuArray<T: Send + Sync> {
     #[pin]
-    raw: RawXArray,
+    raw: RawArray,
     _owner: PhantomData<T>,
 }
 
@@ -131,7 +162,7 @@ impl<T: Send + Sync> RcuArray<T> {
     /// An empty array.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            raw <- RawXArray::new(),
+            raw <- RawArray::new(),
             _owner: PhantomData,
         })
     }
@@ -172,7 +203,8 @@ impl<T: Send + Sync> RcuArray<T> {
     }
 
     /// Puts `object` in the place of what is at `index`; `None`, and `object` is dropped: there is
-    /// nothing. Others must not remove it meanwhile. Does not sleep, but for the drop.
+    /// nothing. Others must not remove it meanwhile, by which `object` would stay. Does not sleep, but for
+    /// the drop.
     pub(crate) fn replace(&self, index: u32, object: Arc<T>) -> Option<Removed<T>> {
         if self.raw.load(index).is_null() {
             return None;
@@ -194,7 +226,9 @@ impl<T: Send + Sync> RcuArray<T> {
 #[pinned_drop]
 impl<T: Send + Sync> PinnedDrop for RcuArray<T> {
     fn drop(self: Pin<&mut Self>) {
-        while let Some((index, _)) = self.raw.next(0) {
+        let mut from = 0;
+        while let Some((index, _)) = self.raw.next(from) {
+            from = index.saturating_add(1);
             let object = self.raw.erase(index).cast::<T>();
             // SAFETY: The array owned it, and with `&mut self` there are no readers.
             drop(unsafe { Arc::from_raw(object) });
