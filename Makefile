@@ -8,7 +8,7 @@ KREL ?= $(shell uname -r)
 # A prepared kernel tree, for an ordinary out-of-tree build by the tools of the host.
 KDIR ?=
 
-.PHONY: modules modules_install prepare setup debug-kernel demo test mutants shell check rust-analyzer clean help
+.PHONY: modules modules_install prepare setup debug-kernel demo test mutants bench bench-profile shell check rust-analyzer clean help
 
 modules:
 ifneq ($(KDIR),)
@@ -43,6 +43,12 @@ test: debug-kernel
 mutants: debug-kernel
 	@selftests/mutants/run $(MUTANTS)
 
+bench: setup
+	@selftests/bench/run $(ROW)
+
+bench-profile: setup
+	@selftests/bench/profile "$(ROW)" "$(WAYS)"
+
 shell: setup
 	@qemu/shell.sh
 
@@ -59,6 +65,8 @@ help:
 	@echo 'make demo              two tenants with the same addresses behind one router, in a booted kernel'
 	@echo 'make test              every test; TESTS="hits.sh …" for some'
 	@echo 'make mutants           every bug of selftests/mutants, each to be noticed; MUTANTS="…" for some'
+	@echo 'make bench             what a packet costs, beside plain forwarding, conntrack and the nft flowtable; ROW="…" for some'
+	@echo 'make bench-profile     by function; ROW=udp4 WAYS=plain,conntrack,both'
 	@echo 'make check             format, lints, layers, shell scripts'
 	@echo 'make shell             an interactive guest with the module loaded'
 	@echo ''

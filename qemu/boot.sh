@@ -3,10 +3,13 @@
 #
 # Boots the pinned kernel, or the debug kernel, with a directory as its disk and runs a command in it:
 # boot.sh [--debug] [--smp N] [--memory MIB] [--timeout S] [--console FILE] [--icount]
-#         [--interactive] DIR COMMAND
+#         [--control DIR] [--interactive] DIR COMMAND
 #
 # --icount: the guest's time is the count of its instructions, and does not pass while it idles: what
 # the guest waits for comes at once. One CPU only.
+#
+# --control: in DIR, which is below the clone, there are the sockets `monitor', for QEMU's own commands,
+# and `guest', whose lines come out of the guest's /dev/hvc2.
 #
 # COMMAND runs by bash in the guest's /nf_zoneroute, a read-only copy of DIR; what it prints is
 # printed here, and its exit status is this script's. The kernel's messages go to FILE.
@@ -18,6 +21,7 @@ memory=2048
 timeout=1800
 console=
 interactive=
+control=
 icount=
 debug=
 while [ $# -gt 0 ]; do
@@ -28,6 +32,7 @@ while [ $# -gt 0 ]; do
 	--console) console=$2; shift 2 ;;
 	--interactive) interactive=1; shift ;;
 	--icount) icount=1; shift ;;
+	--control) control=$(realpath -- "$2"); shift 2 ;;
 	--debug) debug=1; shift ;;
 	*) break ;;
 	esac
@@ -70,7 +75,7 @@ fi
 # Commas belong to qemu's own words.
 # shellcheck disable=SC2054
 qemu=(qemu-system-x86_64 -M q35 -accel tcg -cpu max,la57=off -smp "$smp,sockets=$smp,cores=1,threads=1"
-	-m "$memory" -nographic -no-reboot -nic none -monitor none
+	-m "$memory" -nographic -no-reboot -nic none
 	-kernel "$kernel/vmlinuz" -initrd "$guest/initramfs.cpio.gz"
 	-drive "id=root,file=$guest/root.ext2,format=raw,if=none,snapshot=on"
 	-drive "id=disk,file=$work/disk.ext2,format=raw,if=none,read-only=on"
@@ -89,6 +94,13 @@ fi
 # shellcheck disable=SC2054
 qemu+=(-device virtconsole,chardev=output -device virtconsole,chardev=status
 	-append "$append")
+# shellcheck disable=SC2054
+if [ -n "$control" ]; then
+	qemu+=(-monitor "unix:$control/monitor,server=on,wait=off"
+		-chardev "socket,id=guest,path=$control/guest,server=on,wait=off" -device virtconsole,chardev=guest)
+else
+	qemu+=(-monitor none)
+fi
 
 died=0
 if [ -n "$interactive" ]; then

@@ -146,6 +146,18 @@ in_toolchain() {
 		"$NFZR_TOP/qemu/enter.sh" "$root" "$@"
 }
 
+# What draws the benchmark's plots is in a root of its own, since nobody else needs it.
+plot_root() {
+	printf '%s/plot-%s\n' "$NFZR_CACHE" "$(key_of "$DEBIAN_SUITE" "$(cat "$NFZR_TOP/qemu/plot.packages")")"
+}
+
+# in_plot_root COMMAND...: as in_toolchain.
+in_plot_root() {
+	need_root
+	unshare --mount --propagation private --fork --kill-child \
+		"$NFZR_TOP/qemu/enter.sh" "$(plot_root)" "$@"
+}
+
 # The pinned kernel's release string ("7.3.4+deb13-cloud-amd64") and Debian version, as resolved.
 pinned_kernel() {
 	local file

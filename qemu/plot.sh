@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Makes the root that the benchmark's plots are drawn in.
+
+. "$(dirname -- "$0")/lib.sh"
+. "$NFZR_TOP/qemu/bootstrap.sh"
+
+make_root() {
+	bootstrap "$NFZR_TOP/qemu/plot.packages" "$1"
+}
+
+main() {
+	need_root
+	lock_cache
+	cached "$(plot_root)" 'root for plots (gnuplot)' make_root
+}
+
+main "$@"

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What selftests/bench/run and selftests/bench/profile share. Sourced after selftests/lib-host.sh, in the
+# clone's root.
+
+# all_rows: their names.
+all_rows() {
+	awk '!/^#/ && NF { printf "%s ", $1 }' selftests/bench/rows
+}
+
+# settings_of ROW: what selftests/bench/rows has for it.
+settings_of() {
+	awk -v row="$1" '$1 == row { $1 = ""; print substr($0, 2); found = 1 } END { exit !found }' selftests/bench/rows ||
+		die "there is no row $1 in selftests/bench/rows: there are $(all_rows)"
+}
+
+# script_of ROW
+script_of() {
+	case $1 in
+	memory | whole) echo "$1.sh" ;;
+	*) echo bench.sh ;;
+	esac
+}
+
+# What the guest has for a disk.
+bench_disk() {
+	local program
+	qemu/build.sh stock
+	rm -rf build/disk-bench
+	mkdir -p build/disk-bench build/bench
+	for program in send rr; do
+		in_toolchain gcc -O2 -Wall -Wextra -Werror -static -o "build/disk-bench/$program" "selftests/bench/$program.c"
+	done
+	cp build/stock/nf_zoneroute.ko selftests/*.sh selftests/*.py selftests/bench/*.sh build/disk-bench/
+}
+
+# bench_guest ROW SETTINGS LOG: one scenario in a guest of its own; what it prints comes as it does.
+bench_guest() {
+	NFZR_SCALE=2000000 boot_guest scale build/disk-bench "$3" "${3%.log}-console.log" \
+		"bash $(script_of "$1") $1 $2 && echo '# row done'"
+}
+
+# judged LOG: whether all checks of a row were made and passed.
+judged() {
+	grep -q '^# row done$' "$1" && ! grep -q '^not ok' "$1"
+}
+
+# versions: of what was measured with what.
+versions() {
+	local release version
+	read -r release version <<<"$(pinned_kernel)"
+	echo "nf_zoneroute $(git describe --always --dirty)"
+	echo "kernel $release $version"
+	in_toolchain qemu-system-x86_64 --version | head -n 1
+	in_toolchain gcc --version | head -n 1
+	in_toolchain rustc --version
+}

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# The router that the scenarios of the benchmark have, and the ways there are for it to forward. Sourced, with
+# the name of a row and its settings (selftests/bench/rows) for arguments.
+#
+#   c (c0) --- c1 r s1 --- (s0) s
+
+. ./lib.sh
+
+# Some of these are for the script that has this one.
+# shellcheck disable=SC2034
+ROW=$1
+shift
+# shellcheck disable=SC2034
+proto=udp family=4 flows=100 ports=100 zones=1 rules=0 routes=0 rp_filter=0 chain=2 snat=0 churn=0 new=0 profile=
+for setting; do
+	declare "${setting%%=*}=${setting#*=}"
+done
+modprobe -a nf_conntrack nf_nat nf_conncount nft_ct nft_nat nft_chain_nat nf_flow_table_inet nft_flow_offload
+
+CLIENTS=$(((flows + ports - 1) / ports))
+if [ "$family" = 6 ]; then
+	ip6=-6
+else
+	ip6=-4
+fi
+
+# hashsize and limits for the most, the same for all.
+echo $((flows > 32768 ? flows : 65536)) >/sys/module/nf_conntrack/parameters/hashsize
+sysctl -qw net.netfilter.nf_conntrack_max=$((flows * 2 + 400000))
+make_ns c r s
+link c c0 10.0.1.2/24 r c1 10.0.1.1/24
+link s s0 10.0.2.2/24 r s1 10.0.2.1/24
+for ns in c r s; do
+	in_ns "$ns" sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.all.accept_dad=0 \
+		net.ipv6.conf.default.router_solicitations=0 net.ipv6.conf.all.accept_ra=0
+done
+in_ns r sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
+	net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.c1.rp_filter="$rp_filter" net.ipv4.conf.s1.rp_filter="$rp_filter" \
+	net.netfilter.nf_conntrack_udp_timeout=7200 net.netfilter.nf_conntrack_udp_timeout_stream=7200
+ip -n r -b - <<-END
+	neigh replace 10.0.1.2 lladdr $(mac_of c c0) dev c1 nud permanent
+	neigh replace 10.0.2.2 lladdr $(mac_of s s0) dev s1 nud permanent
+	addr add fd00:a::1/64 dev c1 nodad
+	addr add fd00:b::1/64 dev s1 nodad
+	neigh replace fd00:a::2 lladdr $(mac_of c c0) dev c1 nud permanent
+	neigh replace fd00:b::2 lladdr $(mac_of s s0) dev s1 nud permanent
+	route add 10.1.0.0/16 via 10.0.1.2
+	route add $SERVER via 10.0.2.2
+	route add fd00:1::/64 via fd00:a::2
+	route add $SERVER6 via fd00:b::2
+END
+# Rules that no packet matches, before those that do; and routes to elsewhere.
+if [ "$rules" -gt 0 ]; then
+	for i in $(seq "$rules"); do
+		if [ "$family" = 6 ]; then
+			echo "rule add from fd00:99::$i lookup 100 pref $((1000 + i))"
+		else
+			echo "rule add from 10.99.$((i / 256)).$((i % 256)) lookup 100 pref $((1000 + i))"
+		fi
+	done >/tmp/rules
+	ip -n r "$ip6" -b /tmp/rules
+fi
+if [ "$routes" -gt 0 ]; then
+	python3 - "$routes" >/tmp/routes <<-'END'
+		import sys
+		for i in range(int(sys.argv[1])):
+		    print(f"route replace {20 + i // 65536}.{i // 256 % 256}.{i % 256}.0/24 via 10.0.2.2")
+	END
+	ip -n r -b /tmp/routes
+fi
+
+# firewall [RULE] [BEFORE]: the forward chain, with a rule before those about connections.
+firewall() {
+	local i
+	{
+		echo "table inet fw {"
+		[ -z "${2-}" ] || echo "$2"
+		echo "chain forward { type filter hook forward priority filter; policy drop;"
+		for i in $(seq 3 "$chain"); do
+			[ "$family" = 6 ] && echo "ip6 saddr fd00:88::$i drop" || echo "ip saddr 192.0.2.$i drop"
+		done
+		[ -z "${1-}" ] || echo "$1"
+		echo "ct state established,related accept"
+		echo "ct state new accept"
+		printf '}\n}\n'
+		if [ "$snat" = 1 ]; then
+			echo 'table ip nat { chain post { type nat hook postrouting priority srcnat;
+				snat ip prefix to ip saddr map { 10.1.0.0/16 : 10.2.0.0/16 }
+			}
+			}'
+		fi
+		if [ "$zones" -gt 1 ]; then
+			echo 'table ip zones {'
+			echo 'map zones { typeof ip saddr : ct zone; elements = {'
+			for i in $(seq 0 $((CLIENTS - 1))); do
+				echo "10.1.$(((i + 16) / 256)).$(((i + 16) % 256)) : $((i % zones + 1)),"
+			done
+			echo '} }
+				chain raw { type filter hook prerouting priority raw;
+				iifname "c1" ct zone set ip saddr map @zones
+				iifname "s1" ct zone set ip daddr map @zones
+				}
+				}'
+		fi
+	} >/tmp/firewall
+	in_ns r nft -f /tmp/firewall
+}
+
+# set_way WAY: the router is as it says, and nothing is left of the last one.
+set_way() {
+	in_ns r nft flush ruleset
+	in_ns r conntrack -F >/dev/null 2>&1 || true
+	case $1 in
+	floor)
+		in_ns r nft -f - <<-'END'
+			table netdev floor {
+				chain c { type filter hook ingress device "c1" priority 0; policy drop; }
+				chain s { type filter hook ingress device "s1" priority 0; policy drop; }
+			}
+		END
+		;;
+	plain) ;;
+	conntrack | route | zone | both | off) firewall ;;
+	flowtable)
+		firewall 'meta l4proto { tcp, udp } flow add @ft' \
+			'flowtable ft { hook ingress priority 0; devices = { "c1", "s1" }; }'
+		in_ns r sysctl -qw net.netfilter.nf_flowtable_udp_timeout=7200 net.netfilter.nf_flowtable_tcp_timeout=7200
+		;;
+	esac
+	case $1 in
+	off | route | zone | both)
+		if [ ! -d /sys/module/nf_zoneroute ]; then
+			load
+			in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000
+		fi
+		until_true 60 no_references
+		in_ns r sysctl -qw net.nf_zoneroute.enable="$([ "$1" = off ] && echo 0 || echo 1)" \
+			net.nf_zoneroute.route_cache="$([ "$1" = zone ] && echo 0 || echo 1)" \
+			net.nf_zoneroute.zone_lookup="$([ "$1" = route ] && echo 0 || echo 1)"
+		;;
+	esac
+}
+
+# sinks: what arrives at the ends is dropped there at once.
+sinks() {
+	local end
+	for end in 'c c0' 's s0'; do
+		read -ra end <<<"$end"
+		in_ns "${end[0]}" nft -f - <<-END
+			table netdev sink {
+				chain in {
+					type filter hook ingress device ${end[1]} priority 0; policy drop;
+				}
+			}
+		END
+	done
+}
+
+# start_send: both ends of the connections.
+start_send() {
+	mkfifo /tmp/send.in /tmp/send.out
+	./send "$proto" "$family" "$flows" "$ports" "$snat" c c0 "$(mac_of r c1)" s s0 "$(mac_of r s1)" \
+		</tmp/send.in >/tmp/send.out &
+	JOBS+=($!)
+	exec 7>/tmp/send.in 8</tmp/send.out
+	[ "$churn" = 0 ] || tell churn "$churn" r
+}
+
+# tell WORDS...: has `send' do it; its answer is in ANSWER.
+# shellcheck disable=SC2034
+tell() {
+	echo "$*" >&7
+	read -r ANSWER <&8
+}
