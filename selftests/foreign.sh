@@ -21,7 +21,11 @@ ip -n s addr add "$SERVER/32" dev lo
 ip addr add 10.0.1.1/24 dev c1
 ip addr add 10.0.2.1/24 dev s1
 for dev in c0 s0; do ip -n "${dev%0}" link set "$dev" up; done
-for dev in c1 s1; do ip link set "$dev" up; done
+# No addresses that come while packets do.
+for dev in c1 s1; do
+	sysctl -qw "net.ipv6.conf.$dev.disable_ipv6=1"
+	ip link set "$dev" up
+done
 ip -n c route add default via 10.0.1.1
 ip -n s route add default via 10.0.2.1
 ip route add "$SERVER" via 10.0.2.2
