@@ -65,19 +65,17 @@ impl RawArray {
     /// The same, if it is among so many places; else the index is where to go on, and `u32::MAX` says
     /// that there is nothing more. Any context.
     pub(super) fn scan(&self, from: u32, places: u32) -> (u32, Option<NonNull<c_void>>) {
-        let mut index = from;
+        let (tree, mut index) = (self.tree.get(), from);
         // SAFETY: Initialised, and `index` is valid.
-        let found =
-            unsafe { bindings::nfzr_helper_array_next(self.tree.get(), &mut index, places) };
+        let found = unsafe { bindings::nfzr_helper_array_next(tree, &mut index, places) };
         (index, NonNull::new(found))
     }
 
     /// Puts `entry` at `index` unless that is taken (`EBUSY`). Does not sleep.
     pub(super) fn insert(&self, index: u32, entry: NonNull<c_void>) -> Result {
+        let (tree, entry) = (self.tree.get(), entry.as_ptr());
         // SAFETY: Initialised.
-        let err =
-            unsafe { bindings::nfzr_helper_array_insert(self.tree.get(), index, entry.as_ptr()) };
-        to_result(err)
+        to_result(unsafe { bindings::nfzr_helper_array_insert(tree, index, entry) })
     }
 
     /// Puts `entry` in the place of what is at `index`, where there must be something; that. Any

@@ -56,9 +56,9 @@ unsafe impl<T: Send + Sync> Sync for Recent<T> {}
 impl<T: Send + Sync> Recent<T> {
     /// Nothing was found yet. Process context.
     pub(crate) fn new() -> Result<Self> {
+        let size = size_of::<bindings::nfzr_recent>();
         // SAFETY: A plain allocation, of zeroes; the alignment is that of a `u64`, as the struct's is.
-        let places =
-            unsafe { bindings::nfzr_helper_percpu_alloc(size_of::<bindings::nfzr_recent>()) };
+        let places = unsafe { bindings::nfzr_helper_percpu_alloc(size) };
         // INVARIANT: Just allocated, with no entries.
         Ok(Self {
             places: NonNull::new(places.cast()).ok_or(ENOMEM)?,
