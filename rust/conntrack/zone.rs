@@ -23,14 +23,14 @@ use kernel::{
 use crate::{
     conntrack::flow::Flow,
     kapi::{
-        array::{RcuArray, Removed}, //
+        array::{RcuArray, Removed},
         conncount::{Count, NotCounted},
         hook::State,
         lock::SpinLockBh,
         percpu::{CounterSet, Counters},
         rcu::ReadSide,
         registry::Table,
-        skb::SkBuff,
+        skb::SkBuff, //
     },
     route::reason::named_enum,
 };

@@ -19,10 +19,10 @@ use super::{Drops, Job, Tracked};
 use crate::{
     bindings,
     kapi::{
-        array::{RcuArray, Removed}, //
+        array::{RcuArray, Removed},
         percpu::{Cell, CounterSet, Counters},
         rcu::{RcuBox, RcuCell, ReadSide},
-        slab::Cache,
+        slab::Cache, //
     },
 };
 

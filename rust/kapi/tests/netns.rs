@@ -20,14 +20,14 @@ use super::{hash_policy_changes, init_net, Drops, Tracked};
 use crate::{
     bindings,
     kapi::{
-        array::RcuArray, //
+        array::RcuArray,
         hook::{self, Family, Hook, Inet, State, Verdict},
         netdev::{self, Device},
         notifier::{Listener, NetEvent, Notifier},
         pernet::{Init, PerNet, PreExit, Registration, Subsys},
         proc_fs,
         rcu::ReadSide,
-        skb::SkBuff,
+        skb::SkBuff, //
     },
 };
 
