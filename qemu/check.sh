@@ -20,9 +20,10 @@ format() {
 scripts() {
 	in_toolchain sh -c 'exec shellcheck -x qemu/*.sh qemu/guest-init qemu/initramfs-init \
 		selftests/*.sh selftests/run selftests/host/run \
-		selftests/mutants/run selftests/mutants/one .ci/run'
+		selftests/mutants/run selftests/mutants/one \
+		selftests/bench/*.sh selftests/bench/run selftests/bench/profile .ci/run'
 	in_toolchain python3 -c 'import glob
-for name in glob.glob("selftests/*.py"): compile(open(name).read(), name, "exec")'
+for name in glob.glob("selftests/*.py") + glob.glob("selftests/bench/*.py"): compile(open(name).read(), name, "exec")'
 }
 
 # bad PATTERN WHAT FILE...: fail if a line of the files that is no comment matches.

@@ -9,6 +9,7 @@
 #
 # bench.sh ROW [SETTING=VALUE...], see selftests/bench/rows.
 
+# shellcheck source=selftests/bench/router.sh
 . ./router.sh
 
 # The ways, in the order in which they are tried; from `off' on with the module loaded.
@@ -19,7 +20,7 @@ WAYS=(floor plain conntrack flowtable off route zone both)
 
 N=$((flows * 2 > 20000 ? flows * 2 : 20000))
 [ "$new" = 0 ] || N=$new
-plan $((${#WAYS[@]} * 2 + 1))
+plan $((${#WAYS[@]} + 1))
 sinks
 start_send
 
@@ -57,7 +58,9 @@ fib_lookups() {
 
 # about COUNT: whether so many packets came to the ends, but for a stray one of the hosts' own.
 about() {
-	[ "$GOT" -ge "$1" ] && [ "$GOT" -le $(($1 + 10)) ] || is "arrived $GOT" "arrived $1"
+	if [ "$GOT" -lt "$1" ] || [ "$GOT" -gt $(($1 + 10)) ]; then
+		is "arrived $GOT" "arrived $1"
+	fi
 }
 
 # went WAY: whether as many packets as were sent went by this way and no other. FORWARDED, GOT, HITS
@@ -113,7 +116,7 @@ warm() {
 		read -r SENT _ <<<"$ANSWER"
 		[ "$rounds" -ge 3 ] || continue
 		case $1 in
-		route) [ "$churn" = 0 ] && [ $(($(counted hit) - hits)) -lt "$SENT" ] || break ;;
+		route) if [ "$churn" != 0 ] || [ $(($(counted hit) - hits)) -ge "$SENT" ]; then break; fi ;;
 		zone | both) [ $(($(counted lookup_hit) - found)) -lt "$SENT" ] || break ;;
 		*) break ;;
 		esac
@@ -157,7 +160,6 @@ for way in "${WAYS[@]}"; do
 	else
 		check "$way: the connections went that way" went_new "$way"
 	fi
-	check "$way: something was measured" [ "$ns" -gt 0 ]
 	echo "# bench $ROW $way $SENT $ns"
 	if [ "$churn" != 0 ] && [ "$HITS" -gt 0 ]; then
 		echo "# served $ROW $way $HITS $SENT"

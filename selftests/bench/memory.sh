@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # What connections, zones and network namespaces take of the router's memory, by what is used before and
-# after: so many connections by conntrack, and with the module, in one zone and each in a zone of its own;
-# so many zones with a limit and nothing else; so many namespaces, each a tenant's router of its own.
+# after: so many connections by conntrack, and with the module; so many zones with a limit and nothing else;
+# so many namespaces, each a tenant's router of its own.
 #
 # memory.sh ROW [SETTING=VALUE...], see selftests/bench/rows.
 
+# shellcheck source=selftests/bench/router.sh
 . ./router.sh
 
 MANY=10000
@@ -32,10 +33,9 @@ took() {
 	check "$1 takes memory" [ "$bytes" -gt 0 ]
 }
 
-# connections ZONES
+# connections WAY
 connections() {
-	zones=$1
-	set_way "$2"
+	set_way "$1"
 	tell open
 	sleep 2.1
 	for _ in 1 2 3; do
@@ -45,11 +45,11 @@ connections() {
 
 set_way floor
 before=$(used)
-connections 1 conntrack
+connections conntrack
 took 'a connection, by conntrack' "$MANY" "$before"
 set_way floor
 before=$(used)
-connections 1 both
+connections both
 took 'a connection, with the module' "$MANY" "$before"
 check 'a flow with both routes takes no more than 256 bytes' [ "$(awk '$1 == "nf_zoneroute_flow" { flow = $4 }
 	$1 == "nf_zoneroute_slot" { slot = $4 } END { print flow + 2 * slot }' /proc/slabinfo)" -le 256 ]

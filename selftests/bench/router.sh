@@ -6,6 +6,8 @@
 #
 #   c (c0) --- c1 r s1 --- (s0) s
 
+# In the guest all is in one directory.
+# shellcheck source=selftests/lib.sh
 . ./lib.sh
 
 # Some of these are for the script that has this one.

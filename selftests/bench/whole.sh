@@ -7,6 +7,7 @@
 #
 # whole.sh ROW [SETTING=VALUE...], see selftests/bench/rows.
 
+# shellcheck source=selftests/bench/router.sh
 . ./router.sh
 
 WAYS=(plain conntrack flowtable both)
