@@ -25,31 +25,35 @@ struct net *nfzr_kunit_net(void)
 }
 
 /*
+ * To 203.0.113.1, from this address (host order) and port. Whole: tuples are compared with what no
+ * member of theirs fills, and an initialiser may leave the rest of a union as it was.
+ */
+static void nfzr_kunit_tuple(struct nf_conntrack_tuple *t, u8 protonum, u32 saddr, u16 sport,
+			     u16 dport)
+{
+	memset(t, 0, sizeof(*t));
+	t->src.l3num = NFPROTO_IPV4;
+	t->src.u3.ip = htonl(saddr);
+	t->src.u.all = htons(sport);
+	t->dst.u3.ip = htonl(0xcb007101);
+	t->dst.u.all = htons(dport);
+	t->dst.protonum = protonum;
+}
+
+/*
  * An unconfirmed UDP connection of the first netns, unlike any with another number, with the
  * caller's reference. zone counts in the directions whose bits are in zone_dirs. NULL: no memory.
  */
 struct nf_conn *nfzr_kunit_ct(u32 number, u16 zone, u8 zone_dirs, bool ext)
 {
-	struct nf_conntrack_tuple orig = {
-		.src.l3num = NFPROTO_IPV4,
-		.src.u3.ip = htonl(0xc6120000 | number >> 16),	/* 198.18.0.0/15 */
-		.src.u.udp.port = htons((u16)number),
-		.dst.u3.ip = htonl(0xcb007101),			/* 203.0.113.1 */
-		.dst.u.udp.port = htons(7),
-		.dst.protonum = IPPROTO_UDP,
-	};
-	struct nf_conntrack_tuple reply = {
-		.src.l3num = NFPROTO_IPV4,
-		.src.u3 = orig.dst.u3,
-		.src.u.udp.port = orig.dst.u.udp.port,
-		.dst.u3 = orig.src.u3,
-		.dst.u.udp.port = orig.src.u.udp.port,
-		.dst.protonum = IPPROTO_UDP,
-		.dst.dir = IP_CT_DIR_REPLY,
-	};
+	struct nf_conntrack_tuple orig, reply;
 	struct nf_conntrack_zone z;
 	struct nf_conn *ct;
 
+	/* 198.18.0.0/15 */
+	nfzr_kunit_tuple(&orig, IPPROTO_UDP, 0xc6120000 | number >> 16, (u16)number, 7);
+	if (!nf_ct_invert_tuple(&reply, &orig))
+		return NULL;
 	nf_ct_zone_init(&z, zone, zone_dirs, 0);
 	ct = nf_conntrack_alloc(&init_net, &z, &orig, &reply, GFP_KERNEL);
 	if (IS_ERR(ct))
@@ -72,14 +76,7 @@ struct nf_conn *nfzr_kunit_tcp(u16 port)
 	struct nf_conntrack_tuple orig, reply;
 	struct nf_conn *ct;
 
-	/* Whole: tuples are compared with what no member of theirs fills. */
-	memset(&orig, 0, sizeof(orig));
-	orig.src.l3num = NFPROTO_IPV4;
-	orig.src.u3.ip = htonl(0xc6120001);	/* 198.18.0.1 */
-	orig.src.u.tcp.port = htons(port);
-	orig.dst.u3.ip = htonl(0xcb007101);	/* 203.0.113.1 */
-	orig.dst.u.tcp.port = htons(80);
-	orig.dst.protonum = IPPROTO_TCP;
+	nfzr_kunit_tuple(&orig, IPPROTO_TCP, 0xc6120001, port, 80);
 	if (!nf_ct_invert_tuple(&reply, &orig))
 		return NULL;
 	ct = nf_conntrack_alloc(&init_net, &nf_ct_zone_dflt, &orig, &reply, GFP_KERNEL);
