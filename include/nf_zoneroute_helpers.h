@@ -315,6 +315,7 @@ bool nfzr_helper_fib_is_ip(void *info);
 struct net *nfzr_helper_netevent_net(unsigned long event, void *info);
 enum nfzr_neigh_news nfzr_helper_neigh_news(void *info, u32 *place);
 void nfzr_helper_group_gateways(const struct net *net, u64 set[NFZR_GATEWAY_WORDS]);
+void nfzr_helper_wait_for_buckets(struct net *net);
 
 struct proc_dir_entry *nfzr_helper_proc_mkdir(struct net *net, const char *name);
 bool nfzr_helper_seq_may_admin(struct file *file);

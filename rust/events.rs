@@ -60,12 +60,14 @@ impl Listener for NetNs {
 impl fib::Listener for NetState {
     /// Routes and rules: the kernel bumps its genids when a change is done, so what is looked up in
     /// between is not served then. (What it takes out of an IPv6 table it tells of afterwards.) Not
-    /// so for nexthop objects in groups.
+    /// so for a bucket of a resilient group; and after any nexthop object changed, the set of gateways has
+    /// to be made anew before a route is kept.
     fn changing(this: ArcBorrow<'_, Self>, change: Change) {
         match change {
             Change::Route => this.invalidate(Event::RouteChange, Reason::RouteChanged),
             Change::Rule => this.invalidate(Event::RuleChange, Reason::RuleChanged),
-            Change::Nexthop => NetState::unsettle(this),
+            Change::Nexthop => NetState::unsettle(this, false),
+            Change::Bucket => NetState::unsettle(this, true),
         }
     }
 }

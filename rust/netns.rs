@@ -136,6 +136,8 @@ pub(crate) struct NetState {
     announced: Atomic<i32>,
     /// How many of those have taken effect for sure.
     settled: Atomic<i32>,
+    /// Some of those that have not may be of buckets.
+    moving: Atomic<bool>,
     /// The gateways of groups of nexthop objects, whose neighbours have a say in a route.
     pub(crate) gateways: fib::GatewaySet,
     /// All counters.
@@ -172,8 +174,8 @@ impl_has_delayed_work! {
 /// How often the garbage collector runs while there is something to collect, in ms.
 const COLLECT_MS: u32 = 1000;
 
-/// How long after its announcement a change of a nexthop object has taken effect, in ms, if it is not
-/// made under RTNL: a bucket's of a resilient group.
+/// How long after a nexthop object's change was announced it is waited for, in ms: with those that come
+/// next, so that a thousand are waited for once.
 const SETTLE_MS: u32 = 10;
 
 impl NetState {
@@ -195,6 +197,7 @@ impl NetState {
                 cause: Atomic::new(Reason::Empty.as_raw()),
                 announced: Atomic::new(0),
                 settled: Atomic::new(0),
+                moving: Atomic::new(false),
                 gateways,
                 counters: Counters::new()?,
                 meter: verify::Meter::new()?,
@@ -281,8 +284,12 @@ impl NetState {
 
     /// Makes every slot old, and keeps new ones from being made until the change of a nexthop object
     /// that was announced has taken effect: no route becomes obsolete by it. Any context.
-    pub(crate) fn unsettle(this: ArcBorrow<'_, Self>) {
-        this.announced.fetch_add(1, Relaxed);
+    pub(crate) fn unsettle(this: ArcBorrow<'_, Self>, bucket: bool) {
+        if bucket {
+            this.moving.store(true, Relaxed);
+        }
+        // ORDERING: Release, to `settle`.
+        this.announced.fetch_add(1, Release);
         // Release: who sees the generation sees that it is unsettled.
         this.invalidate(Event::NexthopChange, Reason::NexthopChanged);
         // When it is queued already, the reference comes back and is dropped.
@@ -298,8 +305,9 @@ impl NetState {
 
     /// What was announced before has taken effect after this. Process context; sleeps.
     fn settle(&self) {
-        let announced = self.announced.load(Relaxed);
-        self.gateways.settle();
+        // ORDERING: Acquire, of `unsettle`: who sees it announced sees that it is a bucket's.
+        let announced = self.announced.load(Acquire);
+        self.gateways.settle(self.moving.xchg(false, Relaxed));
         // ORDERING: Release, to `now`.
         self.generation.fetch_add(1, Release);
         // ORDERING: Release, to `is_settled`.

@@ -13,7 +13,7 @@
 # Where no event is raised, this bounds it.
 MAX_AGE=2000
 # What is announced before it is so.
-ANNOUNCED='^(route (replaced|added)|that route deleted$|address|rule|nexthop|route of a|member|resilient|one of several)'
+ANNOUNCED='^(route (replaced|added)|that route deleted$|address|rule|nexthop|route of a|member|resilient|idle bucket|one of several)'
 
 count() {
 	python3 stale.py "$1" - 0 --kinds "$2" --count

@@ -5,6 +5,8 @@
 #include <linux/inetdevice.h>
 #include <linux/jhash.h>
 #include <linux/netdevice.h>
+#include <linux/rcupdate.h>
+#include <linux/rwsem.h>
 #include <net/addrconf.h>
 #include <net/fib_notifier.h>
 #include <net/neighbour.h>
@@ -90,6 +92,20 @@ void nfzr_helper_group_gateways(const struct net *net, u64 set[NFZR_GATEWAY_WORD
 		for (i = 0; i < group->num_nh; i++)
 			nfzr_add_member(set, group->nh_entries[i].nh);
 	}
+}
+
+/*
+ * Waits until every bucket of a resilient group that was announced has moved. nh_res_bucket_migrate()
+ * calls the chain, under its semaphore, and then moves the bucket before it sleeps; if idle buckets
+ * move, not under RTNL. Process context without RTNL.
+ */
+void nfzr_helper_wait_for_buckets(struct net *net)
+{
+	struct rw_semaphore *called = &net->nexthop.notifier_chain.rwsem;
+
+	down_write(called);
+	up_write(called);
+	synchronize_rcu_tasks();
 }
 
 /*

@@ -35,8 +35,10 @@ pub(crate) enum Change {
     Route,
     /// A rule.
     Rule,
-    /// A nexthop object: one, a group, or a bucket of a resilient group.
+    /// A nexthop object: one, or a group. Under RTNL.
     Nexthop,
+    /// A bucket of a resilient group. Under RTNL or not.
+    Bucket,
 }
 
 impl Change {
@@ -55,16 +57,16 @@ impl Change {
     }
 
     /// `enum nexthop_event_type`: others ask for counters.
-    fn is_of_nexthop(event: usize) -> bool {
-        u32::try_from(event).is_ok_and(|event| {
-            matches!(
-                event,
-                bindings::nexthop_event_type_NEXTHOP_EVENT_DEL
-                    | bindings::nexthop_event_type_NEXTHOP_EVENT_REPLACE
-                    | bindings::nexthop_event_type_NEXTHOP_EVENT_RES_TABLE_PRE_REPLACE
-                    | bindings::nexthop_event_type_NEXTHOP_EVENT_BUCKET_REPLACE
-            )
-        })
+    fn from_nexthop_event(event: usize) -> Option<Self> {
+        match u32::try_from(event).ok()? {
+            bindings::nexthop_event_type_NEXTHOP_EVENT_DEL
+            | bindings::nexthop_event_type_NEXTHOP_EVENT_REPLACE
+            | bindings::nexthop_event_type_NEXTHOP_EVENT_RES_TABLE_PRE_REPLACE => {
+                Some(Self::Nexthop)
+            }
+            bindings::nexthop_event_type_NEXTHOP_EVENT_BUCKET_REPLACE => Some(Self::Bucket),
+            _ => None,
+        }
     }
 }
 
@@ -96,10 +98,15 @@ impl GatewaySet {
         }
     }
 
-    /// Waits for who changes the network's configuration under RTNL now, and takes over what groups
-    /// there are. Process context without RTNL, before the netns' `exit` ends; sleeps.
-    pub(crate) fn settle(&self) {
+    /// Waits for who changes the network's configuration under RTNL now, and with `buckets` also for
+    /// who moves buckets of resilient groups; and takes over what groups there are. Process context
+    /// without RTNL, before the netns' `exit` ends; sleeps.
+    pub(crate) fn settle(&self, buckets: bool) {
         let mut set = [0; WORDS];
+        if buckets {
+            // SAFETY: Process context without RTNL, and the netns is there as below.
+            unsafe { bindings::nfzr_helper_wait_for_buckets(self.net) };
+        }
         // SAFETY: Process context, and nothing here holds RTNL.
         unsafe { bindings::rtnl_lock() };
         // SAFETY: The netns is there as long as what was made from its `Init` is used, RTNL is held, and
@@ -187,9 +194,9 @@ impl<T: Listener> Block<T> {
         event: usize,
         _info: *mut c_void,
     ) -> c_int {
-        if Change::is_of_nexthop(event) {
+        if let Some(change) = Change::from_nexthop_event(event) {
             // SAFETY: A `Watch` keeps the block until it is unregistered.
-            T::changing(unsafe { Self::listener(block) }, Change::Nexthop);
+            T::changing(unsafe { Self::listener(block) }, change);
         }
         0 // NOTIFY_DONE
     }

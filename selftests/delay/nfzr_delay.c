@@ -2,13 +2,10 @@
 /*
  * A module for tests alone: it is told of changes of routes, rules and nexthop objects after nf_zoneroute
  * was, and takes its time before it lets the kernel make them. What is announced and not yet so is looked
- * up by other CPUs meanwhile. When a nexthop object's change is made, somebody else has RTNL for ten times
- * as long: who waits for that change to be over by taking RTNL, waits beyond its maker's return.
+ * up by other CPUs meanwhile.
  */
 #include <linux/delay.h>
 #include <linux/module.h>
-#include <linux/rtnetlink.h>
-#include <linux/workqueue.h>
 #include <net/fib_notifier.h>
 #include <net/net_namespace.h>
 #include <net/netns/generic.h>
@@ -40,20 +37,15 @@ static int nfzr_delay_event(struct notifier_block *nb, unsigned long event, void
 	return NOTIFY_DONE;
 }
 
-static void nfzr_delay_hold_rtnl(struct work_struct *work)
-{
-	rtnl_lock();
-	msleep(READ_ONCE(delay_ms) * 10);
-	rtnl_unlock();
-}
-
-static DECLARE_WORK(nfzr_delay_work, nfzr_delay_hold_rtnl);
-
 static int nfzr_delay_nexthop_event(struct notifier_block *nb, unsigned long event, void *info)
 {
-	if (READ_ONCE(delay_ms))
-		schedule_work(&nfzr_delay_work);
-	return nfzr_delay_event(nb, event, info);
+	unsigned int ms = READ_ONCE(delay_ms);
+
+	if (ms) {
+		msleep(ms);
+		WRITE_ONCE(held_up, held_up + 1);
+	}
+	return NOTIFY_DONE;
 }
 
 static int __net_init nfzr_delay_init(struct net *net)
@@ -91,18 +83,13 @@ static struct pernet_operations nfzr_delay_ops = {
 
 static int __init nfzr_delay_module_init(void)
 {
-	int err = register_pernet_subsys(&nfzr_delay_ops);
-
-	if (err)
-		flush_work(&nfzr_delay_work);
-	return err;
+	return register_pernet_subsys(&nfzr_delay_ops);
 }
 module_init(nfzr_delay_module_init);
 
 static void __exit nfzr_delay_module_exit(void)
 {
 	unregister_pernet_subsys(&nfzr_delay_ops);
-	flush_work(&nfzr_delay_work);
 }
 module_exit(nfzr_delay_module_exit);
 
