@@ -145,6 +145,8 @@ impl<T: Listener> Block<T> {
     fn new(call: bindings::notifier_fn_t, listener: Arc<T>) -> Result<KBox<Self>> {
         let raw = bindings::notifier_block {
             notifier_call: call,
+            // First: what a driver objects to the kernel may do all the same.
+            priority: c_int::MAX,
             ..Default::default()
         };
         let raw = Opaque::new(raw);
