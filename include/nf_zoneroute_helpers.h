@@ -221,6 +221,7 @@ bool nfzr_helper_packet6(struct sk_buff *skb, const struct nf_hook_state *state,
 			 struct nfzr_packet *p);
 void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r);
 bool nfzr_helper_use_dst6(struct sk_buff *skb, struct dst_entry *dst, u32 cookie, bool multipath);
+bool nfzr_helper_is_unconfirmed(const struct sk_buff *skb);
 bool nfzr_helper_forwarded(struct sk_buff *skb, const struct nf_hook_state *state,
 			   struct nfzr_forwarded *f);
 

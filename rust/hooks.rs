@@ -48,13 +48,19 @@ impl Hook for Consume {
 
     #[inline(always)]
     fn hook(net: ArcBorrow<'_, NetState>, skb: &SkBuff, state: &State<'_>) -> Verdict {
-        if net.is_on() {
+        if !net.is_on() {
+            return Verdict::Accept;
+        }
+        let caching = net.is_caching();
+        if caching || skb.is_unconfirmed() {
             if let Some(packet) = skb.packet(state) {
                 if !packet.confirmed {
                     net.flows.recent().serve(skb, false);
                     return welcome(net, skb, &packet, state);
                 }
-                consume(&net, skb, &packet, state);
+                if caching {
+                    consume(&net, skb, &packet, state);
+                }
             }
         }
         Verdict::Accept
@@ -139,9 +145,6 @@ fn key_of(packet: &Packet<'_>) -> Key {
 
 #[inline(always)]
 fn consume(net: &NetState, skb: &SkBuff, packet: &Packet<'_>, state: &State<'_>) {
-    if !net.is_caching() {
-        return;
-    }
     let Some(flow) = net
         .flows
         .find(packet.ct, packet.handle, packet.dir, state.rcu())
@@ -235,8 +238,10 @@ impl Hook for Commit {
 
     #[inline(always)]
     fn hook(net: ArcBorrow<'_, NetState>, skb: &SkBuff, state: &State<'_>) -> Verdict {
-        // What goes by its direction's live route has nothing to commit.
-        if net.is_on() && !(net.is_caching() && net.flows.recent().is_served(skb)) {
+        // What goes by its direction's live route has nothing to commit; nor has what was found by the
+        // lookup where no routes are kept.
+        let may_be_served = net.is_caching() || net.is_looking_up();
+        if net.is_on() && !(may_be_served && net.flows.recent().is_served(skb)) {
             if let Some(packet) = skb.forwarded(state) {
                 commit(net, &packet, state);
             }

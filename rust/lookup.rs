@@ -52,9 +52,14 @@ impl Hook for Lookup {
         } else if net.is_looking_up() {
             // Read in place: it is large.
             let mut probe = Probe::new();
+            let mut hit = false;
             if skb.probe(&mut probe, state) {
                 let outcome = lookup(&net, skb, &probe, state);
                 net.count_lookup(outcome);
+                hit = outcome == Outcome::Hit;
+            }
+            if !net.is_caching() {
+                net.flows.recent().serve(skb, hit);
             }
         }
         Verdict::Accept

@@ -6,7 +6,7 @@
 # server puts its name behind what it answers: nobody may ever meet another's.
 
 . ./lib.sh
-plan 62
+plan 64
 
 load
 twins
@@ -307,6 +307,17 @@ check 'double NAT: UDP is found in both zones on its way' is "$UDP_HITS" 72
 check 'double NAT: TCP is found' [ "$TCP_HITS" -ge 152 ]
 check 'double NAT: as many in zone 0 as in the tunnels'"'"' zones together' \
 	is "$(zone_hits 0)" $(($(zone_hits 81) + $(zone_hits 82)))
+
+# Without routes, what was found has nothing to do in the later hooks. What was not has.
+rules ''
+in_ns r sysctl -qw net.nf_zoneroute.route_cache=0 net.nf_zoneroute.enable=0
+twin c udp "$SERVER" s 2 --sport 4000 >/dev/null
+in_ns r sysctl -qw net.nf_zoneroute.enable=1
+twin c udp "$SERVER" s 2 --sport 4001 >/dev/null
+check 'route_cache=0: there is a flow of a new connection' is "$(stat_of ct_references)" 1
+twin c udp "$SERVER" s 2 --sport 4000 >/dev/null
+check 'route_cache=0: and of one that came while it was off' is "$(stat_of ct_references)" 2
+in_ns r sysctl -qw net.nf_zoneroute.route_cache=1
 
 rules ''
 check 'templates and connections: nothing is held in the end' no_references

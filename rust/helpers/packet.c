@@ -9,6 +9,14 @@
 #include <net/ipv6.h>
 #include <net/xfrm.h>
 
+bool nfzr_helper_is_unconfirmed(const struct sk_buff *skb)
+{
+	enum ip_conntrack_info ctinfo;
+	const struct nf_conn *ct = nf_ct_get(skb, &ctinfo);
+
+	return ct && !nf_ct_is_confirmed(ct);
+}
+
 /* IPv6 has no flag for what it forwards, but notes what came in by a device. */
 static bool nfzr_is_forwarded(const struct sk_buff *skb, const struct nf_hook_state *state)
 {

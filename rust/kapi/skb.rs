@@ -110,6 +110,12 @@ impl SkBuff {
         self.0.get()
     }
 
+    /// Whether it has a connection that is not confirmed.
+    pub(crate) fn is_unconfirmed(&self) -> bool {
+        // SAFETY: The packet is in a hook.
+        unsafe { bindings::nfzr_helper_is_unconfirmed(self.as_raw()) }
+    }
+
     /// Reads the packet at PRE_ROUTING or FORWARD; `None`: it has no connection, or is untracked.
     #[inline(always)]
     pub(crate) fn packet<'r>(&self, state: &State<'r>) -> Option<Packet<'r>> {
