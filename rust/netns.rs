@@ -151,6 +151,10 @@ pub(crate) struct NetState {
     pub(crate) held: Arc<Held>,
     /// What all netns share.
     pub(crate) shared: Arc<Shared>,
+    /// The number at which the garbage collector goes on.
+    collected: Atomic<u32>,
+    /// What `mode` was when it ran.
+    collected_mode: Atomic<u32>,
     #[pin]
     collector: DelayedWork<Self>,
     #[pin]
@@ -173,6 +177,9 @@ impl_has_delayed_work! {
 
 /// How often the garbage collector runs while there is something to collect, in ms.
 const COLLECT_MS: u32 = 1000;
+
+/// How many flows it looks at in one go: few enough to cost next to nothing beside a million.
+const COLLECT_MOST: usize = 16384;
 
 /// How long after a nexthop object's change was announced it is waited for, in ms: with those that come
 /// next, so that a thousand are waited for once.
@@ -204,6 +211,8 @@ impl NetState {
                 flows <- FlowTable::new(salt),
                 held,
                 shared: shared.clone(),
+                collected: Atomic::new(0),
+                collected_mode: Atomic::new(0),
                 collector <- new_delayed_work!("nf_zoneroute::collect"),
                 settler <- new_delayed_work!("nf_zoneroute::settle"),
             }),
@@ -316,23 +325,28 @@ impl NetState {
 
     /// Drops the slots that `bad` has something against, and remembers what. Process context.
     pub(crate) fn purge(&self, event: Event, bad: impl Fn(&Slot, &ReadSide<'_>) -> Option<Reason>) {
-        self.flows
-            .for_each(|flow, rcu| self.purge_flow(flow, rcu, event, &bad));
+        self.flows.for_each(|flow, rcu| {
+            self.purge_flow(flow, rcu, event, &bad);
+        });
     }
 
+    /// Whether there was anything to drop.
     fn purge_flow(
         &self,
         flow: &Entry<Flow>,
         rcu: &ReadSide<'_>,
         event: Event,
         bad: impl Fn(&Slot, &ReadSide<'_>) -> Option<Reason>,
-    ) {
+    ) -> bool {
+        let mut any = false;
         for dir in Dir::ALL {
             for why in flow.direction(dir).purge(rcu, |slot| bad(slot, rcu)) {
                 flow.note(dir, why);
                 self.count(event);
+                any = true;
             }
         }
+        any
     }
 
     /// Has the garbage collector run in a second, unless it will anyway. Any context.
@@ -350,10 +364,35 @@ impl NetState {
     }
 
     /// Ends what has ended, and drops what is of no use. Whether anything is left.
+    ///
+    /// Goes on where it was last time, until it has looked at [`COLLECT_MOST`], and further as long as
+    /// there is much to collect, or if a sysctl changed.
     fn collect(&self) -> bool {
+        let mode = self.mode.load(Relaxed);
+        let changed = self.collected_mode.xchg(mode, Relaxed) != mode;
+        let mut from = if changed {
+            0
+        } else {
+            self.collected.load(Relaxed)
+        };
+        loop {
+            let (next, bad) = self.collect_some(from);
+            from = next.unwrap_or(0);
+            if from == 0 || (!changed && bad < COLLECT_MOST / 8) {
+                break;
+            }
+        }
+        self.collected.store(from, Relaxed);
+        let zones = self.flows.zones().collect();
+        self.held.flows.load(Relaxed) != 0 || zones != 0
+    }
+
+    /// Looks at [`COLLECT_MOST`] flows: where to go on, and how many there was something to collect of.
+    fn collect_some(&self, from: u32) -> (Option<u32>, usize) {
         let (on, caching, now) = (self.is_on(), self.is_caching(), self.now());
         let mut tracking = None;
-        let left = self.flows.for_each(|flow, rcu| {
+        let mut bad: usize = 0;
+        let next = self.flows.for_some(from, COLLECT_MOST, |flow, rcu| {
             let ct = flow.conn();
             // Asked once: all flows are of one netns.
             let [ipv4, ipv6] = *tracking
@@ -363,33 +402,32 @@ impl NetState {
                 (false, false) => false,
                 _ => ipv6 == (ct.family() == Family::Ipv6),
             };
-            if ct.is_gone() {
-                if self.flows.kill(flow, rcu) {
-                    self.count(Event::FlowGone);
+            let end = |event| {
+                let ended = self.flows.kill(flow, rcu);
+                if ended {
+                    self.count(event);
                 }
+                ended
+            };
+            let any = if ct.is_gone() {
+                end(Event::FlowGone)
             } else if !ct.is_assured() && ct.net().is_conntrack_scarce() {
-                if self.flows.kill(flow, rcu) {
-                    self.count(Event::FlowScarce);
-                }
+                end(Event::FlowScarce)
             } else if !tracked {
-                if self.flows.kill(flow, rcu) {
-                    self.count(Event::FlowUntracked);
-                }
+                end(Event::FlowUntracked)
             } else if !on {
-                if self.flows.kill(flow, rcu) {
-                    self.count(Event::FlowDisabled);
-                }
+                end(Event::FlowDisabled)
             } else if !caching {
-                self.purge_flow(flow, rcu, Event::SlotDisabled, |_, _| Some(Reason::Empty));
+                self.purge_flow(flow, rcu, Event::SlotDisabled, |_, _| Some(Reason::Empty))
             } else {
                 // An idle flow must not keep a route that the kernel wants to be rid of.
                 self.purge_flow(flow, rcu, Event::SlotObsolete, |slot, rcu| {
                     slot.obsolete(now, rcu)
-                });
-            }
+                })
+            };
+            bad = bad.saturating_add(usize::from(any));
         });
-        let zones = self.flows.zones().collect();
-        left != 0 || zones != 0
+        (next, bad)
     }
 }
 

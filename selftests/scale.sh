@@ -8,7 +8,7 @@
 # NFZR_SCALE=N: so many connections (1000000 takes some minutes).
 
 . ./lib.sh
-plan 22
+plan 23
 
 SCALE=${NFZR_SCALE:-20000}
 # Each address has 101 ports: pktgen counts both up with each packet, and 101 divides no number of
@@ -178,6 +178,10 @@ check 'a zone to be flushed, beside them' is "$(zone 77 flows)" "$PORTS"
 beside=$(flush 77)
 check 'it is flushed' is "$(zone 77 flushed) $(zone 5 flows)" "$PORTS $TOTAL"
 echo "# flushing $PORTS connections: $alone instructions beside none, $beside beside $TOTAL"
+# Beside those that are looked at in a second.
+both "$PORTS" 65280 1
+in_ns r conntrack -D -s "$(address 65280)" >/dev/null 2>&1
+check 'connections that ended are noticed beside them' until_true 60 eval '[ "$(zone 77 flows)" = 0 ] || [ "$(zone 77 flows)" = none ]'
 check 'the zone is flushed' eval 'flush 5 >/tmp/flush; is "$(zone 5 flushed)" "$TOTAL"'
 echo "# flushing $TOTAL connections: $(cat /tmp/flush) instructions"
 check 'nothing is held' until_true 60 no_references

@@ -250,12 +250,27 @@ impl FlowTable {
     /// Calls `f` with every flow; how many there were. Process context; lets others run between
     /// the flows.
     pub(crate) fn for_each(&self, mut f: impl FnMut(&Entry<Flow>, &ReadSide<'_>)) -> usize {
+        let mut count: usize = 0;
+        self.for_some(0, usize::MAX, |flow, rcu| {
+            f(flow, rcu);
+            count = count.saturating_add(1);
+        });
+        count
+    }
+
+    /// Calls `f` with the flows that have the number `from` or a later one, until `most` were looked at
+    /// or a few more: where to go on, or `None`: there are no more. Context as for [`Self::for_each`].
+    pub(crate) fn for_some(
+        &self,
+        mut from: u32,
+        most: usize,
+        mut f: impl FnMut(&Entry<Flow>, &ReadSide<'_>),
+    ) -> Option<u32> {
         /// How many flows, or gaps between them, are looked at in one read-side critical section.
         const CHUNK: usize = 256;
 
-        let mut count: usize = 0;
-        let mut from = 0;
-        loop {
+        let mut looked: usize = 0;
+        while looked < most {
             {
                 let guard = kernel::sync::rcu::read_lock();
                 let rcu = ReadSide::of(&guard);
@@ -263,15 +278,13 @@ impl FlowTable {
                     let (entry, next) = self.registry.scan(from, &rcu);
                     if let Some(entry) = entry {
                         f(entry, &rcu);
-                        count = count.saturating_add(1);
                     }
-                    let Some(next) = next else {
-                        return count;
-                    };
-                    from = next;
+                    from = next?;
                 }
             }
+            looked = looked.saturating_add(CHUNK);
             crate::kapi::time::cond_resched();
         }
+        Some(from)
     }
 }

@@ -304,6 +304,30 @@ mod table_cases {
     }
 
     #[test]
+    fn flows_are_visited_some_at_a_time() -> Result {
+        let all = Fixture::new()?;
+        let mut cts = KVec::new();
+        for number in 0..300 {
+            let ct = conn(number, 0, ZoneDirs::Both)?;
+            let mut tries = 0;
+            while all.make(&ct, Some(0)).is_err() && tries < 1000 {
+                fsleep(Delta::from_millis(1));
+                tries += 1;
+            }
+            cts.push(ct, GFP_KERNEL)?;
+        }
+        let visit = |from| {
+            let mut visited = 0;
+            let next = all.flows.for_some(from, 1, |_, _| visited += 1);
+            (next, visited)
+        };
+        let (first, second) = (visit(0), visit(257));
+        assert_eq!(first, (Some(257), 256));
+        assert_eq!(second, (None, 44));
+        Ok(())
+    }
+
+    #[test]
     fn every_flow_is_visited_once() -> Result {
         let all = Fixture::new()?;
         let mut cts = KVec::new();
