@@ -3,7 +3,7 @@
 #
 # What connections, zones and network namespaces take of the router's memory, by what is used before and
 # after: so many connections by conntrack, and with the module; so many zones with a limit and nothing else;
-# so many namespaces, each a tenant's router of its own.
+# so many tenants, each with a zone or with a network namespace.
 #
 # memory.sh ROW [SETTING=VALUE...], see selftests/bench/rows.
 
@@ -11,19 +11,16 @@
 . ./router.sh
 
 MANY=10000
-NETNS=100
+TENANTS=100
 flows=$MANY ports=1 CLIENTS=$MANY
-plan 5
+plan 9
 sinks
 start_send
 
-# used: bytes of the slabs' objects, of per-CPU memory and of what is mapped on its own.
+# used: bytes of slabs, of per-CPU memory and of what is mapped on its own.
 used() {
-	local slab rest
-	slab=$(awk 'NR > 2 { sum += $2 * $4 } END { printf "%d", sum }' /proc/slabinfo)
-	rest=$(awk '$1 == "Percpu:" || $1 == "VmallocUsed:" || $1 == "PageTables:" || $1 == "KernelStack:" { sum += $2 }
-		END { print sum * 1024 }' /proc/meminfo)
-	echo $((slab + rest))
+	awk '$1 == "Slab:" || $1 == "Percpu:" || $1 == "VmallocUsed:" || $1 == "PageTables:" || $1 == "KernelStack:" { sum += $2 }
+		END { print sum * 1024 }' /proc/meminfo
 }
 
 # took NAME COUNT BEFORE
@@ -43,38 +40,76 @@ connections() {
 	done
 }
 
+# lines FILE: how many it has.
+lines() {
+	shown "$1" | wc -l
+}
+
 set_way floor
 before=$(used)
 connections conntrack
 took 'a connection, by conntrack' "$MANY" "$before"
-set_way floor
+check 'there were as many' is "$(in_ns r conntrack -C)" "$MANY"
+set_way off
+in_ns r conntrack -F 2>/dev/null
 before=$(used)
 connections both
 took 'a connection, with the module' "$MANY" "$before"
+check 'there were as many, with their flows and routes' \
+	is "$(in_ns r conntrack -C) $(stat_of ct_references) $(stat_of dst_references)" "$MANY $MANY $((MANY * 2))"
 check 'a flow with both routes takes no more than 256 bytes' [ "$(awk '$1 == "nf_zoneroute_flow" { flow = $4 }
 	$1 == "nf_zoneroute_slot" { slot = $4 } END { print flow + 2 * slot }' /proc/slabinfo)" -le 256 ]
-set_way floor
+set_way off
 until_true 60 no_references
 before=$(used)
 in_ns r python3 -c '
 import sys
-for zone in range(1, int(sys.argv[1]) + 1):
+for zone in range(1001, int(sys.argv[1]) + 1001):
     with open("/proc/net/nf_zoneroute/zones", "w") as file:
         file.write(f"zone {zone} max 100\n")' "$MANY"
 took 'a zone with a limit and no connection' "$MANY" "$before"
+check 'there were as many zones' [ "$(lines zones)" -ge "$MANY" ]
 
-# Each with two devices, a firewall that tracks, and routes.
+# Tenants, each with two devices, addresses, a way to the server and a firewall that tracks: with a zone, a
+# table of routes and a rule; or with a network namespace.
 before=$(used)
-for i in $(seq "$NETNS"); do
+for i in $(seq "$TENANTS"); do
+	echo "link add in$i type veth peer name out$i"
+	echo "addr add 10.20.$i.1/24 dev in$i"
+	echo "addr add 10.21.$i.1/24 dev out$i"
+	echo "link set in$i up"
+	echo "link set out$i up"
+	echo "route add $SERVER via 10.21.$i.2 table $((1000 + i))"
+	echo "rule add iif in$i lookup $((1000 + i)) pref $((1000 + i))"
+done >/tmp/tenants
+ip -n r -b /tmp/tenants
+{
+	echo 'table inet tenants { map zones { typeof iifname : ct zone; elements = {'
+	for i in $(seq "$TENANTS"); do
+		echo "in$i : $i, out$i : $i,"
+	done
+	echo '} }
+	chain raw { type filter hook prerouting priority raw; ct zone set iifname map @zones; }
+	}'
+} >/tmp/firewall
+in_ns r nft -f /tmp/firewall
+in_ns r python3 -c '
+import sys
+for zone in range(1, int(sys.argv[1]) + 1):
+    with open("/proc/net/nf_zoneroute/zones", "w") as file:
+        file.write(f"zone {zone} max 100\n")' "$TENANTS"
+took 'a tenant with a zone' "$TENANTS" "$before"
+before=$(used)
+for i in $(seq "$TENANTS"); do
 	ip netns add "tenant$i"
 	ip -n "tenant$i" -b - <<-END
 		link set lo up
 		link add in0 type veth peer name out0
-		addr add 10.0.1.1/24 dev in0
-		addr add 10.0.2.1/24 dev out0
+		addr add 10.20.0.1/24 dev in0
+		addr add 10.21.0.1/24 dev out0
 		link set in0 up
 		link set out0 up
-		route add $SERVER via 10.0.2.2
+		route add $SERVER via 10.21.0.2
 	END
 	in_ns "tenant$i" nft -f - <<-'END'
 		table inet fw {
@@ -86,4 +121,4 @@ for i in $(seq "$NETNS"); do
 		}
 	END
 done
-took 'a network namespace' "$NETNS" "$before"
+took 'a tenant with a network namespace' "$TENANTS" "$before"

@@ -15,7 +15,8 @@
 ROW=$1
 shift
 # shellcheck disable=SC2034
-proto=udp family=4 flows=100 ports=100 zones=1 rules=0 routes=0 rp_filter=0 chain=2 snat=0 churn=0 new=0 profile=
+proto=udp family=4 flows=100 ports=100 zones=0 rules=0 routes=0 rp_filter=0 chain=2 snat=0 churn=0 new=0 \
+	max_age=60000 profile=
 for setting; do
 	declare "${setting%%=*}=${setting#*=}"
 done
@@ -65,10 +66,20 @@ if [ "$rules" -gt 0 ]; then
 	ip -n r "$ip6" -b /tmp/rules
 fi
 if [ "$routes" -gt 0 ]; then
+	# Of all lengths that there are, always the same; a twentieth of them near what packets go to.
 	python3 - "$routes" >/tmp/routes <<-'END'
-		import sys
-		for i in range(int(sys.argv[1])):
-		    print(f"route replace {20 + i // 65536}.{i // 256 % 256}.{i % 256}.0/24 via 10.0.2.2")
+		import random, sys
+		random.seed(1)
+		done = set()
+		while len(done) < int(sys.argv[1]):
+		    near = random.random() < 0.05
+		    length = random.choice((20, 22, 24, 26, 28) if near else (16, 18, 19, 20, 21, 22, 22, 23, 24, 24, 24, 24))
+		    first = 10 if near else random.choice([*range(1, 10), *range(11, 127), *range(128, 224)])
+		    second = random.randrange(16, 256) if near else random.randrange(256)
+		    addr = (first << 24 | second << 16 | random.getrandbits(16)) >> 32 - length << 32 - length
+		    if (addr, length) not in done:
+		        done.add((addr, length))
+		        print(f"route add {addr >> 24}.{addr >> 16 & 255}.{addr >> 8 & 255}.{addr & 255}/{length} via 10.0.2.2")
 	END
 	ip -n r -b /tmp/routes
 fi
@@ -93,7 +104,7 @@ firewall() {
 			}
 			}'
 		fi
-		if [ "$zones" -gt 1 ]; then
+		if [ "$zones" -gt 0 ]; then
 			echo 'table ip zones {'
 			echo 'map zones { typeof ip saddr : ct zone; elements = {'
 			for i in $(seq 0 $((CLIENTS - 1))); do
@@ -110,10 +121,11 @@ firewall() {
 	in_ns r nft -f /tmp/firewall
 }
 
-# set_way WAY: the router is as it says, and nothing is left of the last one.
+# set_way WAY [again]: the router is as it says, and nothing is left of the last one; with `again' the
+# connections are.
 set_way() {
 	in_ns r nft flush ruleset
-	in_ns r conntrack -F >/dev/null 2>&1 || true
+	[ "${2-}" = again ] || in_ns r conntrack -F >/dev/null 2>&1 || true
 	case $1 in
 	floor)
 		in_ns r nft -f - <<-'END'
@@ -126,6 +138,7 @@ set_way() {
 	plain) ;;
 	conntrack | route | zone | both | off) firewall ;;
 	flowtable)
+		[ ! -d /sys/module/nf_zoneroute ] || in_ns r sysctl -qw net.nf_zoneroute.enable=0
 		firewall 'meta l4proto { tcp, udp } flow add @ft' \
 			'flowtable ft { hook ingress priority 0; devices = { "c1", "s1" }; }'
 		in_ns r sysctl -qw net.netfilter.nf_flowtable_udp_timeout=7200 net.netfilter.nf_flowtable_tcp_timeout=7200
@@ -135,9 +148,9 @@ set_way() {
 	off | route | zone | both)
 		if [ ! -d /sys/module/nf_zoneroute ]; then
 			load
-			in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000
+			in_ns r sysctl -qw net.nf_zoneroute.max_age_ms="$max_age"
 		fi
-		until_true 60 no_references
+		[ "${2-}" = again ] || until_true 60 no_references
 		in_ns r sysctl -qw net.nf_zoneroute.enable="$([ "$1" = off ] && echo 0 || echo 1)" \
 			net.nf_zoneroute.route_cache="$([ "$1" = zone ] && echo 0 || echo 1)" \
 			net.nf_zoneroute.zone_lookup="$([ "$1" = route ] && echo 0 || echo 1)"

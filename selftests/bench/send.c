@@ -11,14 +11,17 @@
  * Then each line of standard input is done, and answered by a line:
  *
  *   open       the connections come about, and are answered
- *   run N      N packets of them, one from the client and one from the server in turn
+ *   run N      N packets of them, half from the clients and half from the server
  *   one N      the same, from the client only
+ *   slice N    from now on packets are those of the first N connections
  *   new N      N connections come and go: opened, one request and its answer, closed
  *   churn HZ   from now on that many unrelated routes per second are added or deleted in the netns ROUTER
  *              while packets are sent
  *
- * The answer: how many packets (new: connections) there were, and how many ns they took; where the clock
- * counts instructions, so many instructions. Segments are as Linux sends them: with timestamps.
+ * Packets are sent by up to 64: so many from the clients, then as many from the server. The answer: how many
+ * packets (new: connections) there were, how many ns they took (where the clock counts instructions, so many
+ * instructions), and how many routes were changed meanwhile. Segments are as Linux sends them: with
+ * timestamps.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -61,11 +64,11 @@ struct flow {
 };
 
 static bool tcp, six, snat;
-static unsigned int flows, ports;
+static unsigned int flows, ports, slice;
 static struct end ends[2];
 static struct flow *table;
 static int churn_sock = -1;
-static unsigned int churn_hz;
+static unsigned int churn_hz, churned;
 static uint64_t churn_next;
 
 static uint64_t now(void)
@@ -91,9 +94,6 @@ static void churn(void)
 
 	if (!churn_hz)
 		return;
-	/* Time that passed between two runs is nobody's. */
-	if (now() > churn_next + NSEC / 10)
-		churn_next = now();
 	for (; now() >= churn_next; churn_next += NSEC / churn_hz, number++) {
 		memset(&m, 0, sizeof(m));
 		m.nlh.nlmsg_len = NLMSG_LENGTH(sizeof(m.rtm)) + RTA_LENGTH(size);
@@ -114,6 +114,10 @@ static void churn(void)
 		m.dst[size - 1] = number / 2;
 		if (send(churn_sock, &m, m.nlh.nlmsg_len, 0) < 0)
 			err(1, "route");
+		/* The kernel answers what it refuses. */
+		if (recv(churn_sock, &m, sizeof(m), MSG_DONTWAIT) >= 0)
+			errx(1, "a route was refused");
+		churned++;
 	}
 }
 
@@ -312,18 +316,20 @@ static void do_run(unsigned int total, bool one_way)
 	unsigned int sent = 0, first = 0, count;
 	uint64_t begun = now();
 
-	churn_next = begun;
+	churned = 0;
+	if (churn_hz)
+		churn_next = begun + NSEC / churn_hz / 2;
 	while (sent < total) {
-		count = up_to(flows - first);
+		count = up_to(slice - first);
 		packets(CLIENT, first, count, PSH | ACK, PAYLOAD);
 		if (!one_way)
 			packets(SERVER, first, count, PSH | ACK, PAYLOAD);
 		sent += one_way ? count : 2 * count;
-		first = first + count < flows ? first + count : 0;
+		first = first + count < slice ? first + count : 0;
 		churn();
 	}
 	settle();
-	printf("%u %llu\n", sent, (unsigned long long)(now() - begun));
+	printf("%u %llu %u\n", sent, (unsigned long long)(now() - begun), churned);
 }
 
 static void do_new(unsigned int total)
@@ -355,7 +361,7 @@ static void do_new(unsigned int total)
 		}
 	}
 	settle();
-	printf("%u %llu\n", total, (unsigned long long)(now() - begun));
+	printf("%u %llu 0\n", total, (unsigned long long)(now() - begun));
 }
 
 static void enter(const char *netns)
@@ -413,6 +419,7 @@ int main(int argc, char **argv)
 	tcp = !strcmp(argv[1], "tcp");
 	six = !strcmp(argv[2], "6");
 	flows = strtoul(argv[3], NULL, 10);
+	slice = flows;
 	ports = strtoul(argv[4], NULL, 10);
 	snat = !strcmp(argv[5], "1");
 	table = calloc(flows, sizeof(*table));
@@ -435,6 +442,9 @@ int main(int argc, char **argv)
 			do_run(n, false);
 		} else if (sscanf(line, "one %u", &n) == 1) {
 			do_run(n, true);
+		} else if (sscanf(line, "slice %u", &n) == 1) {
+			slice = n < flows ? n : flows;
+			puts("slice");
 		} else if (sscanf(line, "new %u", &n) == 1) {
 			do_new(n);
 		} else if (sscanf(line, "churn %u %15s", &n, router) == 2) {

@@ -60,13 +60,14 @@ def main():
                                   for way in ("plain", "conntrack", "flowtable", "both")),
                           sep="\t", file=file)
     with open(f"{directory}/results.md", "w", encoding="ascii") as file:
-        print("| row | floor | " + " | ".join(WAYS[1:]) + " |", file=file)
-        print("|---|" + "---:|" * len(WAYS), file=file)
+        print("| row | floor | " + " | ".join(WAYS[1:]) + " | served |", file=file)
+        print("|---|" + "---:|" * (len(WAYS) + 1), file=file)
         for row, costs in rows.items():
             base = costs["conntrack"] - costs["floor"]
             cells = [f"{costs[way] - costs['floor']:.0f} ({(costs[way] - costs['floor']) / base:.2f})"
                      if way in costs else "-" for way in WAYS[1:]]
-            print(f"| {row} | {costs['floor']:.0f} | " + " | ".join(cells) + " |", file=file)
+            part = f"{served[row, 'both']:.0%}" if (row, "both") in served else ""
+            print(f"| {row} | {costs['floor']:.0f} | " + " | ".join(cells) + f" | {part} |", file=file)
     if rows:
         print(f"{'above the floor, in instructions':34s}" + "".join(f"{way:>16s}" for way in WAYS[1:]))
         for row, costs in rows.items():
