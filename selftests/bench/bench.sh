@@ -216,9 +216,9 @@ for way in "${WAYS[@]}"; do
 		check "$way: the same once more, within 0.5 %" [ $((off * 200)) -le "$ns" ]
 	fi
 	echo "# bench $ROW $way $SENT $ns"
-	if [ -n "$PARTLY" ] && [ "$HITS" -gt 0 ]; then
-		echo "# served $ROW $way $HITS $SENT"
-	fi
+	case $PARTLY$way in
+	1route | 1both) echo "# served $ROW $way $HITS $SENT" ;;
+	esac
 done
 if [ -n "$profile" ]; then
 	echo '# profile symbols'
