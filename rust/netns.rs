@@ -366,7 +366,7 @@ impl NetState {
     /// Ends what has ended, and drops what is of no use. Whether anything is left.
     ///
     /// Goes on where it was last time, until it has looked at [`COLLECT_MOST`], and further as long as
-    /// there is much to collect, or if a sysctl changed.
+    /// there is much to collect, where conntrack needs room, or if a sysctl changed.
     fn collect(&self) -> bool {
         let mode = self.mode.load(Relaxed);
         let changed = self.collected_mode.xchg(mode, Relaxed) != mode;
@@ -376,9 +376,9 @@ impl NetState {
             self.collected.load(Relaxed)
         };
         loop {
-            let (next, bad) = self.collect_some(from);
+            let (next, go_on) = self.collect_some(from);
             from = next.unwrap_or(0);
-            if from == 0 || (!changed && bad < COLLECT_MOST / 8) {
+            if from == 0 || !(changed || go_on) {
                 break;
             }
         }
@@ -387,16 +387,17 @@ impl NetState {
         self.held.flows.load(Relaxed) != 0 || zones != 0
     }
 
-    /// Looks at [`COLLECT_MOST`] flows: where to go on, and how many there was something to collect of.
-    fn collect_some(&self, from: u32) -> (Option<u32>, usize) {
+    /// Looks at [`COLLECT_MOST`] flows: where to go on, and whether that should not wait.
+    fn collect_some(&self, from: u32) -> (Option<u32>, bool) {
         let (on, caching, now) = (self.is_on(), self.is_caching(), self.now());
         let mut tracking = None;
-        let mut bad: usize = 0;
+        let (mut scarce, mut bad): (Option<bool>, usize) = (None, 0);
         let next = self.flows.for_some(from, COLLECT_MOST, |flow, rcu| {
             let ct = flow.conn();
             // Asked once: all flows are of one netns.
             let [ipv4, ipv6] = *tracking
                 .get_or_insert_with(|| Family::ALL.map(|family| ct.net().is_tracking(family, rcu)));
+            let scarce = *scarce.get_or_insert_with(|| ct.net().is_conntrack_scarce());
             let tracked = match (ipv4, ipv6) {
                 (true, true) => true,
                 (false, false) => false,
@@ -411,7 +412,7 @@ impl NetState {
             };
             let any = if ct.is_gone() {
                 end(Event::FlowGone)
-            } else if !ct.is_assured() && ct.net().is_conntrack_scarce() {
+            } else if scarce && !ct.is_assured() {
                 end(Event::FlowScarce)
             } else if !tracked {
                 end(Event::FlowUntracked)
@@ -427,7 +428,7 @@ impl NetState {
             };
             bad = bad.saturating_add(usize::from(any));
         });
-        (next, bad)
+        (next, scarce == Some(true) || bad >= COLLECT_MOST / 8)
     }
 }
 
