@@ -7,6 +7,7 @@ mod track;
 use kernel::{
     prelude::*,
     sync::{
+        aref::ARef,
         atomic::Relaxed,
         rcu::{rcu_barrier, read_lock},
         Arc, //
@@ -163,6 +164,22 @@ mod flow_cases {
     }
 }
 
+/// So many connections, all with a flow.
+fn many(all: &Fixture, count: u32) -> Result<KVec<ARef<Conn>>> {
+    let mut cts = KVec::new();
+    for number in 0..count {
+        let ct = conn(number, 0, ZoneDirs::Both)?;
+        // rhashtable may be growing for a moment.
+        let mut tries = 0;
+        while all.make(&ct, Some(0)).is_err() && tries < 1000 {
+            fsleep(Delta::from_millis(1));
+            tries += 1;
+        }
+        cts.push(ct, GFP_KERNEL)?;
+    }
+    Ok(cts)
+}
+
 #[kunit_tests(nfzr_conntrack_table)]
 mod table_cases {
     use super::*;
@@ -306,16 +323,7 @@ mod table_cases {
     #[test]
     fn flows_are_visited_some_at_a_time() -> Result {
         let all = Fixture::new()?;
-        let mut cts = KVec::new();
-        for number in 0..300 {
-            let ct = conn(number, 0, ZoneDirs::Both)?;
-            let mut tries = 0;
-            while all.make(&ct, Some(0)).is_err() && tries < 1000 {
-                fsleep(Delta::from_millis(1));
-                tries += 1;
-            }
-            cts.push(ct, GFP_KERNEL)?;
-        }
+        let _cts = many(&all, 300)?;
         let visit = |from| {
             let mut visited = 0;
             let next = all.flows.for_some(from, 1, |_, _| visited += 1);
@@ -330,17 +338,7 @@ mod table_cases {
     #[test]
     fn every_flow_is_visited_once() -> Result {
         let all = Fixture::new()?;
-        let mut cts = KVec::new();
-        for number in 0..600 {
-            let ct = conn(number, 0, ZoneDirs::Both)?;
-            // rhashtable may be growing for a moment.
-            let mut tries = 0;
-            while all.make(&ct, Some(0)).is_err() && tries < 1000 {
-                fsleep(Delta::from_millis(1));
-                tries += 1;
-            }
-            cts.push(ct, GFP_KERNEL)?;
-        }
+        let cts = many(&all, 600)?;
         // In ascending order, so none twice.
         let (mut last, mut ascending) = (0, true);
         let visited = all.flows.for_each(|flow, _| {
