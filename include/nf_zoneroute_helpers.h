@@ -268,11 +268,9 @@ bool nfzr_helper_ct_ext_add(struct nf_conn *ct, u64 handle);
 void nfzr_helper_ct_ext_set(struct nf_conn *ct, u64 handle);
 
 int nfzr_helper_table_init(struct rhashtable *ht);
-int nfzr_helper_table_insert(struct rhashtable *ht, struct rhash_head *link);
+struct rhash_head *nfzr_helper_table_insert(struct rhashtable *ht, struct rhash_head *link);
 void nfzr_helper_table_remove(struct rhashtable *ht, struct rhash_head *link);
 struct rhash_head *nfzr_helper_table_find(struct rhashtable *ht, const struct nf_conn *ct, u8 dir);
-struct rhash_head *nfzr_helper_table_find_gone(struct rhashtable *ht, const struct nf_conn *ct,
-					       u8 dir);
 struct rhash_head *nfzr_helper_table_lookup(struct rhashtable *ht, struct nfzr_query *query);
 void nfzr_helper_table_walk(struct rhashtable *ht,
 			    void (*visit)(void *context, struct rhash_head *link), void *context);
@@ -289,7 +287,7 @@ int nfzr_helper_array_insert(struct __genradix *array, u32 index, void *entry);
 void *nfzr_helper_array_replace(struct __genradix *array, u32 index, void *entry);
 void *nfzr_helper_array_next(struct __genradix *array, u32 *index, u32 places);
 void nfzr_helper_array_free(struct __genradix *array);
-int nfzr_helper_ida_alloc(struct ida *ida, u32 max);
+int nfzr_helper_ida_alloc(struct ida *ida, u32 min, u32 max);
 void nfzr_helper_ida_init(struct ida *ida);
 
 void __percpu *nfzr_helper_percpu_alloc(size_t size);

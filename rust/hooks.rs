@@ -10,7 +10,11 @@
 use kernel::sync::ArcBorrow;
 
 use crate::{
-    conntrack::{flow::Flow, table::NoFlow, zone::Tally},
+    conntrack::{
+        flow::Flow,
+        table::{NoFlow, Supply},
+        zone::Tally, //
+    },
     kapi::{
         conncount::NotCounted,
         hook::{priority, Hook, Inet, State, Verdict},
@@ -274,14 +278,15 @@ fn make_flow(net: ArcBorrow<'_, NetState>, packet: &Forwarded<'_>, state: &State
         net.count(Event::FlowScarce);
         return;
     }
-    for _ in 0..net.flows.end_predecessors(packet.ct, state.rcu()) {
-        net.count(Event::FlowGone);
-    }
     let make = || {
         let flow = Flow::new(net.held.clone(), time::jiffies32());
-        let (cache, stock) = (&net.shared.flows, &net.shared.stock);
+        let supply = Supply {
+            flows: &net.shared.flows,
+            zones: &net.shared.stock,
+        };
+        let ended = || net.count(Event::FlowGone);
         net.flows
-            .make(packet.ct, packet.handle, flow, cache, stock, state.rcu())
+            .make(packet.ct, packet.handle, flow, supply, ended, state.rcu())
             .map(|_| ())
     };
     let made = if net.is_verifying() {

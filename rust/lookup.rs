@@ -16,7 +16,7 @@ use crate::{
         table::Found,
         tcp,
         udp,
-        zone::Tally, //
+        zone::{Tally, Zone}, //
     },
     kapi::{
         conntrack::Dir,
@@ -68,7 +68,8 @@ impl Hook for Lookup {
 
 #[inline(always)]
 fn lookup(net: &NetState, skb: &SkBuff, probe: &Probe, state: &State<'_>) -> Outcome {
-    let tracked = find(net, probe, state).and_then(|found| {
+    let zone = original_zone(net, probe, state);
+    let tracked = find(net, probe, zone, state).and_then(|found| {
         let timeout = track(skb, &found, probe, state, None)?;
         skb.attach(found.flow.conn(), found.dir, timeout);
         found.zone.count(Tally::Hit);
@@ -77,25 +78,36 @@ fn lookup(net: &NetState, skb: &SkBuff, probe: &Probe, state: &State<'_>) -> Out
     let Err(outcome) = tracked else {
         return Outcome::Hit;
     };
-    if let Some(zone) = net
-        .flows
-        .zones()
-        .get(probe.zone(Dir::Original), state.rcu())
-    {
+    if let Some(zone) = zone {
         zone.count(Tally::Miss);
     }
     outcome
 }
 
-/// The flow of a packet.
+/// The zone that a packet is of if it goes the original way, if it is in use.
+#[inline(always)]
+pub(crate) fn original_zone<'r>(
+    net: &'r NetState,
+    probe: &Probe,
+    state: &State<'r>,
+) -> Option<&'r Zone> {
+    net.flows
+        .zones()
+        .get(probe.zone(Dir::Original), state.rcu())
+}
+
+/// The flow of a packet, whose [`original_zone`] is `zone`.
 #[inline]
 pub(crate) fn find<'r>(
     net: &'r NetState,
     probe: &Probe,
+    zone: Option<&'r Zone>,
     state: &State<'r>,
 ) -> Result<Found<'r>, Outcome> {
     probe.fit()?;
-    net.flows.lookup(probe, state.rcu()).ok_or(Outcome::Unknown)
+    net.flows
+        .lookup(probe, zone, state.rcu())
+        .ok_or(Outcome::Unknown)
 }
 
 /// Tracks the packet as conntrack would; the connection's new timeout, in jiffies. With `copy`, the

@@ -37,7 +37,7 @@ use crate::{
         time,
         track::{Attached, Probe}, //
     },
-    lookup::{find, track},
+    lookup::{find, original_zone, track},
     netns::NetState,
     stats::Event,
 };
@@ -192,7 +192,8 @@ fn predict(net: &NetState, skb: &SkBuff, state: &State<'_>) -> What {
         return What::Anything;
     }
     let mut copy = Tracking::default();
-    let tracked = find(net, &probe, state).and_then(|found| {
+    let zone = original_zone(net, &probe, state);
+    let tracked = find(net, &probe, zone, state).and_then(|found| {
         let timeout = track(skb, &found, &probe, state, Some(&mut copy))?;
         Ok((found, timeout))
     });

@@ -33,6 +33,14 @@ pub(crate) enum NoFlow {
     Memory,
 }
 
+/// What flows, and their zones, are made of.
+pub(crate) struct Supply<'a> {
+    /// Memory of flows.
+    pub(crate) flows: &'a Cache<Entry<Flow>>,
+    /// Zones.
+    pub(crate) zones: &'a Stock,
+}
+
 /// The flow that a packet belongs to.
 pub(crate) struct Found<'r> {
     /// The flow.
@@ -112,21 +120,34 @@ impl FlowTable {
     }
 
     /// The flow that a packet belongs to by its tuple and its zone: as `resolve_normal_ct()`, first
-    /// by the zone of the original direction, then by the reply's. Any context.
+    /// by the zone of the original direction, which is `original` if it is in use, then by the reply's.
+    /// Any context.
     #[inline(always)]
-    pub(crate) fn lookup<'r>(&'r self, probe: &Probe, rcu: &ReadSide<'r>) -> Option<Found<'r>> {
-        let original = probe.zone(Dir::Original);
+    pub(crate) fn lookup<'r>(
+        &'r self,
+        probe: &Probe,
+        original: Option<&'r Zone>,
+        rcu: &ReadSide<'r>,
+    ) -> Option<Found<'r>> {
+        let id = probe.zone(Dir::Original);
         let reply = probe.zone(Dir::Reply);
-        self.lookup_in(original, probe, rcu).or_else(|| {
-            (reply != original)
-                .then(|| self.lookup_in(reply, probe, rcu))
-                .flatten()
-        })
+        original
+            .and_then(|zone| self.lookup_in(zone, id, probe, rcu))
+            .or_else(|| {
+                (reply != id)
+                    .then(|| self.lookup_in(self.zones.get(reply, rcu)?, reply, probe, rcu))
+                    .flatten()
+            })
     }
 
     #[inline(always)]
-    fn lookup_in<'r>(&'r self, id: u16, probe: &Probe, rcu: &ReadSide<'r>) -> Option<Found<'r>> {
-        let zone = self.zones.get(id, rcu)?;
+    fn lookup_in<'r>(
+        &'r self,
+        zone: &'r Zone,
+        id: u16,
+        probe: &Probe,
+        rcu: &ReadSide<'r>,
+    ) -> Option<Found<'r>> {
         let (found, others) = self.registry.lookup(&zone.table, probe, id, rcu);
         zone.count_met(others);
         found.map(|(flow, dir)| Found { flow, dir, zone })
@@ -163,38 +184,36 @@ impl FlowTable {
         flushed
     }
 
-    /// Ends flows of connections that are gone and had the connection's tuples; how many. They would
-    /// stay until the collector comes: as many as somebody makes of one and the same tuple, all in one
-    /// bucket. Any context.
-    pub(crate) fn end_predecessors(&self, ct: &Conn, rcu: &ReadSide<'_>) -> usize {
-        Dir::ALL
-            .into_iter()
-            .filter_map(|dir| {
-                let zone = self.zones.get(ct.zone(dir), rcu)?;
-                zone.table.find_gone(ct, dir, rcu)
-            })
-            .filter(|gone| self.kill(gone, rcu))
-            .count()
-    }
-
-    /// Makes a connection's flow. Does not sleep.
+    /// Makes a connection's flow, in the place of those of connections that are gone and had its tuples,
+    /// of which `ended` is told. Does not sleep.
     pub(crate) fn make<'r>(
         &'r self,
         ct: &Conn,
         handle: Option<u64>,
         flow: Flow,
-        cache: &Cache<Entry<Flow>>,
-        stock: &Stock,
+        supply: Supply<'_>,
+        ended: impl Fn(),
         rcu: &ReadSide<'r>,
     ) -> Result<&'r Entry<Flow>, NoFlow> {
-        let original = self.zones.get_or_make(ct.zone(Dir::Original), stock, rcu);
-        let reply = self.zones.get_or_make(ct.zone(Dir::Reply), stock, rcu);
-        let (Some(original), Some(reply)) = (original, reply) else {
-            return Err(NoFlow::Zone);
+        let zone = |id| {
+            self.zones
+                .get_or_make(id, supply.zones, rcu)
+                .ok_or(NoFlow::Zone)
         };
+        let original = zone(ct.zone(Dir::Original))?;
+        let reply = match ct.zone(Dir::Reply) {
+            id if id == original.id() => original,
+            id => zone(id)?,
+        };
+        let end = |gone: &Entry<Flow>| {
+            if self.kill(gone, rcu) {
+                ended();
+            }
+        };
+        let tables = [&original.table, &reply.table];
         let entry = self
             .registry
-            .insert(cache, ct.into(), [&original.table, &reply.table], flow, rcu)
+            .insert(supply.flows, ct.into(), tables, flow, end, rcu)
             .map_err(|err| {
                 if err == ENOMEM {
                     NoFlow::Memory

@@ -75,10 +75,10 @@ void nfzr_helper_array_free(struct __genradix *array)
 	__genradix_free(array);
 }
 
-/* A number that nobody has, in 1..=max. */
-int nfzr_helper_ida_alloc(struct ida *ida, u32 max)
+/* The lowest number that nobody has in min..=max; -ENOSPC: there is none. */
+int nfzr_helper_ida_alloc(struct ida *ida, u32 min, u32 max)
 {
-	return ida_alloc_range(ida, 1, max, GFP_ATOMIC | __GFP_NOWARN);
+	return ida_alloc_range(ida, min, max, GFP_ATOMIC | __GFP_NOWARN);
 }
 
 void nfzr_helper_ida_init(struct ida *ida)

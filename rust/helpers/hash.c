@@ -57,12 +57,16 @@ static u32 nfzr_obj_hash(const void *obj, u32 len, u32 seed)
 	return nfzr_hash(&key, 0, seed);
 }
 
+/* What keeps a direction out: itself, or its tuple of another connection, which is gone. */
 static int nfzr_obj_cmp(struct rhashtable_compare_arg *arg, const void *obj)
 {
 	const struct nfzr_key *key = arg->key;
 	struct nfzr_key other = nfzr_key_of(obj);
 
-	return key->ct != other.ct || key->dir != other.dir;
+	if (key->ct == other.ct)
+		return key->dir != other.dir;
+	return !nfzr_helper_ct_gone(other.ct) ||
+	       !nf_ct_tuple_equal(nf_ct_tuple(other.ct, other.dir), nf_ct_tuple(key->ct, key->dir));
 }
 
 static const struct rhashtable_params nfzr_table_params = {
@@ -101,23 +105,22 @@ static int nfzr_query_cmp(struct rhashtable_compare_arg *arg, const void *obj)
 	return 1;
 }
 
-/* A connection of the same tuple that is gone. */
-static int nfzr_gone_cmp(struct rhashtable_compare_arg *arg, const void *obj)
+/* A direction of a connection. */
+static int nfzr_find_cmp(struct rhashtable_compare_arg *arg, const void *obj)
 {
 	const struct nfzr_key *key = arg->key;
 	struct nfzr_key other = nfzr_key_of(obj);
 
-	return other.ct == key->ct || !nfzr_helper_ct_gone(other.ct) ||
-	       !nf_ct_tuple_equal(nf_ct_tuple(other.ct, other.dir), nf_ct_tuple(key->ct, key->dir));
+	return key->ct != other.ct || key->dir != other.dir;
 }
 
 /* These two are for lookups only: rhashtable's own code never sees them, since they are constant. */
-static const struct rhashtable_params nfzr_gone_params = {
+static const struct rhashtable_params nfzr_find_params = {
 	.key_len = sizeof(struct nfzr_key),
 	.head_offset = 0,
 	.hashfn = nfzr_hash,
 	.obj_hashfn = nfzr_obj_hash,
-	.obj_cmpfn = nfzr_gone_cmp,
+	.obj_cmpfn = nfzr_find_cmp,
 };
 
 static const struct rhashtable_params nfzr_query_params = {
@@ -134,12 +137,15 @@ int nfzr_helper_table_init(struct rhashtable *ht)
 	return rhashtable_init(ht, &nfzr_table_params);
 }
 
-/* -EEXIST: that direction of that ct is in the table. */
-int nfzr_helper_table_insert(struct rhashtable *ht, struct rhash_head *link)
+/*
+ * NULL: it is in the table now. Else an error pointer, or the link that keeps it out, under
+ * rcu_read_lock(): of the same ct, or of one that is gone and had the tuple.
+ */
+struct rhash_head *nfzr_helper_table_insert(struct rhashtable *ht, struct rhash_head *link)
 {
 	struct nfzr_key key = nfzr_key_of(link);
 
-	return rhashtable_lookup_insert_key(ht, &key, link, nfzr_table_params);
+	return rhashtable_lookup_get_insert_key(ht, &key, link, nfzr_table_params);
 }
 
 void nfzr_helper_table_remove(struct rhashtable *ht, struct rhash_head *link)
@@ -151,7 +157,8 @@ struct rhash_head *nfzr_helper_table_find(struct rhashtable *ht, const struct nf
 {
 	struct nfzr_key key = { .ct = ct, .dir = dir };
 
-	return rhashtable_lookup(ht, &key, nfzr_table_params);
+	BUILD_BUG_ON(!__builtin_constant_p(nfzr_find_params.key_len));
+	return rhashtable_lookup(ht, &key, nfzr_find_params);
 }
 
 /* The link of the direction that a packet goes, if its connection is in the table. */
@@ -159,16 +166,6 @@ struct rhash_head *nfzr_helper_table_lookup(struct rhashtable *ht, struct nfzr_q
 {
 	BUILD_BUG_ON(!__builtin_constant_p(nfzr_query_params.key_len));
 	return rhashtable_lookup_likely(ht, query, nfzr_query_params);
-}
-
-/* A link with the tuple that a direction of the ct has, of a connection that is gone. */
-struct rhash_head *nfzr_helper_table_find_gone(struct rhashtable *ht, const struct nf_conn *ct,
-					       u8 dir)
-{
-	struct nfzr_key key = { .ct = ct, .dir = dir };
-
-	BUILD_BUG_ON(!__builtin_constant_p(nfzr_gone_params.key_len));
-	return rhashtable_lookup(ht, &key, nfzr_gone_params);
 }
 
 /* How often a walk begins again since the table is resized under it. */

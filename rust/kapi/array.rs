@@ -18,6 +18,7 @@ use kernel::{
     error::to_result,
     prelude::*,
     sync::{
+        atomic::{Atomic, Relaxed},
         rcu::synchronize_rcu,
         Arc,
         ArcBorrow, //
@@ -100,11 +101,15 @@ impl PinnedDrop for RawArray {
     }
 }
 
-/// Numbers that are given out, the lowest that is free: `struct ida`.
+/// Numbers that are given out: `struct ida`. It finds the lowest one that is free, by going over those
+/// that are not; so it is asked for the next one after the last that was given, up to the end of what it
+/// keeps in one bitmap, and only then for the lowest. The highest is little more than how many there are.
 #[pin_data(PinnedDrop)]
 pub(super) struct Numbers {
     #[pin]
     ida: Opaque<bindings::ida>,
+    /// Where to begin.
+    next: Atomic<u32>,
 }
 
 // SAFETY: An IDA is made to be used by all CPUs, and locks.
@@ -113,19 +118,34 @@ unsafe impl Send for Numbers {}
 unsafe impl Sync for Numbers {}
 
 impl Numbers {
+    /// `IDA_BITMAP_BITS` - 1: the bits of a number's place in its bitmap.
+    const BITMAP: u32 = 1023;
+
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             ida <- Opaque::ffi_init(|slot| {
                 // SAFETY: `slot` is valid for a `struct ida`.
                 unsafe { bindings::nfzr_helper_ida_init(slot) }
             }),
+            next: Atomic::new(1),
         })
     }
 
     /// A number in 1..=`max`. Does not sleep.
     pub(super) fn take(&self, max: u32) -> Result<u32> {
+        let next = self.next.load(Relaxed);
+        let end = (next | Self::BITMAP).min(max);
+        let number = self.take_of(next, end).or_else(|_| self.take_of(1, max))?;
+        let last = number & Self::BITMAP == Self::BITMAP;
+        let next = if last { 1 } else { number.wrapping_add(1) };
+        self.next.store(next, Relaxed);
+        Ok(number)
+    }
+
+    /// The lowest number that is free in `min..=max`.
+    fn take_of(&self, min: u32, max: u32) -> Result<u32> {
         // SAFETY: Initialised.
-        let number = unsafe { bindings::nfzr_helper_ida_alloc(self.ida.get(), max) };
+        let number = unsafe { bindings::nfzr_helper_ida_alloc(self.ida.get(), min, max) };
         u32::try_from(number).map_err(|_| Error::from_errno(number))
     }
 

@@ -28,7 +28,7 @@ use core::{
 };
 
 use kernel::{
-    error::to_result,
+    error::{from_err_ptr, to_result},
     prelude::*,
     static_assert,
     sync::{
@@ -236,24 +236,6 @@ impl<T: Send + Sync> Table<T> {
         })
     }
 
-    /// An entry with the tuple that a direction of the connection has, of another connection that is
-    /// gone. Any context.
-    pub(crate) fn find_gone<'r>(
-        &self,
-        ct: &Conn,
-        dir: Dir,
-        _rcu: &ReadSide<'r>,
-    ) -> Option<&'r Entry<T>> {
-        // SAFETY: Initialised, and under RCU.
-        let link = unsafe {
-            bindings::nfzr_helper_table_find_gone(self.raw().ht.get(), ct.as_raw(), dir.as_raw())
-        };
-        NonNull::new(link).map(|link| {
-            // SAFETY: Found under RCU, so the entry is not freed before `'r` ends.
-            unsafe { Self::entry_of(link) }.0
-        })
-    }
-
     /// The entry, and its direction, of the connection that a packet belongs to if its zone is
     /// `zone`, which is this table's; and how many entries of others were met. Any context.
     pub(crate) fn lookup<'r>(
@@ -388,16 +370,20 @@ impl<T: Send + Sync> Registry<T> {
         })
     }
 
-    /// Makes and links an entry. Does not sleep.
+    /// Makes and links an entry. An entry that stands there by the same tuple, of a connection that is
+    /// gone, `end` is to kill: it would stay until somebody looks for such ones, as many as are made of one
+    /// and the same tuple, all in one bucket. Does not sleep.
     ///
     /// Errors: `EEXIST`, the connection has one in these tables; `EAGAIN`, a table is closed;
-    /// `ENOMEM`; and what rhashtable has (`EBUSY`, it is being rebuilt; `E2BIG`).
+    /// `ENOMEM`; `EBUSY`, others end what stands there; and what rhashtable has (`EBUSY`, it is being
+    /// rebuilt; `E2BIG`).
     pub(crate) fn insert<'r>(
         &'r self,
         cache: &Cache<Entry<T>>,
         ct: ARef<Conn>,
         tables: [&Table<T>; 2],
         value: T,
+        end: impl Fn(&Entry<T>),
         rcu: &ReadSide<'r>,
     ) -> Result<&'r Entry<T>> {
         let [original, reply] = tables;
@@ -432,16 +418,16 @@ impl<T: Send + Sync> Registry<T> {
             self.numbers.give_back(index);
             return Err(err);
         }
-        if let Err(err) = self.link(entry) {
+        if let Err(err) = Self::link(entry, &end, rcu) {
             // Nobody kills an entry that is new, so this is its only end.
             self.erase(index);
             return Err(err);
         }
+        let entry = NonNull::from(entry);
         // INVARIANT: From here on the registry is the owner.
         core::mem::forget(object);
-        let Some(entry) = self.get(index, rcu) else {
-            return Err(EINVAL);
-        };
+        // SAFETY: The registry's, which frees it a grace period after somebody ended it.
+        let entry: &'r Entry<T> = unsafe { entry.as_ref() };
         // ORDERING: Release, to the full exchange of `kill`: who kills sees both links.
         entry.state().store(LIVE, Release);
         Ok(entry)
@@ -456,16 +442,37 @@ impl<T: Send + Sync> Registry<T> {
         entry
     }
 
-    fn link(&self, entry: &Entry<T>) -> Result {
-        let insert = |dir| {
+    fn link(entry: &Entry<T>, end: &impl Fn(&Entry<T>), rcu: &ReadSide<'_>) -> Result {
+        Self::link_one(entry, Dir::Original, end, rcu)?;
+        Self::link_one(entry, Dir::Reply, end, rcu)
+            .inspect_err(|_| Self::unlink(entry, Dir::Original))
+    }
+
+    fn link_one(
+        entry: &Entry<T>,
+        dir: Dir,
+        end: &impl Fn(&Entry<T>),
+        _rcu: &ReadSide<'_>,
+    ) -> Result {
+        /// There is one, mostly none; more if many CPUs make and end such ones.
+        const MOST: usize = 4;
+
+        for _ in 0..=MOST {
+            let (table, link) = (entry.table(dir).ht.get(), entry.link(dir));
             // SAFETY: The table counts the entry; the link is in no table yet, and the entry
             // stays until it is unlinked and a grace period after.
-            to_result(unsafe {
-                bindings::nfzr_helper_table_insert(entry.table(dir).ht.get(), entry.link(dir))
-            })
-        };
-        insert(Dir::Original)?;
-        insert(Dir::Reply).inspect_err(|_| Self::unlink(entry, Dir::Original))
+            let met = from_err_ptr(unsafe { bindings::nfzr_helper_table_insert(table, link) })?;
+            let Some(met) = NonNull::new(met) else {
+                return Ok(());
+            };
+            // SAFETY: Met in the table, in this read-side critical section.
+            let (met, _) = unsafe { Table::<T>::entry_of(met) };
+            if ptr::eq(met.conn(), entry.conn()) {
+                return Err(EEXIST);
+            }
+            end(met);
+        }
+        Err(EBUSY)
     }
 
     fn unlink(entry: &Entry<T>, dir: Dir) {

@@ -4,6 +4,8 @@
 
 mod track;
 
+use core::cell::Cell;
+
 use kernel::{
     prelude::*,
     sync::{
@@ -18,7 +20,7 @@ use kernel::{
 use super::{
     flow::{Flow, Held},
     handle::{Handle, Salt},
-    table::{FlowTable, NoFlow},
+    table::{FlowTable, NoFlow, Supply},
     zone::{Stock, Tally}, //
 };
 use crate::{
@@ -56,17 +58,27 @@ impl Fixture {
 
     /// Makes a connection's flow; its number. `handle`: as the packet read it.
     fn make(&self, ct: &Conn, handle: Option<u64>) -> Result<u32, NoFlow> {
+        self.make_and_end(ct, handle).0
+    }
+
+    /// The same, and how many flows were ended for it.
+    fn make_and_end(&self, ct: &Conn, handle: Option<u64>) -> (Result<u32, NoFlow>, usize) {
         let guard = read_lock();
-        self.flows
-            .make(
-                ct,
-                handle,
-                Flow::new(self.held.clone(), 0),
-                &self.cache,
-                &self.stock,
-                &ReadSide::of(&guard),
-            )
-            .map(|flow| flow.index())
+        let flow = Flow::new(self.held.clone(), 0);
+        let supply = Supply {
+            flows: &self.cache,
+            zones: &self.stock,
+        };
+        let ended = Cell::new(0);
+        let made = self.flows.make(
+            ct,
+            handle,
+            flow,
+            supply,
+            || ended.set(ended.get() + 1),
+            &ReadSide::of(&guard),
+        );
+        (made.map(|flow| flow.index()), ended.get())
     }
 
     /// The number of the flow that is found.
@@ -220,8 +232,15 @@ mod table_cases {
         let old = handle_of(&ct);
         let killed = all.kill(index);
         let ended = all.find(&ct, Some(old), Dir::Original);
-        // Another connection gets its number.
-        let next = all.make(&other, Some(0)).map_err(|_| EINVAL)?;
+        // Another connection gets its number, after all others of its bitmap.
+        let mut next = all.make(&other, Some(0)).map_err(|_| EINVAL)?;
+        for _ in 0..1100 {
+            if next == index {
+                break;
+            }
+            all.kill(next);
+            next = all.make(&other, Some(0)).map_err(|_| EINVAL)?;
+        }
         let found = [
             all.find(&ct, Some(old), Dir::Original),
             all.find(&other, Some(handle_of(&other)), Dir::Original),
@@ -281,17 +300,17 @@ mod table_cases {
         for ct in [&old, &other] {
             all.make(ct, None).map_err(|_| EINVAL)?;
         }
-        let end = |ct: &Conn| {
-            let guard = read_lock();
-            all.flows.end_predecessors(ct, &ReadSide::of(&guard))
-        };
-        let alive = end(&new);
+        let twin = conn(1, 5, ZoneDirs::Both)?;
+        let (_, alive) = all.make_and_end(&twin, None);
         expire(&old);
-        let gone = [end(&new), end(&new)];
+        let (made, gone) = all.make_and_end(&new, None);
         rcu_barrier();
         assert_eq!(alive, 0);
-        assert_eq!(gone, [1, 0]);
+        assert!(made.is_ok());
+        assert_eq!(gone, 1);
         assert_eq!((conn_refs(&old), conn_refs(&other)), (1, 2));
+        assert_eq!((conn_refs(&new), conn_refs(&twin)), (2, 2));
+        assert_eq!(all.zone(5), Some((2, 3)));
         Ok(())
     }
 

@@ -213,7 +213,8 @@ fn lookup(flows: &FlowTable, ct: &Conn, reply: bool) -> Result<Option<(u32, bool
     let packet = TestPacket::new(ct, &segment, Options::None)?;
     Ok(packet.in_hook(|skb, state| {
         let probe = read(skb, state)?;
-        let found = flows.lookup(&probe, state.rcu())?;
+        let zone = flows.zones().get(probe.zone(Dir::Original), state.rcu());
+        let found = flows.lookup(&probe, zone, state.rcu())?;
         Some((found.flow.index(), found.dir == Dir::Reply))
     }))
 }

@@ -19,7 +19,7 @@ use super::{Drops, Job, Tracked};
 use crate::{
     bindings,
     kapi::{
-        array::{RcuArray, Removed},
+        array::{Numbers, RcuArray, Removed},
         percpu::{Cell, CounterSet, Counters},
         rcu::{RcuBox, RcuCell, ReadSide},
         slab::Cache, //
@@ -177,6 +177,29 @@ mod array_cases {
 
     fn shared(value: u32, drops: &Arc<Drops>) -> Result<Arc<Tracked>> {
         Ok(Arc::new(Tracked::new(value, drops), GFP_KERNEL)?)
+    }
+
+    #[test]
+    fn numbers_go_on_in_their_bitmap_before_the_lowest_is_given() -> Result {
+        let numbers = KBox::pin_init(Numbers::new(), GFP_KERNEL)?;
+        let mut taken = KVec::new();
+        for _ in 0..1500 {
+            taken.push(numbers.take(5000)?, GFP_KERNEL)?;
+        }
+        (1..=1000).for_each(|number| numbers.give_back(number));
+        let mut again = KVec::new();
+        for _ in 0..1000 {
+            again.push(numbers.take(5000)?, GFP_KERNEL)?;
+        }
+        // 454 to 1000 are free.
+        let refused = numbers.take(453).is_err();
+        assert!(taken.iter().copied().eq(1..=1500));
+        assert!(again
+            .iter()
+            .copied()
+            .eq(Iterator::chain(1501..=2047, 1..=453)));
+        assert!(refused);
+        Ok(())
     }
 
     #[test]

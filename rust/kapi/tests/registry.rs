@@ -49,6 +49,7 @@ impl Fixture {
                 ct.into(),
                 [&self.table, &self.table],
                 Tracked::new(value, &self.drops),
+                |_| (),
                 &ReadSide::of(&guard),
             );
             let made = made.map(|entry| entry.index());
@@ -193,8 +194,14 @@ mod cases {
         let guard = read_lock();
         let after = all.registry.get(1, &ReadSide::of(&guard)).is_some();
         drop(guard);
-        let again = all.insert(&first, 3)?;
-        assert_eq!((numbers, again), ([1, 2], 1));
+        let mut highest = 0;
+        // More than are kept in one bitmap.
+        for value in 0..1100 {
+            let again = all.insert(&first, value)?;
+            all.kill(again);
+            highest = highest.max(again);
+        }
+        assert_eq!((numbers, highest), ([1, 2], 1023));
         assert!(before);
         assert!(!after);
         Ok(())
