@@ -20,7 +20,7 @@ use crate::{
         hook::{priority, Hook, Inet, State, Verdict},
         rcu::RcuBox,
         registry::Entry,
-        skb::{Forwarded, Packet, SkBuff, Unfit},
+        skb::{Forwarded, Packet, Place, SkBuff, Unfit},
         time, //
     },
     netns::{NetState, Shared},
@@ -57,13 +57,14 @@ impl Hook for Consume {
         }
         let caching = net.is_caching();
         if caching || skb.is_unconfirmed() {
-            if let Some(packet) = skb.packet(state) {
-                if !packet.confirmed {
+            let mut place = Place::new();
+            if let Some(packet) = skb.packet(&mut place, state) {
+                if !packet.is_confirmed() {
                     net.flows.recent().serve(skb, false);
-                    return welcome(net, skb, &packet, state);
+                    return welcome(net, skb, packet, state);
                 }
                 if caching {
-                    consume(&net, skb, &packet, state);
+                    consume(&net, skb, packet, state);
                 }
             }
         }
@@ -81,13 +82,13 @@ fn welcome(
     state: &State<'_>,
 ) -> Verdict {
     // A packet of a VRF comes by twice.
-    if net.flows.is_welcomed(packet.handle) {
+    if net.flows.is_welcomed(packet.handle()) {
         return Verdict::Accept;
     }
     if net.flows.zones().is_any_limited() && !is_admitted(net, skb, packet, state) {
         return Verdict::Drop;
     }
-    if packet.handle.is_none() && !skb.add_extension(packet, net.flows.welcome()) {
+    if packet.handle().is_none() && !skb.add_extension(packet, net.flows.welcome()) {
         net.count(Event::NoExtension);
     }
     Verdict::Accept
@@ -99,7 +100,7 @@ fn is_admitted(
     packet: &Packet<'_>,
     state: &State<'_>,
 ) -> bool {
-    let id = packet.ct.own_zone();
+    let id = packet.ct().own_zone();
     let zones = net.flows.zones();
     let Some(limit) = zones.limit(id, state.rcu()) else {
         return true;
@@ -129,21 +130,26 @@ pub(crate) fn would_serve<'r>(
     if !net.is_caching() {
         return None;
     }
-    let packet = skb.packet(state).filter(|packet| packet.confirmed)?;
+    let mut place = Place::new();
+    let packet = skb
+        .packet(&mut place, state)
+        .filter(|packet| packet.is_confirmed())?;
     let rcu = state.rcu();
-    let flow = net.flows.find(packet.ct, packet.handle, packet.dir, rcu)?;
-    let slot = flow.direction(packet.dir).live(rcu)?;
-    let usable = packet.unfit.is_none() && slot.check(&key_of(&packet), net.now()).is_ok();
+    let flow = net
+        .flows
+        .find(packet.ct(), packet.handle(), packet.dir(), rcu)?;
+    let slot = flow.direction(packet.dir()).live(rcu)?;
+    let usable = packet.unfit().is_none() && slot.check(&key_of(packet), net.now()).is_ok();
     (usable && slot.dst().is_valid(rcu)).then_some(slot)
 }
 
 fn key_of(packet: &Packet<'_>) -> Key {
     Key::new(
-        packet.iif,
-        packet.mark,
-        packet.dscp,
-        packet.flowlabel,
-        packet.source_check,
+        packet.iif(),
+        packet.mark(),
+        packet.dscp(),
+        packet.flowlabel(),
+        packet.source_check(),
     )
 }
 
@@ -151,7 +157,7 @@ fn key_of(packet: &Packet<'_>) -> Key {
 fn consume(net: &NetState, skb: &SkBuff, packet: &Packet<'_>, state: &State<'_>) {
     let Some(flow) = net
         .flows
-        .find(packet.ct, packet.handle, packet.dir, state.rcu())
+        .find(packet.ct(), packet.handle(), packet.dir(), state.rcu())
     else {
         net.flows.recent().serve(skb, false);
         net.count_packet(Reason::NoFlow);
@@ -163,8 +169,8 @@ fn consume(net: &NetState, skb: &SkBuff, packet: &Packet<'_>, state: &State<'_>)
         // Why there is nothing was noted when it went.
         Reason::Hit | Reason::Empty => (),
         // POST_ROUTING says so again, if it goes on.
-        Reason::Xfrm => flow.note(packet.dir, Reason::Empty),
-        _ => flow.note(packet.dir, reason),
+        Reason::Xfrm => flow.note(packet.dir(), Reason::Empty),
+        _ => flow.note(packet.dir(), reason),
     }
     net.count_packet(reason);
 }
@@ -178,11 +184,11 @@ fn serve(
     flow: &Entry<Flow>,
     state: &State<'_>,
 ) -> Reason {
-    if let Some(unfit) = packet.unfit {
+    if let Some(unfit) = packet.unfit() {
         return unfit.into();
     }
     let key = key_of(packet);
-    let direction = flow.direction(packet.dir);
+    let direction = flow.direction(packet.dir());
     // Before the lookup: what happens during it makes the slot old.
     let now = net.now();
     // The kernel's own choice is to be seen: CompareRoute compares it.
@@ -206,11 +212,11 @@ fn stage(
     reason: Reason,
     state: &State<'_>,
 ) -> Reason {
-    if !flow.may_try(packet.dir, now.jiffies) {
+    if !flow.may_try(packet.dir(), now.jiffies) {
         return Reason::Limited;
     }
     // There is nothing of use, since packets leave by other routes.
-    let reason = match (reason, flow.last(packet.dir)) {
+    let reason = match (reason, flow.last(packet.dir())) {
         (Reason::Empty | Reason::Obsolete, Reason::Xfrm) => Reason::Xfrm,
         _ => reason,
     };
@@ -225,7 +231,7 @@ fn stage(
     let Ok(slot) = net.shared.slots.alloc(slot) else {
         return Reason::NoMemory;
     };
-    flow.direction(packet.dir).stage(RcuBox::from(slot));
+    flow.direction(packet.dir()).stage(RcuBox::from(slot));
     net.count(Event::Staged);
     reason
 }

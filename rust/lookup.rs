@@ -97,7 +97,7 @@ pub(crate) fn original_zone<'r>(
 }
 
 /// The flow of a packet, whose [`original_zone`] is `zone`.
-#[inline]
+#[inline(always)]
 pub(crate) fn find<'r>(
     net: &'r NetState,
     probe: &Probe,

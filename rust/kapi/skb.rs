@@ -7,7 +7,7 @@
 //!
 //! C header: [`include/linux/skbuff.h`](srctree/include/linux/skbuff.h)
 
-use core::ptr::NonNull;
+use core::{marker::PhantomData, ptr::NonNull};
 
 use kernel::types::Opaque;
 
@@ -47,27 +47,88 @@ impl Unfit {
 }
 
 /// A packet of a connection at PRE_ROUTING or FORWARD; numbers in host order.
+///
+/// # Invariants
+///
+/// `raw` was read of a packet that is in a hook for `'r`, and holds a reference on `raw.ct` meanwhile.
+#[repr(transparent)]
 pub(crate) struct Packet<'r> {
+    raw: bindings::nfzr_packet,
+    _packet: PhantomData<&'r SkBuff>,
+}
+
+/// Where a packet is read to. It is large, and so stays where it is.
+pub(crate) struct Place(bindings::nfzr_packet);
+
+impl Place {
+    /// Of no packet yet.
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Self(bindings::nfzr_packet::default())
+    }
+}
+
+impl<'r> Packet<'r> {
     /// The connection, which the packet holds a reference on.
-    pub(crate) ct: &'r Conn,
+    #[inline]
+    pub(crate) fn ct(&self) -> &'r Conn {
+        // SAFETY: By the type invariant.
+        unsafe { Conn::from_raw(self.raw.ct) }
+    }
+
     /// Which way the packet goes.
-    pub(crate) dir: Dir,
+    #[inline]
+    pub(crate) fn dir(&self) -> Dir {
+        Dir::from_raw(self.raw.dir)
+    }
+
     /// What the extension holds; `None`: the connection has no extension.
-    pub(crate) handle: Option<u64>,
+    #[inline]
+    pub(crate) fn handle(&self) -> Option<u64> {
+        self.raw.has_ext.then_some(self.raw.handle)
+    }
+
     /// Whether the connection is confirmed.
-    pub(crate) confirmed: bool,
+    #[inline]
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.raw.confirmed
+    }
+
     /// Index of the receiving device.
-    pub(crate) iif: u32,
+    #[inline]
+    pub(crate) fn iif(&self) -> u32 {
+        self.raw.iif
+    }
+
     /// `skb->mark`.
-    pub(crate) mark: u32,
+    #[inline]
+    pub(crate) fn mark(&self) -> u32 {
+        self.raw.mark
+    }
+
     /// The DSCP bits of the TOS byte or traffic class, in place.
-    pub(crate) dscp: u8,
+    #[inline]
+    pub(crate) fn dscp(&self) -> u8 {
+        self.raw.dscp
+    }
+
     /// The flow label; IPv4: 0.
-    pub(crate) flowlabel: u32,
+    #[inline]
+    pub(crate) fn flowlabel(&self) -> u32 {
+        self.raw.flowlabel
+    }
+
     /// IPv4: how the receiving device checks sources: `rp_filter | src_valid_mark << 2`.
-    pub(crate) source_check: u8,
+    #[inline]
+    pub(crate) fn source_check(&self) -> u8 {
+        self.raw.source_check
+    }
+
     /// Why no cached route can serve the packet.
-    pub(crate) unfit: Option<Unfit>,
+    #[inline]
+    pub(crate) fn unfit(&self) -> Option<Unfit> {
+        Unfit::from_raw(self.raw.fit)
+    }
 }
 
 /// A route that the kernel chose, and what the cache keeps of it.
@@ -118,39 +179,34 @@ impl SkBuff {
 
     /// Reads the packet at PRE_ROUTING or FORWARD; `None`: it has no connection, or is untracked.
     #[inline(always)]
-    pub(crate) fn packet<'r>(&self, state: &State<'r>) -> Option<Packet<'r>> {
-        let mut raw = bindings::nfzr_packet::default();
+    pub(crate) fn packet<'p, 'r>(
+        &self,
+        place: &'p mut Place,
+        state: &State<'r>,
+    ) -> Option<&'p Packet<'r>> {
         let read = match state.family() {
             Family::Ipv4 => bindings::nfzr_helper_packet4,
             Family::Ipv6 => bindings::nfzr_helper_packet6,
         };
         // SAFETY: The packet is in this hook, with this state, under RCU, and of that family.
-        if !unsafe { read(self.0.get(), state.as_raw(), &mut raw) } {
+        if !unsafe { read(self.0.get(), state.as_raw(), &mut place.0) } {
             return None;
         }
-        Some(Packet {
-            // SAFETY: The packet holds a reference on its connection while it is in the hook.
-            ct: unsafe { Conn::from_raw(raw.ct) },
-            dir: Dir::from_raw(raw.dir),
-            handle: raw.has_ext.then_some(raw.handle),
-            confirmed: raw.confirmed,
-            iif: raw.iif,
-            mark: raw.mark,
-            dscp: raw.dscp,
-            flowlabel: raw.flowlabel,
-            source_check: raw.source_check,
-            unfit: Unfit::from_raw(raw.fit),
-        })
+        let packet = core::ptr::from_ref(&place.0).cast::<Packet<'r>>();
+        // INVARIANT: Read just now.
+        // CAST: `Packet` is transparent over it.
+        // SAFETY: From a reference that lasts as long.
+        Some(unsafe { &*packet })
     }
 
     /// Adds our extension, with `handle`, to the packet's unconfirmed connection; `false`: it has
     /// one, or there is no memory.
     pub(crate) fn add_extension(&self, packet: &Packet<'_>, handle: u64) -> bool {
-        if packet.confirmed {
+        if packet.is_confirmed() {
             return false;
         }
         // SAFETY: The connection is unconfirmed, so nobody but this packet's hook has it.
-        unsafe { bindings::nfzr_helper_ct_ext_add(packet.ct.as_raw(), handle) }
+        unsafe { bindings::nfzr_helper_ct_ext_add(packet.ct().as_raw(), handle) }
     }
 
     /// Has the kernel choose the packet's route, as it would right after this hook, and tells
