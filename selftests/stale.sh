@@ -20,7 +20,7 @@ count() {
 }
 
 plans=$(($(count 4 '') + $(count 6 '') + 1))
-[ ! -e nfzr_delay.ko ] || plans=$((plans + $(count 4 "$ANNOUNCED") + $(count 6 "$ANNOUNCED") + 1))
+[ ! -e nfzr_delay.ko ] || plans=$((plans + $(count 4 "$ANNOUNCED") + $(count 6 "$ANNOUNCED") + 2))
 plan "$plans"
 
 load
@@ -84,6 +84,8 @@ if [ -e nfzr_delay.ko ]; then
 	insmod ./nfzr_delay.ko delay_ms=30
 	proof "$ANNOUNCED" 'held up, '
 	check 'changes were held up' [ "$(cat /sys/module/nfzr_delay/parameters/held_up)" -ge 100 ]
+	check 'buckets were held up when all had been told' \
+		[ "$(cat /sys/module/nfzr_delay/parameters/held_up_after)" -ge 4 ]
 	rmmod nfzr_delay
 fi
 check 'nothing is held' forget_flows

@@ -5,6 +5,7 @@
  * up by other CPUs meanwhile.
  */
 #include <linux/delay.h>
+#include <linux/kprobes.h>
 #include <linux/module.h>
 #include <net/fib_notifier.h>
 #include <net/net_namespace.h>
@@ -18,6 +19,10 @@ MODULE_PARM_DESC(delay_ms, "How long each change is held up, in ms");
 static unsigned int held_up;
 module_param(held_up, uint, 0444);
 MODULE_PARM_DESC(held_up, "How many changes were");
+
+static unsigned int held_up_after;
+module_param(held_up_after, uint, 0444);
+MODULE_PARM_DESC(held_up_after, "How many buckets were once more, when all had been told");
 
 static unsigned int nfzr_delay_id;
 
@@ -81,15 +86,58 @@ static struct pernet_operations nfzr_delay_ops = {
 	.size = sizeof(struct nfzr_delay),
 };
 
+/* 0: a bucket is announced. */
+static int nfzr_delay_called(struct kretprobe_instance *ri, struct pt_regs *regs)
+{
+	const void *chain = (void *)regs_get_kernel_argument(regs, 0);
+	const struct net *net;
+	int other = 1;
+
+	if (regs_get_kernel_argument(regs, 1) != NEXTHOP_EVENT_BUCKET_REPLACE)
+		return 1;
+	rcu_read_lock();
+	for_each_net_rcu(net)
+		if (chain == &net->nexthop.notifier_chain)
+			other = 0;
+	rcu_read_unlock();
+	return other;
+}
+
+static int nfzr_delay_told(struct kretprobe_instance *ri, struct pt_regs *regs)
+{
+	unsigned int ms = READ_ONCE(delay_ms);
+
+	if (ms) {
+		mdelay(ms);
+		WRITE_ONCE(held_up_after, held_up_after + 1);
+	}
+	return 0;
+}
+
+/* Who announces a bucket has given the chain's semaphore back, and not moved the bucket yet. */
+static struct kretprobe nfzr_delay_probe = {
+	.kp.symbol_name = "blocking_notifier_call_chain",
+	.entry_handler = nfzr_delay_called,
+	.handler = nfzr_delay_told,
+};
+
 static int __init nfzr_delay_module_init(void)
 {
-	return register_pernet_subsys(&nfzr_delay_ops);
+	int err = register_kretprobe(&nfzr_delay_probe);
+
+	if (err)
+		return err;
+	err = register_pernet_subsys(&nfzr_delay_ops);
+	if (err)
+		unregister_kretprobe(&nfzr_delay_probe);
+	return err;
 }
 module_init(nfzr_delay_module_init);
 
 static void __exit nfzr_delay_module_exit(void)
 {
 	unregister_pernet_subsys(&nfzr_delay_ops);
+	unregister_kretprobe(&nfzr_delay_probe);
 }
 module_exit(nfzr_delay_module_exit);
 
