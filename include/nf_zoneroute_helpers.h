@@ -202,8 +202,15 @@ struct nfzr_links {
 	struct rhash_head link[IP_CT_DIR_MAX];
 	struct nf_conn *ct;
 	u32 index;
-	int state;
+	int state;		/* enum nfzr_state */
 } __aligned(16);
+
+/* Where an entry is in its life. */
+enum nfzr_state {
+	NFZR_NEW,		/* being linked */
+	NFZR_LIVE,
+	NFZR_DEAD,		/* being unlinked, by who made it so */
+};
 
 /* What a CPU found last, and the packets that it served: rust/kapi/recent.rs. */
 #define NFZR_SERVED 64

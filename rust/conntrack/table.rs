@@ -27,7 +27,8 @@ use crate::{
 pub(crate) enum NoFlow {
     /// No zone was in stock.
     Zone,
-    /// Another CPU was making it, or its tables are just being rebuilt: a later packet gets it.
+    /// Another CPU was making it, its tables are just being rebuilt, or there are too many of its tuple to
+    /// be ended: a later packet gets it.
     Busy,
     /// No memory.
     Memory,

@@ -78,6 +78,8 @@ void nfzr_helper_array_free(struct __genradix *array)
 /* The lowest number that nobody has in min..=max; -ENOSPC: there is none. */
 int nfzr_helper_ida_alloc(struct ida *ida, u32 min, u32 max)
 {
+	/* rust/kapi/array.rs has it as a number. */
+	BUILD_BUG_ON(IDA_BITMAP_BITS != 1024);
 	return ida_alloc_range(ida, min, max, GFP_ATOMIC | __GFP_NOWARN);
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A zone's table: the kernel's rhashtable, keyed by the tuple of a ct's direction, which it reads
- * in the ct itself. Insert, remove: any context with BH on or off. Find, lookup: under
- * rcu_read_lock(). Init, walk, destroy: process context.
+ * in the ct itself. Remove: any context. Insert, find, lookup: under rcu_read_lock(). Init, walk,
+ * destroy: process context.
  *
  * The hash is keyed, so that nobody outside can choose tuples that fall into one bucket: by a secret
  * of the module, by the netns and by the seed that rhashtable gives each table.
@@ -21,11 +21,18 @@ struct nfzr_key {
 	u8 dir;
 };
 
-static struct nfzr_key nfzr_key_of(const struct rhash_head *link)
+static const struct nfzr_links *nfzr_links_of(const struct rhash_head *link)
 {
 	const struct nfzr_links *links = (void *)((unsigned long)link & ~15UL);
 
 	BUILD_BUG_ON(offsetof(struct nfzr_links, link) || sizeof(links->link) != 16);
+	return links;
+}
+
+static struct nfzr_key nfzr_key_of(const struct rhash_head *link)
+{
+	const struct nfzr_links *links = nfzr_links_of(link);
+
 	return (struct nfzr_key){ .ct = links->ct, .dir = link != &links->link[0] };
 }
 
@@ -57,7 +64,10 @@ static u32 nfzr_obj_hash(const void *obj, u32 len, u32 seed)
 	return nfzr_hash(&key, 0, seed);
 }
 
-/* What keeps a direction out: itself, or its tuple of another connection, which is gone. */
+/*
+ * What keeps a direction out: itself, or its tuple of another connection, which is gone. One that is being
+ * linked or unlinked nobody can end, so it does not.
+ */
 static int nfzr_obj_cmp(struct rhashtable_compare_arg *arg, const void *obj)
 {
 	const struct nfzr_key *key = arg->key;
@@ -65,8 +75,8 @@ static int nfzr_obj_cmp(struct rhashtable_compare_arg *arg, const void *obj)
 
 	if (key->ct == other.ct)
 		return key->dir != other.dir;
-	return !nfzr_helper_ct_gone(other.ct) ||
-	       !nf_ct_tuple_equal(nf_ct_tuple(other.ct, other.dir), nf_ct_tuple(key->ct, key->dir));
+	return !nf_ct_tuple_equal(nf_ct_tuple(other.ct, other.dir), nf_ct_tuple(key->ct, key->dir)) ||
+	       READ_ONCE(nfzr_links_of(obj)->state) != NFZR_LIVE || !nfzr_helper_ct_gone(other.ct);
 }
 
 static const struct rhashtable_params nfzr_table_params = {

@@ -103,7 +103,8 @@ impl PinnedDrop for RawArray {
 
 /// Numbers that are given out: `struct ida`. It finds the lowest one that is free, by going over those
 /// that are not; so it is asked for the next one after the last that was given, up to the end of what it
-/// keeps in one bitmap, and only then for the lowest. The highest is little more than how many there are.
+/// keeps in one bitmap, and only then for the lowest. The highest is what there ever were at a time, and
+/// less than a bitmap more.
 #[pin_data(PinnedDrop)]
 pub(super) struct Numbers {
     #[pin]

@@ -15,7 +15,7 @@
 //! # Locks
 //!
 //! rhashtable's bucket lock, that of the numbers: each inside one call, never one in the other, and
-//! nothing is put, allocated by us or printed under them. Both keep bottom halves off.
+//! nothing is put, allocated by us or printed under them. Both keep interrupts off.
 //!
 //! C header: [`include/linux/rhashtable.h`](srctree/include/linux/rhashtable.h)
 
@@ -51,9 +51,10 @@ use crate::{
     },
 };
 
-const NEW: i32 = 0;
-const LIVE: i32 = 1;
-const DEAD: i32 = 2;
+// CAST: Small numbers.
+const NEW: i32 = bindings::nfzr_state_NFZR_NEW as i32;
+const LIVE: i32 = bindings::nfzr_state_NFZR_LIVE as i32;
+const DEAD: i32 = bindings::nfzr_state_NFZR_DEAD as i32;
 
 /// The entry of a connection, with a value.
 ///
@@ -370,13 +371,13 @@ impl<T: Send + Sync> Registry<T> {
         })
     }
 
-    /// Makes and links an entry. An entry that stands there by the same tuple, of a connection that is
+    /// Makes and links an entry. A live one that stands there by the same tuple, of a connection that is
     /// gone, `end` is to kill: it would stay until somebody looks for such ones, as many as are made of one
     /// and the same tuple, all in one bucket. Does not sleep.
     ///
     /// Errors: `EEXIST`, the connection has one in these tables; `EAGAIN`, a table is closed;
-    /// `ENOMEM`; `EBUSY`, others end what stands there; and what rhashtable has (`EBUSY`, it is being
-    /// rebuilt; `E2BIG`).
+    /// `ENOMEM`; `EBUSY`, there are too many to be killed, or `end` does not; and what rhashtable has
+    /// (`EBUSY`, it is being rebuilt; `E2BIG`).
     pub(crate) fn insert<'r>(
         &'r self,
         cache: &Cache<Entry<T>>,
@@ -454,10 +455,11 @@ impl<T: Send + Sync> Registry<T> {
         end: &impl Fn(&Entry<T>),
         _rcu: &ReadSide<'_>,
     ) -> Result {
-        /// There is one, mostly none; more if many CPUs make and end such ones.
+        /// How many are killed: there is one, mostly none.
         const MOST: usize = 4;
 
-        for _ in 0..=MOST {
+        let mut left = MOST;
+        loop {
             let (table, link) = (entry.table(dir).ht.get(), entry.link(dir));
             // SAFETY: The table counts the entry; the link is in no table yet, and the entry
             // stays until it is unlinked and a grace period after.
@@ -470,9 +472,9 @@ impl<T: Send + Sync> Registry<T> {
             if ptr::eq(met.conn(), entry.conn()) {
                 return Err(EEXIST);
             }
+            left = left.checked_sub(1).ok_or(EBUSY)?;
             end(met);
         }
-        Err(EBUSY)
     }
 
     fn unlink(entry: &Entry<T>, dir: Dir) {

@@ -114,7 +114,10 @@ static int nfzr_delay_told(struct kretprobe_instance *ri, struct pt_regs *regs)
 	return 0;
 }
 
-/* Who announces a bucket has given the chain's semaphore back, and not moved the bucket yet. */
+/*
+ * Who announces a bucket has given the chain's semaphore back, and not moved the bucket yet. He is kept
+ * there without being preempted, since a probe's handler is not.
+ */
 static struct kretprobe nfzr_delay_probe = {
 	.kp.symbol_name = "blocking_notifier_call_chain",
 	.entry_handler = nfzr_delay_called,

@@ -13,7 +13,7 @@ use kernel::{
     time::{delay::fsleep, Delta}, //
 };
 
-use super::{conn, conn_refs, Drops, Job, Tracked, ZoneDirs};
+use super::{conn, conn_refs, expire, Drops, Job, Tracked, ZoneDirs};
 use crate::kapi::{
     conntrack::{Conn, Dir},
     rcu::ReadSide,
@@ -180,6 +180,39 @@ mod cases {
         });
         drop(guard);
         assert_eq!(seen, Some((9, true, 0)));
+        Ok(())
+    }
+
+    #[test]
+    fn a_successor_waits_for_who_is_not_ended_and_leaves_nothing() -> Result {
+        let (all, gone, next) = (Fixture::new()?, tcp(1)?, tcp(1)?);
+        let index = all.insert(&gone, 1)?;
+        expire(&gone);
+        let insert = |end: bool| {
+            let guard = read_lock();
+            let rcu = ReadSide::of(&guard);
+            let value = Tracked::new(2, &all.drops);
+            let tables = [&all.table, &all.table];
+            let kill = |met: &Entry<Tracked>| {
+                if end {
+                    all.registry.kill(met, &rcu);
+                }
+            };
+            let made = all
+                .registry
+                .insert(&all.cache, (&*next).into(), tables, value, kill, &rcu);
+            made.map(|entry| entry.value)
+        };
+        let refused = insert(false).err();
+        rcu_barrier();
+        let refs = (conn_refs(&gone), conn_refs(&next), all.drops.count());
+        let made = insert(true).ok();
+        rcu_barrier();
+        assert_eq!(refused, Some(EBUSY));
+        assert_eq!(refs, (2, 1, 1));
+        assert_eq!(made, Some(2));
+        assert!(!all.kill(index));
+        assert_eq!((conn_refs(&gone), conn_refs(&next)), (1, 2));
         Ok(())
     }
 
