@@ -173,6 +173,8 @@ for way in "${WAYS[@]}"; do
 		both) check 'connections have their routes' [ "$(stat_of dst_references)" -ge $((flows * 198 / 100)) ] ;;
 		esac
 		tell slice $((SLICE / 2))
+		# The collector looks at all of them, once, when something was switched.
+		sleep 2.1
 		warm "$way"
 	else
 		tell open
