@@ -274,6 +274,7 @@ void nfzr_helper_ct_tuple(const struct nf_conn *ct, u8 dir, struct nfzr_tuple *t
 bool nfzr_helper_ct_ext_add(struct nf_conn *ct, u64 handle);
 void nfzr_helper_ct_ext_set(struct nf_conn *ct, u64 handle);
 
+void nfzr_helper_table_draw_secret(void);
 int nfzr_helper_table_init(struct rhashtable *ht);
 struct rhash_head *nfzr_helper_table_insert(struct rhashtable *ht, struct rhash_head *link);
 void nfzr_helper_table_remove(struct rhashtable *ht, struct rhash_head *link);

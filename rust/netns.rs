@@ -34,7 +34,7 @@ use crate::{
         pernet::{self, Init, PerNet, PreExit},
         proc_fs,
         rcu::ReadSide,
-        registry::Entry,
+        registry::{self, Entry},
         slab::Cache,
         sysctl::Table,
         time,
@@ -81,8 +81,9 @@ impl WorkItem for Shared {
 }
 
 impl Shared {
-    /// Process context.
+    /// While the module is loaded. Process context.
     pub(crate) fn new(enable: bool) -> Result<Arc<Self>> {
+        registry::draw_secret();
         let shared = Arc::pin_init(
             try_pin_init!(Self {
                 flows: Cache::new(c"nf_zoneroute_flow")?,

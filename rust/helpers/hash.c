@@ -14,6 +14,7 @@
 #include <net/netfilter/nf_conntrack_tuple.h>
 #include <net/netns/hash.h>
 
+/* Written once, while the module is loaded. */
 static hsiphash_key_t nfzr_secret __read_mostly;
 
 struct nfzr_key {
@@ -141,9 +142,18 @@ static const struct rhashtable_params nfzr_query_params = {
 	.obj_cmpfn = nfzr_query_cmp,
 };
 
+/*
+ * Draws the secret, before the first table is made. Not by get_random_once(): that queues work which
+ * patches the module's text, and do_init_module() frees a module whose init fails without waiting for
+ * it.
+ */
+void nfzr_helper_table_draw_secret(void)
+{
+	get_random_bytes(&nfzr_secret, sizeof(nfzr_secret));
+}
+
 int nfzr_helper_table_init(struct rhashtable *ht)
 {
-	get_random_once(&nfzr_secret, sizeof(nfzr_secret));
 	return rhashtable_init(ht, &nfzr_table_params);
 }
 

@@ -181,6 +181,13 @@ impl RawTable {
     }
 }
 
+/// Draws the secret that keys the hash of all tables. Once, while the module is loaded and before the
+/// first table is made.
+pub(crate) fn draw_secret() {
+    // SAFETY: No requirements.
+    unsafe { bindings::nfzr_helper_table_draw_secret() };
+}
+
 /// A table of entries by tuple.
 ///
 /// # Invariants
