@@ -19,7 +19,7 @@
 
 /*
  * Why a packet, or the route that the kernel chose for it, is kept out of the cache.
- * NFZR_FIT: it is not. Named in rust/route/reason.rs.
+ * NFZR_FIT: it is not. Named in rust/route/miss.rs.
  */
 enum nfzr_fit {
 	NFZR_FIT = 0,
@@ -109,7 +109,7 @@ struct nfzr_tuple {
 
 /*
  * Why a packet is left to conntrack: not looked up, or not attached to what was found. NFZR_TRACK: it
- * is not. Named in rust/conntrack/outcome.rs.
+ * is not. Named in rust/track/outcome.rs.
  */
 enum nfzr_track {
 	NFZR_TRACK = 0,
@@ -180,7 +180,7 @@ struct nfzr_query {
 	u32 others;		/* out: entries of other connections that were met */
 };
 
-/* The connections that count against a limit, in lists of nf_conncount: rust/helpers/conncount.c. */
+/* The connections that count against a limit, in lists of nf_conncount: rust/helpers/nf/conncount.c. */
 struct nfzr_count_list;
 struct nfzr_conncount {
 	struct nfzr_count_list *lists;
@@ -194,7 +194,7 @@ struct nfzr_conncount {
 };
 
 /*
- * The head of an entry of rust/kapi/registry.rs: its two links, one for each direction, and the
+ * The head of an entry of rust/kapi/entry/registry.rs: its two links, one for each direction, and the
  * connection that they stand for. Aligned so that a link's address tells its direction and its
  * entry.
  */
@@ -212,7 +212,7 @@ enum nfzr_state {
 	NFZR_DEAD,		/* being unlinked, by who made it so */
 };
 
-/* What a CPU found last, and the packets that it served: rust/kapi/recent.rs. */
+/* What a CPU found last, and the packets that it served: rust/kapi/entry/last_found.rs. */
 #define NFZR_SERVED 64
 struct nfzr_recent {
 	struct nfzr_links *links;

@@ -35,38 +35,24 @@ bad() {
 	fi
 }
 
-# bindings, helpers <- kapi <- conntrack, route, stats <- netns, hooks, lookup, verify, events, proc,
-# sysctl, main.
+# bindings, helpers <- kapi <- named_enum, track, route, flow <- state, path, netns, main.
 layers() {
 	local kapi middle top
 	kapi=$(find rust/kapi -name '*.rs')
-	middle=$(find rust/conntrack rust/route rust/stats.rs -name '*.rs')
-	top=$(find rust -maxdepth 1 -name '*.rs' ! -name stats.rs)
+	middle=$(find rust/flow rust/named_enum.rs rust/route rust/track -name '*.rs')
+	top=$(find rust/netns rust/nf_zoneroute_main.rs rust/path rust/state -name '*.rs')
 	# Lists of file names without blanks.
 	# shellcheck disable=SC2086
 	{
-		bad '\b(crate|super)::(conntrack|route|stats|netns|hooks|lookup|verify|events|proc|sysctl)\b' \
+		bad '\b(crate|super)::(flow|netns|path|route|state|track)\b' \
 			'a file of rust/kapi names a layer above it' $kapi
-		bad '\bcrate::(netns|hooks|lookup|verify|events|proc|sysctl)\b|\b(netns|hooks|events|proc)::' \
-			'a file of rust/conntrack or rust/route names a layer above it' $middle
+		bad '\bcrate::(netns|path)\b' 'a file below rust/state names a layer above it' $middle
 		bad '\bbindings::' 'bindings are for rust/kapi only' $middle $top
 		bad '\bunsafe (\{|fn|impl|extern)' 'unsafe code is for rust/kapi and rust/bindings only' \
 			$middle $top
 		bad '\.(unwrap|expect)\(|\b(panic|unreachable|todo|unimplemented)!' \
 			'no panic path outside tests' $kapi $middle $top
 	}
-	local file
-	for file in $middle $top; do
-		case $file in
-		# The root has its crate's attributes; the pure files are also built on the host, where
-		# the crate denies it for them; and the macro of KUnit makes unsafe code.
-		*/tests.rs | */tests/*.rs) ;;
-		rust/nf_zoneroute_main.rs | rust/route/key.rs | rust/route/reason.rs) ;;
-		rust/conntrack/command.rs | rust/conntrack/handle.rs | rust/conntrack/outcome.rs) ;;
-		rust/conntrack/tcp.rs | rust/conntrack/udp.rs) ;;
-		*) grep -q '^#!\[deny(unsafe_code)\]$' "$file" || die "$file does not deny unsafe code" ;;
-		esac
-	done
 }
 
 say_step 'rustfmt' format

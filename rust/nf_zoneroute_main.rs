@@ -6,27 +6,34 @@
 //! See README.md for what it does, and `kapi` for the rules that the code below it relies on.
 
 mod bindings;
-mod conntrack;
-mod events;
-mod hooks;
 mod kapi;
-mod lookup;
+
+#[deny(unsafe_code)]
+mod flow;
+#[deny(unsafe_code)]
+mod named_enum;
+#[deny(unsafe_code)]
 mod netns;
-mod proc;
+#[deny(unsafe_code)]
+mod path;
+#[deny(unsafe_code)]
 mod route;
-mod stats;
-mod sysctl;
-mod verify;
+#[deny(unsafe_code)]
+mod state;
+#[deny(unsafe_code)]
+mod track;
 
 use kernel::prelude::*;
 
 use crate::{
     kapi::{
-        notifier::Notifier,
-        pernet::PerNet,
-        work::CancelOnDrop, //
+        net::{
+            netns::PerNet,
+            notifier::Notifier, //
+        },
+        sync::work::CancelOnDrop, //
     },
-    netns::{NetNs, Shared},
+    netns::{NetNs, Shared}, //
 };
 
 module! {

@@ -5,19 +5,30 @@
 #include "nf_zoneroute_helpers.h"
 #include "layout_generated.h"
 
-#include "array.c"
-#include "conncount.c"
-#include "conntrack.c"
-#include "events.c"
-#include "hash.c"
-#include "misc.c"
-#include "packet.c"
-#include "recent.c"
-#include "route.c"
-#include "route4.c"
-#include "route6.c"
-#include "track.c"
-#include "verify.c"
+#include "sync/lock.c"
+#include "sync/percpu.c"
+#include "sync/rcu.c"
+#include "sync/time.c"
+
+#include "mem/array.c"
+
+#include "net/device.c"
+#include "net/netns.c"
+#include "net/notifier.c"
+
+#include "fs/proc.c"
+
+#include "nf/conn.c"
+#include "nf/conncount.c"
+#include "nf/packet.c"
+#include "net/route.c"
+#include "net/route4.c"
+#include "net/route6.c"
+#include "nf/track.c"
+#include "nf/verify.c"
+
+#include "entry/last_found.c"
+#include "entry/table.c"
 
 #ifdef NFZR_KUNIT
 #include "kunit.c"

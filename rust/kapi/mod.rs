@@ -9,33 +9,14 @@
 //! # Contexts
 //!
 //! Netfilter hooks run in softirq or in process context with bottom halves on, always under
-//! `rcu_read_lock()`; [`rcu::ReadSide`] is the proof of the latter. Nothing called from a hook
+//! `rcu_read_lock()`; [`sync::rcu::ReadSide`] is the proof of the latter. Nothing called from a hook
 //! sleeps. Whatever must run in process context says so in its documentation.
 
-pub(crate) mod array;
-pub(crate) mod conncount;
-pub(crate) mod conntrack;
-pub(crate) mod dst;
-pub(crate) mod fib;
-pub(crate) mod hook;
-pub(crate) mod lock;
+pub(crate) mod entry;
+pub(crate) mod fs;
+pub(crate) mod mem;
 pub(crate) mod net;
-pub(crate) mod netdev;
-pub(crate) mod notifier;
-pub(crate) mod once;
-pub(crate) mod percpu;
-pub(crate) mod pernet;
-pub(crate) mod proc_fs;
-pub(crate) mod rcu;
-pub(crate) mod recent;
-pub(crate) mod registry;
-pub(crate) mod skb;
-pub(crate) mod slab;
-pub(crate) mod sysctl;
-pub(crate) mod tcp;
+pub(crate) mod nf;
+pub(crate) mod sync;
 #[cfg(nfzr_kunit)]
 pub(crate) mod tests;
-pub(crate) mod time;
-pub(crate) mod track;
-pub(crate) mod udp;
-pub(crate) mod work;

@@ -8,20 +8,20 @@
 //! spoofed from another device, evicts nothing as long as the true ones go another way or come in
 //! by another device.
 
-#![deny(unsafe_code)]
-
 use kernel::sync::atomic::{Atomic, Relaxed};
 
 use crate::{
     kapi::{
-        dst::DstId,
-        hook::State,
-        rcu::{RcuBox, RcuCell, ReadSide},
-        skb::SkBuff, //
+        net::dst::DstId,
+        nf::{
+            hook::State,
+            packet::SkBuff, //
+        },
+        sync::rcu::{RcuBox, RcuCell, ReadSide}, //
     },
     route::{
         key::Key,
-        reason::Reason,
+        miss::Reason,
         slot::{Now, Slot}, //
     },
 };

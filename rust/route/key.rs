@@ -4,7 +4,7 @@
 //!
 //! Pure: also built and tested on the host.
 
-use crate::route::reason::Reason;
+use crate::route::miss::Reason;
 
 /// The inputs of a route decision that may differ between packets of one direction. (The ct and
 /// the direction fix the addresses, the protocol and the ports.)

@@ -2,11 +2,9 @@
 
 //! Cached routes: what one depends on, how long it is good, and where a direction keeps its own.
 
-#![deny(unsafe_code)]
-
 pub(crate) mod direction;
 pub(crate) mod key;
-pub(crate) mod reason;
+pub(crate) mod miss;
 pub(crate) mod slot;
 #[cfg(nfzr_kunit)]
 mod tests;

@@ -2,20 +2,18 @@
 
 //! A slot: one cached route, with all that says for which packets and how long it is good.
 
-#![deny(unsafe_code)]
-
 use kernel::sync::{atomic::Relaxed, Arc};
 
 use crate::{
-    conntrack::flow::Held,
+    flow::Held,
     kapi::{
-        dst::Dst,
-        rcu::ReadSide,
-        skb::Route, //
+        net::dst::Dst,
+        nf::packet::Route,
+        sync::rcu::ReadSide, //
     },
     route::{
         key::{aged, Key},
-        reason::Reason, //
+        miss::Reason, //
     },
 };
 

@@ -18,14 +18,17 @@ use super::{
     slot::{Now, Slot}, //
 };
 use crate::{
-    conntrack::{flow::Held, outcome::Outcome},
+    flow::Held,
     kapi::{
-        percpu::CounterSet,
-        rcu::{RcuBox, ReadSide},
-        slab::Cache,
+        mem::slab::Cache,
+        sync::{
+            percpu::CounterSet,
+            rcu::{RcuBox, ReadSide}, //
+        },
         tests::{routes_changed, TestDst}, //
     },
-    stats::{Counter, Event},
+    state::stats::{Counter, Event},
+    track::outcome::Outcome, //
 };
 
 /// The key that the slots here have.

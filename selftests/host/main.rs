@@ -5,16 +5,29 @@
 #![cfg(test)]
 #![deny(unsafe_code)]
 
+#[path = "../../rust/named_enum.rs"]
+mod named_enum;
+
 #[path = "../../rust/kapi"]
 mod kapi {
-    pub(crate) mod tcp;
-    pub(crate) mod udp;
+    pub(crate) mod nf {
+        pub(crate) mod tcp;
+        pub(crate) mod udp;
+    }
 }
 
-#[path = "../../rust/conntrack"]
-mod conntrack {
-    pub(crate) mod command;
+#[path = "../../rust/flow"]
+mod flow {
     pub(crate) mod handle;
+}
+
+#[path = "../../rust/netns"]
+mod netns {
+    pub(crate) mod command;
+}
+
+#[path = "../../rust/track"]
+mod track {
     pub(crate) mod outcome;
     pub(crate) mod tcp;
     pub(crate) mod udp;
@@ -23,14 +36,14 @@ mod conntrack {
 #[path = "../../rust/route"]
 mod route {
     pub(crate) mod key;
-    pub(crate) mod reason;
+    pub(crate) mod miss;
 }
 
 mod properties;
 mod tracking;
 
 mod handles {
-    use crate::conntrack::handle::{Handle, Salt};
+    use crate::flow::handle::{Handle, Salt};
 
     const SALT: Salt = Salt::new(0x1234_5678);
 
@@ -79,7 +92,7 @@ mod handles {
 mod keys {
     use crate::route::{
         key::{aged, Key},
-        reason::Reason,
+        miss::Reason,
     };
 
     fn key() -> Key {
@@ -130,7 +143,7 @@ mod keys {
 }
 
 mod reasons {
-    use crate::route::reason::Reason;
+    use crate::route::miss::Reason;
 
     #[test]
     fn numbers_go_there_and_back() {
@@ -166,7 +179,7 @@ mod reasons {
 }
 
 mod outcomes {
-    use crate::conntrack::{outcome::Outcome, tcp::Miss};
+    use crate::track::{outcome::Outcome, tcp::Miss};
 
     #[test]
     fn outcomes_of_untracked_packets_start_with_the_protocol() {
@@ -200,7 +213,7 @@ mod outcomes {
 }
 
 mod zone_commands {
-    use crate::conntrack::command::{commands, Action, Bad, Command};
+    use crate::netns::command::{commands, Action, Bad, Command};
 
     fn all(text: &[u8]) -> Vec<Result<Command, Bad>> {
         commands(text).collect()

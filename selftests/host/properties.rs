@@ -5,19 +5,17 @@
 use proptest::prelude::*;
 
 use crate::{
-    conntrack::{
-        command::commands,
-        handle::{Handle, Salt},
-        tcp, udp,
-    },
-    kapi::{
+    flow::handle::{Handle, Salt},
+    kapi::nf::{
         tcp::{Peer, Segment, Timeouts, Tracking},
-        udp::Stream,
+        udp::Stream, //
     },
+    netns::command::commands,
     route::{
         key::{aged, Key},
-        reason::Reason,
+        miss::Reason, //
     },
+    track::{tcp, udp}, //
 };
 
 const CASES: u32 = 20_000;
@@ -240,8 +238,8 @@ proptest! {
     ) {
         let text = format!("zone{blanks}{zone}{blanks}max{blanks}{max}\n");
         let read: Vec<_> = commands(text.as_bytes()).collect();
-        let expected = crate::conntrack::command::Command {
-            zone, action: crate::conntrack::command::Action::Max(Some(max)),
+        let expected = crate::netns::command::Command {
+            zone, action: crate::netns::command::Action::Max(Some(max)),
         };
         prop_assert_eq!(read, [Ok(expected)]);
     }

@@ -4,8 +4,8 @@
 //! field that a segment changes. The numbers are worked out from `tcp_in_window()` by hand.
 
 use crate::{
-    conntrack::tcp::{track, Miss},
-    kapi::tcp::{Peer, Segment, Timeouts, Tracking},
+    kapi::nf::tcp::{Peer, Segment, Timeouts, Tracking},
+    track::tcp::{track, Miss}, //
 };
 
 const TIMEOUTS: Timeouts = Timeouts {

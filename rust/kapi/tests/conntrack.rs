@@ -19,7 +19,10 @@ use super::{
     TestDst,
     ZoneDirs, //
 };
-use crate::kapi::{conntrack::Dir, rcu::ReadSide};
+use crate::kapi::{
+    nf::conn::Dir,
+    sync::rcu::ReadSide, //
+};
 
 /// Whether something is shown as `text`.
 fn shows(shown: impl fmt::Display, text: &str) -> Result<bool> {

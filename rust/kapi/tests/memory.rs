@@ -19,10 +19,14 @@ use super::{Drops, Job, Tracked};
 use crate::{
     bindings,
     kapi::{
-        array::{Numbers, RcuArray, Removed},
-        percpu::{Cell, CounterSet, Counters},
-        rcu::{RcuBox, RcuCell, ReadSide},
-        slab::Cache, //
+        mem::{
+            array::{Numbers, RcuArray, Removed},
+            slab::Cache, //
+        },
+        sync::{
+            percpu::{Cell, CounterSet, Counters},
+            rcu::{RcuBox, RcuCell, ReadSide}, //
+        },
     },
 };
 

@@ -29,13 +29,17 @@ use kernel::{
 use crate::{
     bindings,
     kapi::{
-        conntrack::Conn,
-        dst::Dst,
-        hook::{Family, State},
-        net::Net,
-        rcu::ReadSide,
-        skb::{Route, SkBuff},
-        tcp::{Segment, Tracking}, //
+        net::{
+            dst::Dst,
+            netns::Net, //
+        },
+        nf::{
+            conn::Conn,
+            hook::{Family, State},
+            packet::{Route, SkBuff},
+            tcp::{Segment, Tracking}, //
+        },
+        sync::rcu::ReadSide, //
     },
 };
 
@@ -278,8 +282,8 @@ impl TestDst {
     }
 
     /// As a packet has it.
-    pub(crate) fn id(&self) -> crate::kapi::dst::DstId {
-        crate::kapi::dst::DstId(self.0.as_ptr())
+    pub(crate) fn id(&self) -> crate::kapi::net::dst::DstId {
+        crate::kapi::net::dst::DstId(self.0.as_ptr())
     }
 }
 
@@ -307,7 +311,7 @@ impl Job {
             GFP_KERNEL,
         )?;
         let theirs = job.clone();
-        crate::kapi::work::system_dfl().try_spawn(GFP_KERNEL, move || {
+        crate::kapi::sync::work::system_dfl().try_spawn(GFP_KERNEL, move || {
             work();
             theirs.done.complete_all();
         })?;

@@ -20,14 +20,18 @@ use super::{hash_policy_changes, init_net, Drops, Tracked};
 use crate::{
     bindings,
     kapi::{
-        array::RcuArray,
-        hook::{self, Family, Hook, Inet, State, Verdict},
-        netdev::{self, Device},
-        notifier::{Listener, NetEvent, Notifier},
-        pernet::{Init, PerNet, PreExit, Registration, Subsys},
-        proc_fs,
-        rcu::ReadSide,
-        skb::SkBuff, //
+        fs::proc,
+        mem::array::RcuArray,
+        net::{
+            device::{self, Device},
+            netns::{Init, PerNet, PreExit, Registration, Subsys},
+            notifier::{Listener, NetEvent, Notifier}, //
+        },
+        nf::{
+            hook::{self, Family, Hook, Inet, State, Verdict},
+            packet::SkBuff, //
+        },
+        sync::rcu::ReadSide, //
     },
 };
 

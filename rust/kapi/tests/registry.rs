@@ -15,11 +15,13 @@ use kernel::{
 
 use super::{conn, conn_refs, expire, Drops, Job, Tracked, ZoneDirs};
 use crate::kapi::{
-    conntrack::{Conn, Dir},
-    rcu::ReadSide,
-    recent::Ended,
-    registry::{Entry, Registry, Table},
-    slab::Cache, //
+    entry::{
+        last_found::Ended,
+        registry::{Entry, Registry, Table}, //
+    },
+    mem::slab::Cache,
+    nf::conn::{Conn, Dir},
+    sync::rcu::ReadSide, //
 };
 
 /// A registry with a table. The cache goes last, after `Registry::drop` has waited for RCU.
@@ -376,7 +378,7 @@ mod cases {
                 }
                 looked = looked.wrapping_add(1);
             }
-            crate::kapi::time::cond_resched();
+            crate::kapi::sync::time::cond_resched();
         }
         job.wait();
         rcu_barrier();

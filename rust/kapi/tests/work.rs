@@ -15,7 +15,7 @@ use kernel::{
 };
 
 use super::{Drops, Job, Tracked};
-use crate::kapi::{
+use crate::kapi::sync::{
     lock::SpinLockBh,
     time,
     work::{system_dfl, CancelOnDrop}, //

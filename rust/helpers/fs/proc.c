@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Files in /proc/net.
+ */
+#include <linux/capability.h>
+#include <linux/fs.h>
+#include <linux/proc_fs.h>
+#include <linux/seq_file_net.h>
+
+struct proc_dir_entry *nfzr_helper_proc_mkdir(struct net *net, const char *name)
+{
+	return proc_net_mkdir(net, name, net->proc_net);
+}
+
+void *nfzr_helper_seq_data(const struct seq_file *seq)
+{
+	return pde_data(file_inode(seq->file));
+}
+
+/*
+ * Whether who writes to an open file of a netns' seq_file, and who opened it, may administer the
+ * netns: as for netlink, a file handed to somebody else gives him nothing.
+ */
+bool nfzr_helper_seq_may_admin(struct file *file)
+{
+	struct user_namespace *ns = seq_file_net(file->private_data)->user_ns;
+
+	return ns_capable(ns, CAP_NET_ADMIN) && file_ns_capable(file, ns, CAP_NET_ADMIN);
+}

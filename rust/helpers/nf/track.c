@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Tracking of packets that a zone's table knows: what is read of a packet before conntrack sees it,
+ * and what conntrack would do with it. All run in a PRE_ROUTING hook: softirq or process context,
+ * under rcu_read_lock(). ct->lock is taken by nfzr_helper_tcp_begin() and nothing else is under it.
+ */
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/netfilter_bridge.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <net/netfilter/nf_conntrack_core.h>
+#include <net/netfilter/nf_conntrack_helper.h>
+#include <net/netfilter/nf_conntrack_l4proto.h>
+#include <net/netfilter/nf_conntrack_timeout.h>
+#include <net/netfilter/nf_conntrack_zones.h>
+#include <net/netns/hash.h>
+#include <net/tcp.h>
+
+/* rust/kapi/nf/tcp.rs has these as numbers. */
+static_assert(TCP_CONNTRACK_ESTABLISHED == 3);
+static_assert(IP_CT_TCP_FLAG_SACK_PERM == 0x02);
+static_assert(IP_CT_TCP_FLAG_DATA_UNACKNOWLEDGED == 0x10);
+static_assert(IP_CT_TCP_FLAG_MAXACK_SET == 0x20);
+
+/* The addresses, and where the transport header is. */
+static enum nfzr_track nfzr_probe_ipv4(const struct sk_buff *skb, struct nfzr_probe *p)
+{
+	const struct iphdr *iph = ip_hdr(skb);
+
+	if (ip_is_fragment(iph))
+		return NFZR_UNTRACK_FRAGMENT;
+	if (iph->ihl != sizeof(*iph) / 4)
+		return NFZR_UNTRACK_OPTIONS;
+	p->tuple.src.l3num = NFPROTO_IPV4;
+	p->tuple.src.u3.ip = iph->saddr;
+	p->tuple.dst.u3.ip = iph->daddr;
+	p->tuple.dst.protonum = iph->protocol;
+	p->dataoff = skb_network_offset(skb) + sizeof(*iph);
+	return NFZR_TRACK;
+}
+
+/* A header after the first makes it another protocol than TCP or UDP. */
+static enum nfzr_track nfzr_probe_ipv6(const struct sk_buff *skb, struct nfzr_probe *p)
+{
+	const struct ipv6hdr *ip6h = ipv6_hdr(skb);
+
+	p->tuple.src.l3num = NFPROTO_IPV6;
+	p->tuple.src.u3.in6 = ip6h->saddr;
+	p->tuple.dst.u3.in6 = ip6h->daddr;
+	p->tuple.dst.protonum = ip6h->nexthdr;
+	p->dataoff = skb_network_offset(skb) + sizeof(*ip6h);
+	return NFZR_TRACK;
+}
+
+/* Whether a segment's options are none, or the ones that tcp_sack() leaves out of account. */
+static bool nfzr_tcp_is_plain(const struct sk_buff *skb, const struct nfzr_probe *p,
+			      const struct tcphdr *th)
+{
+	__be32 _option;
+	const __be32 *option;
+
+	if (th->doff == sizeof(*th) / 4)
+		return true;
+	if (th->doff * 4 != sizeof(*th) + TCPOLEN_TSTAMP_ALIGNED)
+		return false;
+	option = skb_header_pointer(skb, p->dataoff + sizeof(*th), sizeof(_option), &_option);
+	return option && get_unaligned_be32(option) == ((TCPOPT_NOP << 24) | (TCPOPT_NOP << 16) |
+							(TCPOPT_TIMESTAMP << 8) | TCPOLEN_TIMESTAMP);
+}
+
+/* As tcp_error() and segment_seq_plus_len() have it. */
+static enum nfzr_track nfzr_probe_tcp(const struct sk_buff *skb, struct nfzr_probe *p)
+{
+	struct tcphdr _th;
+	const struct tcphdr *th = skb_header_pointer(skb, p->dataoff, sizeof(_th), &_th);
+	u32 len = skb->len - p->dataoff;
+
+	if (!th || th->doff * 4 < sizeof(*th) || len < th->doff * 4)
+		return NFZR_UNTRACK_MALFORMED;
+	p->flags = tcp_flag_byte(th);
+	/* What begins or ends a connection, rust/track/tcp.rs leaves to conntrack. */
+	if ((p->flags & (TCPHDR_FIN | TCPHDR_SYN | TCPHDR_RST | TCPHDR_ACK)) != TCPHDR_ACK)
+		return NFZR_UNTRACK_TCP_FLAGS;
+	p->tuple.src.u.tcp.port = th->source;
+	p->tuple.dst.u.tcp.port = th->dest;
+	p->has_checksum = true;
+	p->win = ntohs(th->window);
+	p->seq = ntohl(th->seq);
+	p->ack = ntohl(th->ack_seq);
+	p->end = p->seq + len - th->doff * 4 + th->syn + th->fin;
+	p->plain = nfzr_tcp_is_plain(skb, p, th);
+	return NFZR_TRACK;
+}
+
+/* As udp_error() has it. */
+static enum nfzr_track nfzr_probe_udp(const struct sk_buff *skb, struct nfzr_probe *p)
+{
+	struct udphdr _uh;
+	const struct udphdr *uh = skb_header_pointer(skb, p->dataoff, sizeof(_uh), &_uh);
+	u32 len;
+
+	if (!uh)
+		return NFZR_UNTRACK_MALFORMED;
+	len = udp_get_len(skb, uh, p->dataoff);
+	if (len > skb->len - p->dataoff || len < sizeof(*uh))
+		return NFZR_UNTRACK_MALFORMED;
+	p->tuple.src.u.udp.port = uh->source;
+	p->tuple.dst.u.udp.port = uh->dest;
+	p->has_checksum = uh->check;
+	return NFZR_TRACK;
+}
+
+/*
+ * Reads a packet that conntrack has not seen yet. False: it has, or is not to; or a bridge shows it.
+ * Else p->why says whether the packet is of a kind that is looked up. *p comes zeroed.
+ */
+bool nfzr_helper_probe(struct sk_buff *skb, const struct nf_hook_state *state, struct nfzr_probe *p)
+{
+	const struct nf_conntrack_zone *zone;
+	struct nf_conntrack_zone tmp;
+	enum ip_conntrack_info ctinfo;
+	const struct nf_conn *tmpl = nf_ct_get(skb, &ctinfo);
+
+	if (ctinfo == IP_CT_UNTRACKED || (tmpl && !nf_ct_is_template(tmpl)))
+		return false;
+	if (nf_bridge_info_exists(skb))
+		return false;
+
+	zone = nf_ct_zone_tmpl(tmpl, skb, &tmp);
+	p->zone[IP_CT_DIR_ORIGINAL] = nf_ct_zone_id(zone, IP_CT_DIR_ORIGINAL);
+	p->zone[IP_CT_DIR_REPLY] = nf_ct_zone_id(zone, IP_CT_DIR_REPLY);
+	p->net_mix = net_hash_mix(state->net);
+	p->why = state->pf == NFPROTO_IPV4 ? nfzr_probe_ipv4(skb, p) : nfzr_probe_ipv6(skb, p);
+	if (p->why != NFZR_TRACK)
+		return true;
+	switch (p->tuple.dst.protonum) {
+	case IPPROTO_TCP:
+		p->why = nfzr_probe_tcp(skb, p);
+		break;
+	case IPPROTO_UDP:
+		p->why = nfzr_probe_udp(skb, p);
+		break;
+	default:
+		p->why = NFZR_UNTRACK_PROTOCOL;
+	}
+	return true;
+}
+
+/* What a status says against the ct, if it does. */
+static enum nfzr_track nfzr_status_why(const struct nf_conn *ct, unsigned long status)
+{
+	if (!(status & IPS_CONFIRMED) || (status & IPS_DYING))
+		return NFZR_UNTRACK_GONE;
+	if (!(status & IPS_SEEN_REPLY))
+		return NFZR_UNTRACK_UNREPLIED;
+	/* For UDP the prediction itself looks at it. */
+	if (!(status & IPS_ASSURED) && nf_ct_protonum(ct) == IPPROTO_TCP)
+		return NFZR_UNTRACK_UNASSURED;
+	if (status & IPS_SEQ_ADJUST)
+		return NFZR_UNTRACK_SEQ_ADJUST;
+	if (status & IPS_NAT_CLASH)
+		return NFZR_UNTRACK_CLASH;
+	if (status & (IPS_OFFLOAD | IPS_HW_OFFLOAD))
+		return NFZR_UNTRACK_OFFLOAD;
+	return NFZR_TRACK;
+}
+
+/* Whether conntrack would do no more with a packet of the ct than what is predicted here. */
+static __always_inline enum nfzr_track nfzr_ct_why(const struct nf_conn *ct)
+{
+	const unsigned long good = IPS_CONFIRMED | IPS_SEEN_REPLY | IPS_ASSURED;
+	const unsigned long bad = IPS_DYING | IPS_SEQ_ADJUST | IPS_NAT_CLASH | IPS_OFFLOAD | IPS_HW_OFFLOAD;
+	unsigned long status = READ_ONCE(ct->status);
+	enum nfzr_track why;
+
+	if (nf_ct_is_expired(ct))
+		return NFZR_UNTRACK_GONE;
+	/* Mostly there is nothing. */
+	if (unlikely((status & (good | bad)) != good)) {
+		why = nfzr_status_why(ct, status);
+		if (why != NFZR_TRACK)
+			return why;
+	}
+	if (nf_ct_ext_exist(ct, NF_CT_EXT_HELPER))
+		return NFZR_UNTRACK_HELPER;
+	return NFZR_TRACK;
+}
+
+/* The check of tcp_error() and udp_error(). What it finds out stays in the skb for the kernel's own. */
+static __always_inline bool nfzr_checksum_good(struct sk_buff *skb, const struct nf_hook_state *state,
+			       const struct nfzr_probe *p)
+{
+	return !p->has_checksum || !state->net->ct.sysctl_checksum ||
+	       !nf_checksum(skb, state->hook, p->dataoff, p->tuple.dst.protonum, state->pf);
+}
+
+static __always_inline enum nfzr_track nfzr_track_why(struct sk_buff *skb, const struct nf_hook_state *state,
+				      const struct nf_conn *ct, const struct nfzr_probe *p)
+{
+	enum nfzr_track why = nfzr_ct_why(ct);
+
+	if (why == NFZR_TRACK && !nfzr_checksum_good(skb, state, p))
+		why = NFZR_UNTRACK_CHECKSUM;
+	return why;
+}
+
+/*
+ * The state of a TCP connection under its lock, which nfzr_helper_tcp_end() gives back, and the
+ * timeouts that it may get. NULL, and no lock: *why says why not.
+ */
+struct ip_ct_tcp *nfzr_helper_tcp_begin(struct sk_buff *skb, const struct nf_hook_state *state,
+					struct nf_conn *ct, const struct nfzr_probe *p,
+					struct nfzr_tcp_timeouts *t, u8 *why)
+{
+	const struct nf_tcp_net *tn = nf_tcp_pernet(state->net);
+	const unsigned int *timeouts;
+
+	*why = nfzr_track_why(skb, state, ct, p);
+	if (*why != NFZR_TRACK)
+		return NULL;
+	timeouts = nf_ct_timeout_lookup(ct);
+	if (!timeouts)
+		timeouts = tn->timeouts;
+	t->established = READ_ONCE(timeouts[TCP_CONNTRACK_ESTABLISHED]);
+	t->retrans = READ_ONCE(timeouts[TCP_CONNTRACK_RETRANS]);
+	t->unack = READ_ONCE(timeouts[TCP_CONNTRACK_UNACK]);
+	t->max_retrans = READ_ONCE(tn->tcp_max_retrans);
+
+	spin_lock_bh(&ct->lock);
+	/* Set before the lock is taken for the offsets: who does not see the one sees no other. */
+	if (test_bit(IPS_SEQ_ADJUST_BIT, &ct->status)) {
+		spin_unlock_bh(&ct->lock);
+		*why = NFZR_UNTRACK_SEQ_ADJUST;
+		return NULL;
+	}
+	return &ct->proto.tcp;
+}
+
+void nfzr_helper_tcp_end(struct nf_conn *ct)
+{
+	spin_unlock_bh(&ct->lock);
+}
+
+/* What decides the timeout of a UDP connection. */
+enum nfzr_track nfzr_helper_udp_begin(struct sk_buff *skb, const struct nf_hook_state *state,
+				      struct nf_conn *ct, const struct nfzr_probe *p,
+				      struct nfzr_udp *u)
+{
+	enum nfzr_track why = nfzr_track_why(skb, state, ct, p);
+	const unsigned int *timeouts;
+
+	if (why != NFZR_TRACK)
+		return why;
+	timeouts = nf_ct_timeout_lookup(ct);
+	if (!timeouts)
+		timeouts = nf_udp_pernet(state->net)->timeouts;
+	u->now = jiffies;
+	u->since = ct->proto.udp.stream_ts;
+	u->unreplied = READ_ONCE(timeouts[UDP_CT_UNREPLIED]);
+	u->replied = READ_ONCE(timeouts[UDP_CT_REPLIED]);
+	u->assured = test_bit(IPS_ASSURED_BIT, &ct->status);
+	return NFZR_TRACK;
+}
+
+/*
+ * What is left for conntrack to do with a packet that it would accept: timeout (in jiffies) and
+ * counters, and the ct itself in the place of the template, if there is one. Somebody holds a
+ * reference on the ct; the packet gets one of its own.
+ */
+void nfzr_helper_attach(struct sk_buff *skb, struct nf_conn *ct, u8 dir, u32 timeout)
+{
+	enum ip_conntrack_info ctinfo = dir == IP_CT_DIR_REPLY ? IP_CT_ESTABLISHED_REPLY :
+								 IP_CT_ESTABLISHED;
+	struct nf_conntrack *tmpl = skb_nfct(skb);
+
+	nf_ct_refresh_acct(ct, ctinfo, skb, timeout);
+	nf_conntrack_get(&ct->ct_general);
+	/* nf_ct_set() wants nothing there. */
+	skb->_nfct = 0;
+	nf_ct_set(skb, ct, ctinfo);
+	nf_conntrack_put(tmpl);
+}
+
+/* For verify mode: what conntrack made of a packet. False: it has no connection. */
+bool nfzr_helper_attached(struct sk_buff *skb, struct nfzr_attached *a)
+{
+	enum ip_conntrack_info ctinfo;
+
+	a->ct = nf_ct_get(skb, &ctinfo);
+	if (!a->ct || nf_ct_is_template(a->ct))
+		return false;
+	nfzr_read_ext(a->ct, &a->handle, &a->has_ext);
+	a->dir = CTINFO2DIR(ctinfo);
+	a->established = ctinfo == IP_CT_ESTABLISHED || ctinfo == IP_CT_ESTABLISHED_REPLY;
+	return true;
+}
+
+/* A copy of a TCP connection's state. */
+void nfzr_helper_tcp_copy(struct nf_conn *ct, struct ip_ct_tcp *to)
+{
+	spin_lock_bh(&ct->lock);
+	*to = ct->proto.tcp;
+	spin_unlock_bh(&ct->lock);
+}
+
+/* When the ct expires, in jiffies; false: its timeout is fixed. */
+bool nfzr_helper_ct_expiry(const struct nf_conn *ct, u32 *expiry)
+{
+	*expiry = READ_ONCE(ct->timeout);
+	return !test_bit(IPS_FIXED_TIMEOUT_BIT, &ct->status);
+}

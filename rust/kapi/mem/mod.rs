@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory.
+
+pub(crate) mod array;
+pub(crate) mod slab;

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Slab caches of one type, whose objects can be freed after a grace period.
+//!
+//! C header: [`include/linux/slab.h`](srctree/include/linux/slab.h)
+
+use core::{
+    marker::PhantomData,
+    mem::{align_of, size_of, ManuallyDrop, MaybeUninit},
+    ptr::NonNull, //
+};
+
+use kernel::{
+    alloc::AllocError,
+    prelude::*,
+    sync::rcu::rcu_barrier, //
+};
+
+use crate::bindings;
+
+/// What a cache allocates: the value, and the head by which RCU frees it.
+#[repr(C)]
+pub(in crate::kapi) struct Object<T> {
+    pub(in crate::kapi) value: T,
+    pub(in crate::kapi) rcu: MaybeUninit<bindings::callback_head>,
+}
+
+impl<T> Object<T> {
+    /// The `rcu_callback_t` that drops and frees an object. Softirq.
+    ///
+    /// # Safety
+    ///
+    /// `head` is the `rcu` field of an object that nothing else owns or can reach.
+    pub(in crate::kapi) unsafe extern "C" fn free(head: *mut bindings::callback_head) {
+        // SAFETY: By the function's requirement `head` is that field of an `Object<T>`.
+        let object = unsafe {
+            kernel::container_of!(
+                head.cast::<MaybeUninit<bindings::callback_head>>(),
+                Self,
+                rcu
+            )
+        };
+        // SAFETY: `container_of!` of a valid pointer is not null.
+        let object = unsafe { NonNull::new_unchecked(object) };
+        // SAFETY: Nothing else owns or can reach the object.
+        drop(unsafe { SlabBox::from_raw(object) });
+    }
+}
+
+/// A `struct kmem_cache` of objects with a `T`.
+///
+/// # Invariants
+///
+/// `cache` was created with the size and alignment of `Object<T>`.
+pub(crate) struct Cache<T> {
+    cache: NonNull<bindings::kmem_cache>,
+    _values: PhantomData<fn() -> T>,
+}
+
+// SAFETY: `struct kmem_cache` is made to be used by all CPUs.
+unsafe impl<T> Send for Cache<T> {}
+// SAFETY: As above.
+unsafe impl<T> Sync for Cache<T> {}
+
+impl<T> Cache<T> {
+    /// The size of one object, in bytes.
+    pub(crate) const OBJECT_SIZE: usize = size_of::<Object<T>>();
+
+    /// Creates the cache. Process context.
+    pub(crate) fn new(name: &'static CStr) -> Result<Self> {
+        let mut args = bindings::kmem_cache_args {
+            align: align_of::<Object<T>>().try_into()?,
+            ..Default::default()
+        };
+        // SAFETY: `name` is static, and `args` is valid for the call.
+        let cache = unsafe {
+            bindings::__kmem_cache_create_args(
+                name.as_char_ptr(),
+                Self::OBJECT_SIZE.try_into()?,
+                &mut args,
+                1 << bindings::_slab_flag_bits__SLAB_HWCACHE_ALIGN,
+            )
+        };
+        // INVARIANT: Created just so.
+        Ok(Self {
+            cache: NonNull::new(cache).ok_or(ENOMEM)?,
+            _values: PhantomData,
+        })
+    }
+
+    /// Allocates an object with `value`. Any context; never sleeps, never warns.
+    pub(crate) fn alloc(&self, value: T) -> Result<SlabBox<T>, AllocError> {
+        const FLAGS: bindings::gfp_t = bindings::GFP_ATOMIC | bindings::__GFP_NOWARN;
+        // SAFETY: The cache is valid as long as `self`.
+        let object = unsafe { bindings::kmem_cache_alloc_noprof(self.cache.as_ptr(), FLAGS) };
+        let object = NonNull::new(object.cast::<Object<T>>()).ok_or(AllocError)?;
+        // SAFETY: By the type invariant the memory has the size and alignment of an `Object<T>`,
+        // and nobody else has it.
+        unsafe {
+            object.as_ptr().write(Object {
+                value,
+                rcu: MaybeUninit::uninit(),
+            })
+        };
+        Ok(SlabBox(object))
+    }
+}
+
+impl<T> Drop for Cache<T> {
+    /// Process context: waits for the objects that RCU still has.
+    fn drop(&mut self) {
+        rcu_barrier();
+        // SAFETY: Made in `new`, and this is the only owner. Should an object be alive against
+        // all rules, the kernel warns and keeps its memory.
+        unsafe { bindings::kmem_cache_destroy(self.cache.as_ptr()) };
+    }
+}
+
+/// An object that nobody but its owner can reach.
+///
+/// # Invariants
+///
+/// `0` is an initialised object of a [`Cache<T>`] that nothing else owns or can reach.
+pub(crate) struct SlabBox<T>(NonNull<Object<T>>);
+
+impl<T> SlabBox<T> {
+    /// # Safety
+    ///
+    /// `object` is initialised, comes from a [`Cache<T>`], and nothing else owns or can reach it.
+    pub(in crate::kapi) unsafe fn from_raw(object: NonNull<Object<T>>) -> Self {
+        // INVARIANT: By the function's requirement.
+        Self(object)
+    }
+
+    /// Gives up the ownership.
+    pub(in crate::kapi) fn into_raw(self) -> NonNull<Object<T>> {
+        ManuallyDrop::new(self).0
+    }
+}
+
+impl<T> Drop for SlabBox<T> {
+    fn drop(&mut self) {
+        // SAFETY: Initialised and ours alone, by the type invariant.
+        unsafe { core::ptr::drop_in_place(&mut self.0.as_mut().value) };
+        // SAFETY: The memory came from `kmem_cache_alloc()`, which `kfree()` takes back too.
+        unsafe { bindings::kfree(self.0.as_ptr().cast()) };
+    }
+}

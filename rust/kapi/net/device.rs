@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Network devices, and what happens to them.
+//!
+//! C header: [`include/linux/netdevice.h`](srctree/include/linux/netdevice.h)
+
+use core::marker::PhantomData;
+
+use crate::bindings;
+
+/// A device, and its netns, while something happens to it: under RTNL.
+pub(crate) struct Device<'a> {
+    dev: *const bindings::net_device,
+    _rtnl: PhantomData<&'a ()>,
+}
+
+impl Device<'_> {
+    /// # Safety
+    ///
+    /// `dev` is there for `'a`, and RTNL is held.
+    pub(in crate::kapi) unsafe fn from_raw<'a>(dev: *const bindings::net_device) -> Device<'a> {
+        Device {
+            dev,
+            _rtnl: PhantomData,
+        }
+    }
+
+    /// The device's index.
+    pub(crate) fn ifindex(&self) -> u32 {
+        // SAFETY: The device is there during the event.
+        unsafe { bindings::nfzr_helper_dev_ifindex(self.dev) }.unsigned_abs()
+    }
+
+    pub(in crate::kapi) fn net(&self) -> *const bindings::net {
+        // SAFETY: The device is there during the event, and in a netns.
+        unsafe { bindings::nfzr_helper_dev_net(self.dev) }
+    }
+}
+
+/// What happens to the device: those of `enum netdev_cmd` that can change a route.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// It was switched on.
+    Up,
+    /// It was switched off.
+    Down,
+    /// It goes, or leaves the netns.
+    Unregister,
+    /// Its link-layer address changed.
+    ChangeAddr,
+    /// It joined or left a bridge, bond or VRF.
+    ChangeUpper,
+    /// It has another name, which rules may select by.
+    ChangeName,
+    /// Its flags or its carrier changed, or its group, which rules may suppress.
+    Change,
+}
+
+impl Event {
+    pub(in crate::kapi) fn from_raw(event: usize) -> Option<Self> {
+        match u32::try_from(event).ok()? {
+            bindings::netdev_cmd_NETDEV_UP => Some(Self::Up),
+            bindings::netdev_cmd_NETDEV_DOWN => Some(Self::Down),
+            bindings::netdev_cmd_NETDEV_UNREGISTER => Some(Self::Unregister),
+            bindings::netdev_cmd_NETDEV_CHANGEADDR => Some(Self::ChangeAddr),
+            bindings::netdev_cmd_NETDEV_CHANGEUPPER => Some(Self::ChangeUpper),
+            bindings::netdev_cmd_NETDEV_CHANGENAME => Some(Self::ChangeName),
+            bindings::netdev_cmd_NETDEV_CHANGE => Some(Self::Change),
+            _ => None,
+        }
+    }
+}

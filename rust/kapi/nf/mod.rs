@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Netfilter and conntrack.
+
+pub(crate) mod conn;
+pub(crate) mod conncount;
+pub(crate) mod hook;
+pub(crate) mod packet;
+pub(crate) mod tcp;
+pub(crate) mod track;
+pub(crate) mod udp;
