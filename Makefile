@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# Everything that is not an ordinary module build is a script in qemu/ or selftests/; this only
-# names them. `make help` lists the targets.
+# Everything except an ordinary module build is a script in qemu/ or selftests/; the targets only
+# call it. `make help` lists the targets.
 
-# The kernel to build for: this machine's, unless told otherwise.
+# The kernel release to build for; by default that of the running kernel.
 KREL ?= $(shell uname -r)
-# A prepared kernel tree, for an ordinary out-of-tree build by the tools of the host.
+# A prepared kernel tree for an ordinary out-of-tree build with the host's tools.
 KDIR ?=
 
 .PHONY: modules modules_install prepare setup debug-kernel demo test mutants bench bench-profile shell check rust-analyzer clean help
@@ -62,19 +62,19 @@ clean:
 	@qemu/clean.sh
 
 help:
-	@echo 'make demo              two tenants with the same addresses behind one router, in a booted kernel'
-	@echo 'make test              every test; TESTS="hits.sh …" for some'
-	@echo 'make mutants           every bug of selftests/mutants, each to be noticed; MUTANTS="…" for some'
-	@echo 'make bench             what a packet costs, beside plain forwarding, conntrack and the nft flowtable; ROW="…" for some'
-	@echo 'make bench-profile     by function; ROW=udp4 WAYS=plain,conntrack,both'
+	@echo 'make demo              two tenants with the same addresses behind a router'
+	@echo 'make test              all tests; TESTS="hits.sh …" selects'
+	@echo 'make mutants           check that tests notice each mutant; MUTANTS="…" selects'
+	@echo 'make bench             packet cost beside plain, conntrack, flowtable; ROW="…"'
+	@echo 'make bench-profile     packet cost by function; ROW=udp4 WAYS=plain,conntrack,both'
 	@echo 'make check             format, lints, layers, shell scripts'
 	@echo 'make shell             an interactive guest with the module loaded'
 	@echo ''
-	@echo 'make prepare           prepare a kernel tree for this machine (or KREL=…) from Debian'"'"'s packages'
-	@echo 'make                   build nf_zoneroute.ko for it; KDIR=… for any prepared kernel tree with Rust'
-	@echo 'make modules_install   install it for that kernel'
+	@echo 'make prepare           prepare a tree for this kernel (or KREL=…), Debian only'
+	@echo 'make                   build nf_zoneroute.ko for it; KDIR=… for any prepared tree'
+	@echo 'make modules_install   install nf_zoneroute.ko for that kernel'
 	@echo ''
-	@echo 'make setup             only install and prepare what demo needs'
-	@echo 'make debug-kernel      that and the debug kernel, which test and mutants need'
-	@echo 'make rust-analyzer     rust-project.json for an editor'
+	@echo 'make setup             install and prepare everything that demo needs'
+	@echo 'make debug-kernel      setup, and build the debug kernel for test and mutants'
+	@echo 'make rust-analyzer     make rust-project.json for an editor'
 	@echo 'make clean             remove what was built here (the cache stays: $${XDG_CACHE_HOME:-~/.cache}/nf_zoneroute)'

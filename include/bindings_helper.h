@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Input of bindgen: the C headers whose types and functions rust/bindings offers to rust/kapi.
+ * bindgen input: the C headers whose types and functions rust/bindings offers to rust/kapi.
  */
 #include <linux/delay.h>
 #include <linux/generic-radix-tree.h>

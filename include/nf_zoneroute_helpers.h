@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * C helpers of nf_zoneroute: what Rust cannot call or read itself (static inlines, bit-fields,
- * unions), gathered so that a packet costs few calls. Prototypes and shared structs; bindgen
- * reads this file too, so both languages see one layout. Locking and context: at each helper.
+ * C helpers of nf_zoneroute for what Rust cannot call or read itself: static inlines, bit-fields,
+ * unions. They are grouped so that a packet costs few calls. This file has the prototypes and the
+ * shared structs. bindgen reads it too, so both languages see one layout. Locking and context are
+ * documented at each helper.
  */
 #ifndef _NF_ZONEROUTE_HELPERS_H
 #define _NF_ZONEROUTE_HELPERS_H
@@ -18,12 +19,12 @@
 #include <net/netfilter/nf_conntrack.h>
 
 /*
- * Why a packet, or the route that the kernel chose for it, is kept out of the cache.
- * NFZR_FIT: it is not. Named in rust/route/miss.rs.
+ * Reasons why a packet, or the route that the kernel chose for it, is kept out of the cache.
+ * NFZR_FIT: it may be cached. The names are in rust/route/miss.rs.
  */
 enum nfzr_fit {
 	NFZR_FIT = 0,
-	/* of the packet */
+	/* reasons of the packet */
 	NFZR_UNFIT_OPTIONS,
 	NFZR_UNFIT_FRAGMENT,
 	NFZR_UNFIT_NOT_HOST,
@@ -35,7 +36,7 @@ enum nfzr_fit {
 	NFZR_UNFIT_RELATED,
 	NFZR_UNFIT_REWRITTEN,
 	NFZR_UNFIT_SCOPE,
-	/* of the route */
+	/* reasons of the route */
 	NFZR_UNFIT_NO_ROUTE,
 	NFZR_UNFIT_NOT_UNICAST,
 	NFZR_UNFIT_SAME_DEVICE,
@@ -47,80 +48,82 @@ enum nfzr_fit {
 	NFZR_UNFIT_COUNT,
 };
 
-/* Which routes may be others when a neighbour's state changes. */
+/* The routes that a change of a neighbour's state may affect. */
 enum nfzr_neigh_news {
 	NFZR_NEIGH_OF_ALL,
-	/* Those by groups of nexthop objects, if the neighbour is a gateway of one. */
+	/* Routes by groups of nexthop objects, if the neighbour is a gateway of such a group. */
 	NFZR_NEIGH_OF_GATEWAY,
 };
 
-/* A set of gateways: a bit for each place that one has, or several share. */
+/* The size of a set of gateways. Each gateway has one bit, which several gateways may share. */
 #define NFZR_GATEWAY_WORDS 4
 #define NFZR_GATEWAY_PLACES (NFZR_GATEWAY_WORDS * 64)
 
-/* What the hooks need of a packet, read in one call. Host order throughout. */
+/* The fields of a packet that the hooks need, read in one call. All in host order. */
 struct nfzr_packet {
 	struct nf_conn *ct;	/* borrowed from the skb; never a template */
-	u64 handle;		/* of the extension; 0 when has_ext is false */
+	u64 handle;		/* in the ct's extension; 0 when has_ext is false */
 	u32 iif;		/* index of the receiving device */
 	u32 mark;
-	u32 flowlabel;		/* IPv6; else 0 */
+	u32 flowlabel;		/* of IPv6; 0 for IPv4 */
 	u8 dir;			/* enum ip_conntrack_dir */
 	u8 dscp;		/* the DSCP bits of the TOS byte or traffic class, in place */
-	u8 source_check;	/* IPv4: rp_filter | src_valid_mark << 2, of the receiving device */
-	u8 fit;			/* enum nfzr_fit, of the packet */
+	u8 source_check;	/* IPv4: the receiving device's rp_filter | src_valid_mark << 2 */
+	u8 fit;			/* enum nfzr_fit: reasons of the packet */
 	bool has_ext;
 	bool confirmed;
 };
 
-/* The route that the kernel chose for a packet, with a reference on it. */
+/* The route that the kernel chose for a packet, with a reference to it. */
 struct nfzr_route {
-	struct dst_entry *dst;	/* owned by the receiver of the struct; NULL unless fit */
+	struct dst_entry *dst;	/* owned by the caller; NULL unless fit is NFZR_FIT */
 	u32 cookie;
 	u32 oif;
-	u8 fit;			/* enum nfzr_fit, of the route */
+	u8 fit;			/* enum nfzr_fit: reasons of the route */
 	bool multipath;
 };
 
-/* What the late POST_ROUTING hook needs of a forwarded packet. */
+/* The fields of a forwarded packet that the late POST_ROUTING hook needs. */
 struct nfzr_forwarded {
 	struct nf_conn *ct;	/* borrowed from the skb; confirmed */
 	u64 handle;
-	const struct dst_entry *dst;	/* borrowed, to be compared only */
+	const struct dst_entry *dst;	/* borrowed, for comparison only */
 	u32 iif;
 	u8 dir;
 	bool has_ext;
-	bool unassured;		/* conntrack may drop it early to make room */
-	bool xfrm;		/* goes into IPsec, by another route than it was given */
+	bool unassured;		/* the ct may be dropped early */
+	bool xfrm;		/* goes into IPsec, by another route than the one it was given */
 };
 
-/* A direction of a connection, to be shown. Addresses in network order, an IPv4 one in the first
- * four bytes; ports in host order.
+/*
+ * One direction of a connection, for display. Addresses are in network order, an IPv4 address in
+ * the first four bytes. Ports are in host order.
  */
 struct nfzr_tuple {
 	u8 src[16];
 	u8 dst[16];
 	u16 sport;		/* or the ICMP id */
 	u16 dport;		/* or ICMP type << 8 | code */
-	u16 zone;		/* the zone of this direction */
+	u16 zone;		/* zone id of this direction */
 	u16 l3num;
 	u8 protonum;
 };
 
 /*
- * Why a packet is left to conntrack: not looked up, or not attached to what was found. NFZR_TRACK: it
- * is not. Named in rust/track/outcome.rs.
+ * Reasons why a packet is left to conntrack: it was not looked up, or not attached to the
+ * connection that was found. NFZR_TRACK: it is not left to conntrack. The names are in
+ * rust/track/outcome.rs.
  */
 enum nfzr_track {
 	NFZR_TRACK = 0,
-	/* of the packet */
+	/* reasons of the packet */
 	NFZR_UNTRACK_PROTOCOL,
 	NFZR_UNTRACK_OPTIONS,
 	NFZR_UNTRACK_FRAGMENT,
 	NFZR_UNTRACK_MALFORMED,
 	NFZR_UNTRACK_CHECKSUM,
 	NFZR_UNTRACK_TCP_FLAGS,
-	/* of the connection */
+	/* reasons of the connection */
 	NFZR_UNTRACK_GONE,
 	NFZR_UNTRACK_UNREPLIED,
 	NFZR_UNTRACK_UNASSURED,
@@ -131,23 +134,23 @@ enum nfzr_track {
 	NFZR_UNTRACK_COUNT,
 };
 
-/* What is read of a packet that conntrack has not seen yet. Host order but for the tuple. */
+/* The fields of a packet that conntrack has not seen yet. Host order, except for the tuple. */
 struct nfzr_probe {
 	struct nf_conntrack_tuple tuple;
 	u32 net_mix;		/* the netns' part of the hash key */
-	u32 seq;		/* from here on to `plain': TCP */
+	u32 seq;		/* `seq' to `plain': TCP only */
 	u32 ack;
 	u32 end;		/* seq plus length */
 	u16 win;
 	u8 flags;		/* byte 13 of the header */
-	bool plain;		/* no option that conntrack looks at */
+	bool plain;		/* without options that conntrack looks at */
 	bool has_checksum;
 	u8 why;			/* enum nfzr_track */
 	u16 zone[IP_CT_DIR_MAX];	/* the packet's zone, for each direction */
-	u32 dataoff;		/* of the transport header, from skb->data */
+	u32 dataoff;		/* offset of the transport header from skb->data */
 };
 
-/* The timeouts of a TCP connection, in jiffies, and sysctl nf_conntrack_tcp_max_retrans. */
+/* The timeouts of a TCP connection in jiffies, and the sysctl nf_conntrack_tcp_max_retrans. */
 struct nfzr_tcp_timeouts {
 	u32 established;
 	u32 retrans;
@@ -155,7 +158,7 @@ struct nfzr_tcp_timeouts {
 	u8 max_retrans;
 };
 
-/* What decides the timeout of a UDP connection. Times in jiffies. */
+/* The inputs of a UDP connection's timeout. Times in jiffies. */
 struct nfzr_udp {
 	u64 now;
 	u64 since;
@@ -164,39 +167,38 @@ struct nfzr_udp {
 	bool assured;
 };
 
-/* What conntrack made of a packet. */
+/* The connection that conntrack attached to a packet. */
 struct nfzr_attached {
 	struct nf_conn *ct;	/* borrowed from the skb; never a template */
-	u64 handle;		/* of the extension; 0 when has_ext is false */
+	u64 handle;		/* in the ct's extension; 0 when has_ext is false */
 	u8 dir;
 	bool has_ext;
-	bool established;	/* of the connection itself, which was answered */
+	bool established;	/* IP_CT_ESTABLISHED or IP_CT_ESTABLISHED_REPLY */
 };
 
-/* What a zone's table is asked for. */
+/* A lookup in a zone's table. */
 struct nfzr_query {
 	const struct nfzr_probe *probe;
-	u16 zone;		/* of the table */
-	u32 others;		/* out: entries of other connections that were met */
+	u16 zone;		/* the table's zone id */
+	u32 others;		/* out: non-matching entries compared during the lookup */
 };
 
-/* The connections that count against a limit, in lists of nf_conncount: rust/helpers/nf/conncount.c. */
+/* The connections that count against a limit, in nf_conncount lists: rust/helpers/nf/conncount.c. */
 struct nfzr_count_list;
 struct nfzr_conncount {
 	struct nfzr_count_list *lists;
-	struct net *net;	/* whose they are; NULL: there never were any */
-	hsiphash_key_t key;	/* of the choice of a list */
-	u32 mask;		/* lists - 1 */
-	atomic_t count;		/* of all lists */
-	u32 gc_jiffy;		/* in this jiffy, */
-	u32 gc_done;		/* so many were looked at for the limit's sake; */
-	u32 gc_next;		/* the next list to be */
+	struct net *net;	/* netns of the connections; NULL until the first one */
+	hsiphash_key_t key;	/* of the hash that selects a list */
+	u32 mask;		/* number of lists - 1 */
+	atomic_t count;		/* connections in all lists */
+	u32 gc_jiffy;		/* the jiffy that gc_done belongs to */
+	u32 gc_done;		/* lists and connections scanned in it because of the limit */
+	u32 gc_next;		/* the next list to scan, before masking */
 };
 
 /*
- * The head of an entry of rust/kapi/entry/registry.rs: its two links, one for each direction, and the
- * connection that they stand for. Aligned so that a link's address tells its direction and its
- * entry.
+ * The head of an entry of rust/kapi/entry/registry.rs: its two links, one for each direction, and their
+ * connection. Aligned so that a link's direction and entry can be computed from its address.
  */
 struct nfzr_links {
 	struct rhash_head link[IP_CT_DIR_MAX];
@@ -205,19 +207,19 @@ struct nfzr_links {
 	int state;		/* enum nfzr_state */
 } __aligned(16);
 
-/* Where an entry is in its life. */
+/* The life cycle of an entry. */
 enum nfzr_state {
 	NFZR_NEW,		/* being linked */
 	NFZR_LIVE,
-	NFZR_DEAD,		/* being unlinked, by who made it so */
+	NFZR_DEAD,		/* being unlinked, by the CPU that set this state */
 };
 
-/* What a CPU found last, and the packets that it served: rust/kapi/entry/last_found.rs. */
+/* The last entry that a CPU found, and the packets that it served: rust/kapi/entry/last_found.rs. */
 #define NFZR_SERVED 64
 struct nfzr_recent {
 	struct nfzr_links *links;
-	u64 ended;		/* no more entries had when it was searched */
-	const struct sk_buff *served[NFZR_SERVED];	/* by address; to be compared only */
+	u64 ended;		/* at most the count of ended entries when the search began */
+	const struct sk_buff *served[NFZR_SERVED];	/* by address, for comparison only */
 };
 
 bool nfzr_helper_packet4(struct sk_buff *skb, const struct nf_hook_state *state,

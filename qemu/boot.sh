@@ -5,14 +5,14 @@
 # boot.sh [--debug] [--smp N] [--memory MIB] [--timeout S] [--console FILE] [--icount]
 #         [--control DIR] [--interactive] DIR COMMAND
 #
-# --icount: the guest's time is the count of its instructions, and does not pass while it idles: what
-# the guest waits for comes at once. One CPU only.
+# --icount: the guest's time is the count of its instructions. It does not pass while the guest
+# idles, so sleeps and timers end at once. One CPU only.
 #
-# --control: in DIR, which is below the clone, there are the sockets `monitor', for QEMU's own commands,
-# and `guest', whose lines come out of the guest's /dev/hvc2.
+# --control: creates two sockets in DIR, which is below the clone: `monitor', for QEMU's own
+# commands, and `guest', whose lines come out of the guest's /dev/hvc2.
 #
-# COMMAND runs by bash in the guest's /nf_zoneroute, a read-only copy of DIR; what it prints is
-# printed here, and its exit status is this script's. The kernel's messages go to FILE.
+# bash runs COMMAND in the guest's /nf_zoneroute, a read-only copy of DIR. Its output is printed
+# here, and its exit status is this script's. The kernel's messages go to FILE.
 
 . "$(dirname -- "$0")/lib.sh"
 
@@ -58,21 +58,21 @@ mkdir "$work/disk"
 cp -a -- "$1/." "$work/disk/"
 install -m 755 "$NFZR_TOP/qemu/guest-init" "$work/disk/guest-init"
 printf '%s\n' "$2" >"$work/disk/command"
-# The guest's root has the modules of the pinned kernel only.
+# The guest's root has only the modules of the pinned kernel.
 [ -z "$debug" ] || cp -a -- "$kernel/lib/modules" "$work/disk/modules"
 [ -z "$interactive" ] || touch "$work/disk/interactive"
 in_toolchain mkfs.ext2 -q -d "$work/disk" -L project "$work/disk.ext2" 64M
 
 append="console=ttyS0 panic=-1 reboot=t quiet loglevel=4 ${NFZR_APPEND-}"
-# Without ACPI the debug kernel has nothing to measure its clock against, which is the host's under
-# emulation. Where the host shows another rate than the clock's (on bare metal it shows the CPU's own,
-# of the moment), seconds in the guest are longer or shorter; nothing in it depends on that.
+# Without ACPI the debug kernel has no reference to calibrate the TSC, which under emulation is the
+# host's. If the host shows another rate than the TSC's (on bare metal it shows the CPU's current
+# rate), seconds in the guest are longer or shorter. Nothing in the guest depends on that.
 if [ -n "$debug" ]; then
 	mhz=$(sed -n 's/^cpu MHz[^0-9]*\([0-9]*\).*/\1/p' /proc/cpuinfo | head -n 1)
 	append="$append tsc=reliable tsc_early_khz=${mhz:-2000}000"
 fi
 
-# Commas belong to qemu's own words.
+# The commas are part of QEMU's arguments.
 # shellcheck disable=SC2054
 qemu=(qemu-system-x86_64 -M q35 -accel tcg -cpu max,la57=off -smp "$smp,sockets=$smp,cores=1,threads=1"
 	-m "$memory" -nographic -no-reboot -nic none

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# How a Debian root of the pinned suite comes to be, from the mirror that this host's apt uses.
-# Sourced by toolchain.sh and guest.sh.
+# Makes a Debian root of the pinned suite from the mirror that this host's apt uses. Sourced by
+# toolchain.sh, guest.sh and plot.sh.
 
-# The mirror that apt on this host uses for Debian itself, or the one asked for.
+# Prints NFZR_MIRROR if it is set, else the mirror that this host's apt uses for Debian itself.
 debian_mirror() {
 	if [ -n "${NFZR_MIRROR-}" ]; then
 		printf '%s\n' "$NFZR_MIRROR"
@@ -26,14 +26,14 @@ debian_mirror() {
 }
 
 debian_sites() {
-	# $(SITE) is apt's own format language.
+	# $(SITE) is apt's own format syntax.
 	# shellcheck disable=SC2016
 	apt-get indextargets --format '$(SITE)' \
 		'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | sort -u
 }
 
-# bootstrap PACKAGES-FILE TARGET [MMDEBSTRAP-OPTION...]: an essential system of the pinned suite
-# plus the packages that the file lists.
+# bootstrap PACKAGES-FILE TARGET [MMDEBSTRAP-OPTION...]: make an essential system of the pinned
+# suite plus the packages that the file lists.
 bootstrap() {
 	local packages mirror list=$2.list
 	packages=$(paste -sd, "$1")

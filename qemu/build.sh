@@ -7,21 +7,21 @@
 # build.sh debug              for the debug kernel, in build/debug
 # build.sh delay              selftests/delay, for the debug kernel, in build/delay
 # build.sh kunit              nf_zoneroute for the debug kernel with the KUnit suites, in build/kunit
-# build.sh mutant KIND DIR    as stock, debug or kunit, the copy of the sources that is in DIR
-# build.sh clippy             the same with clippy in rustc's place; every warning is an error
+# build.sh mutant KIND DIR    as KIND (stock, debug or kunit), from the copy of the sources in DIR
+# build.sh clippy             as stock, with clippy in place of rustc; every warning is an error
 # build.sh host KREL          for the kernel KREL that 'make prepare' prepared, in the clone itself
 # build.sh rust-analyzer      rust-project.json for the pinned kernel
 
 . "$(dirname -- "$0")/lib.sh"
 
-# kbuild TREE DIR ARGUMENT...: the kernel's make on a module's directory, by Debian's compiler.
+# kbuild TREE DIR ARGUMENT...: run the kernel's make on a module's directory with Debian's compiler.
 kbuild() {
 	local tree=$1 dir=$2
 	shift 2
 	in_toolchain make -s -C "$tree" M="$dir" CC="$KERNEL_CC" -j "$(nproc)" "$@"
 }
 
-# kbuild_debug DIR ARGUMENT...: the same for the debug kernel, by clang.
+# kbuild_debug DIR ARGUMENT...: the same for the debug kernel, with clang.
 kbuild_debug() {
 	local dir=$1
 	shift
@@ -35,7 +35,7 @@ pinned_tree() {
 	kernel_dir build "$release" "$version"
 }
 
-# A copy of the sources: builds for different kernels do not undo each other.
+# Each kernel's build has its own copy of the sources, so that builds do not undo each other.
 copy_sources() {
 	mkdir -p "$1"
 	in_toolchain rsync -a --exclude='*.o' --exclude='.*.cmd' --exclude='*_generated.*' \
@@ -54,7 +54,7 @@ build_copy() {
 	kbuild "$(pinned_tree)" "$dir" "$@" modules
 }
 
-# The tree that was prepared for a release, the newest if there are several versions.
+# Prints the tree that was prepared for a release; the newest if there are several versions.
 prepared_tree() {
 	local tree newest=
 	for tree in "$NFZR_CACHE/build-$1"-*; do
@@ -103,7 +103,7 @@ host)
 	;;
 rust-analyzer)
 	kbuild "$(pinned_tree)" "$NFZR_TOP" rust-analyzer
-	# The sysroot is the toolchain root's.
+	# The sysroot is that of the toolchain root.
 	sed -i "s|\"/usr/lib/rustlib|\"$(toolchain_root)/usr/lib/rustlib|g" "$NFZR_TOP/rust-project.json"
 	;;
 *)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What can be checked without booting: format, lints, the layer rule, where unsafe code stands, and
-# the scripts.
+# Checks that need no boot: format, lints, the layer rule, the places of unsafe code, and the
+# scripts.
 
 . "$(dirname -- "$0")/lib.sh"
 
@@ -26,7 +26,7 @@ scripts() {
 for name in glob.glob("selftests/*.py") + glob.glob("selftests/bench/*.py"): compile(open(name).read(), name, "exec")'
 }
 
-# bad PATTERN WHAT FILE...: fail if a line of the files that is no comment matches.
+# bad PATTERN WHAT FILE...: fail with WHAT if a line of the files that is no comment matches.
 bad() {
 	local pattern=$1 what=$2
 	shift 2
@@ -41,7 +41,7 @@ layers() {
 	kapi=$(find rust/kapi -name '*.rs')
 	middle=$(find rust/flow rust/named_enum.rs rust/route rust/track -name '*.rs')
 	top=$(find rust/netns rust/nf_zoneroute_main.rs rust/path rust/state -name '*.rs')
-	# Lists of file names without blanks.
+	# The lists hold file names without blanks.
 	# shellcheck disable=SC2086
 	{
 		bad '\b(crate|super)::(flow|netns|path|route|state|track)\b' \

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Removes what builds and runs left in the clone. The cache is not touched.
+# Removes the output of builds and runs from the clone. Does not touch the cache.
 
 . "$(dirname -- "$0")/lib.sh"
 

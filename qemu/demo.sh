@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Boots the stock kernel and plays selftests/demo.sh.
+# Boots the stock kernel and runs selftests/demo.sh.
 
 . "$(dirname -- "$0")/lib.sh"
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Runs a command in a root directory, from inside a mount namespace that the caller made:
-# enter.sh ROOT COMMAND...
-# The project, the cache and the kernel's own file systems are bound at their own paths.
+# enter.sh ROOT COMMAND...: run a command in a root directory.
+# The caller has made a mount namespace for it. The project, the cache and the kernel's own file
+# systems are mounted at their own paths.
 
 set -euo pipefail
 
@@ -18,13 +18,13 @@ bind() {
 mount --bind /dev "$root/dev"
 mount -t proc proc "$root/proc"
 mount -t sysfs sysfs "$root/sys"
-# Before the others, which may lie below it.
+# Mounted before the next two, which may be below it.
 mount -t tmpfs tmpfs "$root/tmp"
 bind "$NFZR_CACHE" "$NFZR_CACHE"
 bind "$NFZR_TOP" "$NFZR_TOP"
 
-# The machine's own settings (CFLAGS, LD_PRELOAD, a CARGO_HOME, …) play no part in here, but for
-# the way to the mirror.
+# Of the host's environment (CFLAGS, LD_PRELOAD, a CARGO_HOME, …), only the proxy settings, which
+# reach the mirror, are kept.
 proxies=()
 for name in http_proxy https_proxy no_proxy; do
 	[ -z "${!name-}" ] || proxies+=("$name=${!name}")

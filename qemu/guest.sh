@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Makes what the guest boots: a root image with Debian's tools and the pinned kernel's modules,
-# and the small initramfs that mounts it. Nothing of the project is in either; boot.sh brings
-# that on a disk of its own, so they stay cached while the project changes.
+# Makes the guest's images: a root image with Debian's tools and the pinned kernel's modules, and
+# the small initramfs that mounts it. Neither contains project files except the initramfs's init
+# script. boot.sh puts the project on a disk of its own, so the images stay cached while the
+# project changes.
 
 . "$(dirname -- "$0")/lib.sh"
 . "$NFZR_TOP/qemu/bootstrap.sh"
@@ -26,7 +27,7 @@ make_initramfs() {
 	mkdir -p "$to/bin" "$modules" "$to/root" "$to/dev" "$to/proc"
 	cp -- "$(toolchain_root)/bin/busybox" "$to/bin/busybox"
 	install -m 755 "$NFZR_TOP/qemu/initramfs-init" "$to/init"
-	# In the order in which they load.
+	# In load order.
 	in_toolchain modprobe -d "$kernel" -S "$release" --show-depends virtio_blk |
 		awk '$1 == "insmod" { print $2 }' | while read -r module; do
 		in_toolchain xz -dc "$module" >"$modules/$(basename "${module%.xz}")"

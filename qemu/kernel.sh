@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Gets a Debian kernel ready for building Rust modules against it, and the pinned one for booting.
+# Prepares a Debian kernel for building Rust modules against it, and the pinned kernel for booting.
 #
 # kernel.sh                 the pinned kernel: prepared tree, bootable image, modules
 # kernel.sh --prepare KREL  a prepared tree for the kernel release KREL that a Debian machine runs
-# kernel.sh --debug         the debug kernel, of the pinned kernel's source: tree, image, modules
+# kernel.sh --debug         the debug kernel, from the pinned kernel's source: tree, image, modules
 #
-# Debian's headers hold no Rust metadata. So the tree is prepared from the kernel's own source
-# package, of the same version, with the headers' .config and Module.symvers.
+# Debian's headers have no Rust metadata. Therefore the tree is prepared from the kernel's source
+# package of the same version, with the .config and Module.symvers of the headers.
 
 . "$(dirname -- "$0")/lib.sh"
 
-# The newest release of the pinned series whose headers and source the archive has at one version.
+# Finds the newest release of the pinned series whose headers and source the archive has in the
+# same version.
 resolve_pinned() {
 	local to=$1 source version release
 	in_toolchain apt-get update -o Acquire::Retries=3
@@ -57,7 +58,7 @@ unpack_source() {
 	remove_tree "$to/package"
 }
 
-# prepare SOURCE RELEASE VERSION TO: the kernel's own "modules_prepare", by the toolchain root.
+# prepare SOURCE RELEASE VERSION TO: run the kernel's own "modules_prepare" in the toolchain root.
 prepare() {
 	local source=$1 release=$2 version=$3 to=$4 headers local_version
 	headers=$to/headers
@@ -76,7 +77,7 @@ prepare() {
 	remove_tree "$headers"
 }
 
-# Rust symbols are named by the compiler that made them.
+# The names of Rust symbols depend on the version of the compiler.
 check_rustc() {
 	local source=$1 release=$2 config=$3 theirs ours
 	theirs=$(sed -n 's/^CONFIG_RUSTC_VERSION=//p' "$config")
@@ -98,7 +99,8 @@ unpack_image() {
 	in_toolchain depmod -b "$to" "$release"
 }
 
-# configure_debug SOURCE TO: tinyconfig and debug.config on top, every line of which must take effect.
+# configure_debug SOURCE TO: make tinyconfig plus debug.config, every line of which must take
+# effect.
 configure_debug() {
 	local source=$1 to=$2 line refused=()
 	in_toolchain make -s -C "$source" O="$to" LLVM="$DEBUG_LLVM" tinyconfig
@@ -115,8 +117,8 @@ configure_debug() {
 		die "the kernel's configuration does not take these lines of qemu/debug.config: ${refused[*]}"
 }
 
-# build_debug SOURCE RELEASE TO: in TO, what external modules are built against, and in TO/image what
-# boots.
+# build_debug SOURCE RELEASE TO: build the debug kernel: in TO the tree for external modules, in
+# TO/image the bootable image and its modules.
 build_debug() {
 	local source=$1 release=$2 to=$3
 	configure_debug "$source" "$to"
@@ -128,7 +130,7 @@ build_debug() {
 		INSTALL_MOD_PATH="$to/image" modules_install
 	cp -- "$to/arch/x86/boot/bzImage" "$to/image/vmlinuz"
 	rm -f -- "$to/image/lib/modules/$release/build"
-	# What is linked is of no use any more. (Those of the build tools are.)
+	# Linked objects are not needed any more, except those of the build tools.
 	find "$to" -type f \( -name '*.o' -o -name '*.a' -o -name '.*.cmd' \) \
 		! -path "$to/scripts/*" ! -path "$to/tools/*" -delete
 	rm -f -- "$to"/.tmp_vmlinux* "$to/vmlinux" "$to/arch/x86/boot/compressed/vmlinux"*
@@ -147,7 +149,7 @@ make_tree() {
 		prepare "$source" "$release" "$version"
 }
 
-# is_complete FILE: all of the kernel that FILE names is in the cache.
+# is_complete FILE: succeed if the cache has the tree and the image of the kernel named in FILE.
 is_complete() {
 	local release version
 	[ -s "$1" ] || return 1
@@ -161,7 +163,7 @@ main() {
 	lock_cache
 	if [ "${1-}" = --prepare ]; then
 		release=${2:?usage: kernel.sh --prepare KREL}
-		say_step 'ask the archive what it has' in_toolchain apt-get update -o Acquire::Retries=3
+		say_step 'update package lists' in_toolchain apt-get update -o Acquire::Retries=3
 		version=$(candidate_of "linux-headers-$release")
 		[ -n "$version" ] ||
 			die "the archive has no linux-headers-$release: prepare a kernel of $DEBIAN_SUITE or $DEBIAN_KERNEL_SUITE (7.2 or newer, installed by apt)"
@@ -177,7 +179,7 @@ main() {
 		return
 	fi
 	file=$(pinned_kernel_file)
-	# What the archive had when its packages were not all fetched it may have no more.
+	# If not all packages were fetched, the archive may no longer have the resolved version.
 	is_complete "$file" || say_step "newest kernel of the series $KERNEL_SERIES" resolve_pinned "$file"
 	read -r release version <"$file"
 	make_tree "$release" "$version"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# What every script here shares: where the cache is, how a step is shown, how a cached
-# directory comes to be whole or not at all, and how an error reads. Sourced, not run.
+# Functions that all scripts share: the paths of the cache, running a step, making a cached
+# directory completely or not at all, and reporting errors. Sourced, not run.
 
 set -euo pipefail
 
@@ -13,13 +13,13 @@ export NFZR_TOP NFZR_CACHE
 # shellcheck source=qemu/kernel.pin
 . "$NFZR_TOP/qemu/kernel.pin"
 
-# One clear line that says what to do, and no more.
+# die MESSAGE...: print one line that says what to do, and exit.
 die() {
 	printf 'nf_zoneroute: %s\n' "$*" >&2
 	exit 1
 }
 
-# say_step NAME COMMAND...: run a step, its output in a log, its name and time on the terminal.
+# say_step NAME COMMAND...: run a step. Its output goes to a log, its name and time to the terminal.
 say_step() {
 	local name=$1 log began status=0
 	shift
@@ -27,7 +27,7 @@ say_step() {
 	log=$NFZR_CACHE/logs/${name//[^A-Za-z0-9]/_}.log
 	began=$SECONDS
 	printf '  %-46s ' "$name"
-	# A subshell with errexit of its own: a function called in a condition would lose it.
+	# A subshell with its own errexit, because a function called in a condition ignores errexit.
 	set +e
 	(
 		set -e
@@ -45,7 +45,7 @@ say_step() {
 # explain_failure LOG: turn a failed step's log into one line.
 explain_failure() {
 	local log=$1
-	# The log may be on that very disk, and so empty.
+	# The log is on the same disk and may therefore be empty.
 	if [ "$(free_mib)" -lt 20 ] || grep -q 'No space left on device' "$log"; then
 		die "the disk of $NFZR_CACHE is full: free some space or set NFZR_CACHE to another directory, then run the same command again"
 	fi
@@ -64,15 +64,15 @@ explain_failure() {
 	die "this step failed: see $log"
 }
 
-# key_of WORD...: a short name for what a cached thing depends on.
+# key_of WORD...: print a short hash of everything that a cached directory depends on.
 key_of() {
 	printf '%s\n' "$@" | sha256sum | cut -c1-12
 }
 
-# cached DIR NAME COMMAND...: run COMMAND with DIR as its last argument, to fill DIR, unless that
-# was done. A directory is whole when it holds .complete, which is written last; without it
-# DIR is what an interrupted run left, and goes. (Built in place, since a prepared kernel tree
-# holds its own path.) The caller holds the lock.
+# cached DIR NAME COMMAND...: fill DIR by COMMAND, with DIR as its last argument, unless DIR is
+# complete. A directory is complete if it has the file .complete, which is written last. Without it,
+# DIR was left by an interrupted run and is removed. (DIR is filled in place, because a prepared
+# kernel tree contains its own path.) The caller holds the lock.
 cached() {
 	local dir=$1 name=$2
 	shift 2
@@ -91,7 +91,7 @@ remove_tree() {
 	rm -rf --one-file-system -- "$1"
 }
 
-# MiB that are free where the cache is.
+# Prints the free MiB of the cache's file system.
 free_mib() {
 	df -Pk "$NFZR_CACHE" | awk 'NR == 2 { print int($4 / 1024) }'
 }
@@ -105,7 +105,7 @@ need_space() {
 		die "only $free MiB are free in $NFZR_CACHE and a step needs up to 3000: free some or set NFZR_CACHE to another directory"
 }
 
-# One set-up at a time in one cache. The lock goes with the process, however it ends.
+# Allows one setup at a time per cache. The lock ends with the process, however it ends.
 lock_cache() {
 	mkdir -p "$NFZR_CACHE" 2>/dev/null ||
 		die "cannot write to $NFZR_CACHE: set NFZR_CACHE to a directory that can be written"
@@ -116,7 +116,7 @@ lock_cache() {
 	fi
 }
 
-# One run at a time in one clone, since they share build/. The lock goes with the process.
+# Allows one run at a time per clone, because runs share build/. The lock ends with the process.
 lock_clone() {
 	mkdir -p "$NFZR_TOP/build"
 	exec 8>"$NFZR_TOP/build/.lock"
@@ -128,15 +128,15 @@ need_root() {
 		die "this needs root (chroot, mounts, packages): run it as 'sudo make …' or in a root shell"
 }
 
-# The toolchain root's path: named by what goes into it.
+# Prints the toolchain root's path, which is named after its inputs.
 toolchain_root() {
 	printf '%s/toolchain-%s\n' "$NFZR_CACHE" \
 		"$(key_of "$DEBIAN_SUITE" "$DEBIAN_KERNEL_SUITE" "$(cat "$NFZR_TOP/qemu/toolchain.packages")")"
 }
 
-# in_toolchain COMMAND...: run a command inside the toolchain root, with the
-# project and the cache visible at their own paths. The mounts live in a mount namespace of
-# the command's own, so nothing is left behind however it ends.
+# in_toolchain COMMAND...: run a command in the toolchain root, with the project and the cache
+# visible at their own paths. The mounts are in a mount namespace of the command, so nothing is left
+# behind, however it ends.
 in_toolchain() {
 	local root
 	root=$(toolchain_root)
@@ -146,19 +146,21 @@ in_toolchain() {
 		"$NFZR_TOP/qemu/enter.sh" "$root" "$@"
 }
 
-# What draws the benchmark's plots is in a root of its own, since nobody else needs it.
+# Prints the path of the root for the benchmark's plots. It is separate from the toolchain root,
+# because only the plots need its tools.
 plot_root() {
 	printf '%s/plot-%s\n' "$NFZR_CACHE" "$(key_of "$DEBIAN_SUITE" "$(cat "$NFZR_TOP/qemu/plot.packages")")"
 }
 
-# in_plot_root COMMAND...: as in_toolchain.
+# in_plot_root COMMAND...: as in_toolchain, in the root for plots.
 in_plot_root() {
 	need_root
 	unshare --mount --propagation private --fork --kill-child \
 		"$NFZR_TOP/qemu/enter.sh" "$(plot_root)" "$@"
 }
 
-# The pinned kernel's release string ("7.3.4+deb13-cloud-amd64") and Debian version, as resolved.
+# Prints the resolved release string ("7.3.4+deb13-cloud-amd64") and Debian version of the pinned
+# kernel.
 pinned_kernel() {
 	local file
 	file=$(pinned_kernel_file)
@@ -171,19 +173,20 @@ pinned_kernel_file() {
 		"$(key_of "$KERNEL_SERIES" "$KERNEL_FLAVOUR" "$DEBIAN_KERNEL_SUITE")"
 }
 
-# kernel_dir KIND RELEASE VERSION: where kernel.sh keeps a kernel's "build" tree or its "image".
+# kernel_dir KIND RELEASE VERSION: print where kernel.sh keeps a kernel's "build" tree or "image".
 kernel_dir() {
 	printf '%s/%s-%s-%s\n' "$NFZR_CACHE" "$1" "$2" "$(key_of "$3" "$(toolchain_root)")"
 }
 
-# The debug kernel's release string: the pinned version, marked.
+# Prints the debug kernel's release string: the pinned kernel's version with DEBUG_LOCALVERSION.
 debug_release() {
 	local release version
 	read -r release version <<<"$(pinned_kernel)"
 	printf '%s%s\n' "${release%%[+-]*}" "$DEBUG_LOCALVERSION"
 }
 
-# Where kernel.sh keeps the debug kernel: named by its source, its configuration and its compilers.
+# Prints where kernel.sh keeps the debug kernel. The path is named after its source, configuration
+# and compilers.
 debug_kernel_dir() {
 	local release version
 	read -r release version <<<"$(pinned_kernel)"
@@ -191,7 +194,7 @@ debug_kernel_dir() {
 		"$(grep -h '^[A-Z]' "$NFZR_TOP/qemu/debug.config" "$NFZR_TOP/qemu/kernel.pin")")"
 }
 
-# The guest image's path: named by what goes into it.
+# Prints the guest image's path, which is named after its inputs.
 guest_dir() {
 	printf '%s/guest-%s\n' "$NFZR_CACHE" "$(key_of "$(pinned_kernel)" "$DEBIAN_SUITE" \
 		"$(cat "$NFZR_TOP/qemu/guest.packages" "$NFZR_TOP/qemu/initramfs-init" "$NFZR_TOP/qemu/guest.sh")")"

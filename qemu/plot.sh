@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Makes the root that the benchmark's plots are drawn in.
+# Makes the root directory with the tools that draw the benchmark's plots.
 
 . "$(dirname -- "$0")/lib.sh"
 . "$NFZR_TOP/qemu/bootstrap.sh"

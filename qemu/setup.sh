@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Everything that building and booting needs, step by step; what is there already is not done again.
+# Sets up everything that building and booting needs. Steps that are already done are skipped.
 
 . "$(dirname -- "$0")/lib.sh"
 
@@ -9,5 +9,5 @@ cd "$NFZR_TOP/qemu"
 ./toolchain.sh
 ./kernel.sh
 ./guest.sh
-# What a boot that was killed left behind.
+# Remove the leftovers of killed boots.
 find "$NFZR_CACHE" -maxdepth 1 -name 'boot.*' -mmin +600 -exec rm -rf -- {} +

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# An interactive guest with the module loaded; `exit` ends it.
+# Boots an interactive guest with the module loaded; `exit` ends it.
 
 . "$(dirname -- "$0")/lib.sh"
 
 cd "$NFZR_TOP"
 lock_clone
-[ -t 0 ] || die "make shell wants a terminal"
+[ -t 0 ] || die "make shell needs a terminal"
 qemu/build.sh stock
 rm -rf build/shell
 mkdir -p build/shell
@@ -15,6 +15,6 @@ cp build/stock/nf_zoneroute.ko selftests/*.sh selftests/*.py build/shell/
 qemu/boot.sh --interactive build/shell '
 	modprobe -a nf_conntrack nf_nat nf_conncount
 	insmod nf_zoneroute.ko
-	echo "nf_zoneroute is loaded; the selftests are in $PWD, /proc/net/nf_zoneroute is where to look."
-	echo "\"exit\" powers the guest off."
+	echo "nf_zoneroute is loaded: see /proc/net/nf_zoneroute. The selftests are in $PWD."
+	echo "\"exit\" ends the guest."
 	exec bash -i'

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Installs what the host lacks and makes the toolchain root: a directory with exactly the
-# compilers that Debian built the kernel with, the emulator and the checkers, so that what
-# the host has plays no part.
+# Installs missing host packages and makes the toolchain root: a directory with exactly the
+# compilers that Debian built the kernel with, the emulator and the checkers. The host's own tools
+# are not used.
 
 . "$(dirname -- "$0")/lib.sh"
 . "$NFZR_TOP/qemu/bootstrap.sh"
@@ -20,14 +20,14 @@ check_host() {
 	fi
 }
 
-# All that the host needs; the rest is in the toolchain root.
+# Installs everything that the host itself needs; the rest is in the toolchain root.
 install_tools() {
 	apt-get update -o DPkg::Lock::Timeout=120
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -o DPkg::Lock::Timeout=120 --no-install-recommends \
 		mmdebstrap mount debian-archive-keyring
 }
 
-# apt's lists stay, since kernel.sh resolves and downloads with them.
+# apt's lists are kept, because kernel.sh resolves and downloads with them.
 make_root() {
 	bootstrap "$NFZR_TOP/qemu/toolchain.packages" "$1" --skip=cleanup/apt/lists
 }

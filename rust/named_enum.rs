@@ -20,10 +20,10 @@ macro_rules! named_enum {
         }
 
         impl $type {
-            /// All, in the order of their numbers.
+            /// All variants, in the order of their numbers.
             pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The name in /proc.
+            /// Returns the name in /proc.
             pub(crate) fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)*

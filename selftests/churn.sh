@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Much happens: a thousand route changes a second under live flows, connections that come and go by the
-# ten thousand under who reads /proc, devices that come and go under traffic. No packet goes a stale way,
-# no line is lost or doubled, nothing stays.
+# Runs under constant change: a thousand route changes a second under live flows, tens of thousands
+# of connections that come and go while /proc is read, devices that come and go under traffic. No
+# packet may take a stale path, no line may be lost or doubled, and nothing may be left behind.
 
 . ./lib.sh
 plan 17
@@ -13,7 +13,7 @@ router
 six_router
 
 TIMES=$((20 / SLOW / 2 * 2))
-# Changes that have nothing to do with the flow, and changes of its own route in between.
+# Changes unrelated to the flow, with changes of its own route in between.
 for family in 4 6; do
 	changed=$(stat_of invalidated_route) hits=$(stat_of hit)
 	misses=$(shown stats | awk '/^miss_/ { sum += $2 } END { print sum }')
@@ -24,15 +24,15 @@ for family in 4 6; do
 	changed=$(($(stat_of invalidated_route) - changed)) hits=$(($(stat_of hit) - hits))
 	misses=$(($(shown stats | awk '/^miss_/ { sum += $2 } END { print sum }') - misses))
 	rate=$(awk "BEGIN { print int($changed / $seconds) }")
-	check "IPv$family, routes changing all the time: no stale packet" \
+	check "IPv$family: no packet takes a stale path while routes change" \
 		is "$(grep -c '^ok|' /tmp/stale) $(grep -vc '^ok|' /tmp/stale)" "$TIMES 0"
-	check "IPv$family: they did" [ "$rate" -ge $((1000 / SLOW / SLOW)) ]
-	check "IPv$family: the flow was served all the same" [ "$hits" -ge $((1000 / SLOW / SLOW)) ]
+	check "IPv$family: routes did change fast enough" [ "$rate" -ge $((1000 / SLOW / SLOW)) ]
+	check "IPv$family: the flow was served meanwhile" [ "$hits" -ge $((1000 / SLOW / SLOW)) ]
 	echo "# churn IPv$family: $rate route changes a second for $seconds s; of $((hits + misses)) packets $((hits * 100 / (hits + misses + 1))) % were served"
 done
-forget_flows || echo '# flows stay'
+forget_flows || echo '# flows remain'
 
-# Readers. Connections of zone 1 stay, those of zone 2 come and go.
+# Readers of /proc. Connections of zone 1 stay, those of zone 2 come and go.
 in_ns r nft -f - <<-'END'
 	table ip zones {
 		chain pre {
@@ -51,7 +51,7 @@ serve udp
 until [ "$(routes zone=1 dir=orig state=live | wc -l)" -ge "$STAY" ]; do
 	traffic c flows "$SERVER" "$PORT" 20000 "$STAY" 2 >/dev/null
 done
-check "$STAY connections that stay" is "$(routes zone=1 dir=orig | wc -l)" "$STAY"
+check "$STAY connections are there to stay" is "$(routes zone=1 dir=orig | wc -l)" "$STAY"
 flood() {
 	in_ns d python3 - "$1" "$2" <<-'END'
 		import socket, sys
@@ -97,13 +97,13 @@ rm /tmp/reading
 wait "$reader"
 read -r reads lines bad </tmp/read
 echo "# reading: $reads times, up to $lines lines, while $most connections came and went"
-check 'while others came and went, and did' [ "$most" -ge $((COME * 9 / 10)) ]
-check 'each line of those that stay was read once, each time' is "$bad" 0
-check 'and there was more to read' [ "$lines" -gt $((COME / 8)) ]
-forget_flows || echo '# flows stay'
+check 'other connections came and went while routes was read' [ "$most" -ge $((COME * 9 / 10)) ]
+check 'each read has each line of the connections that stay exactly once' is "$bad" 0
+check 'reads had lines of the other connections, too' [ "$lines" -gt $((COME / 8)) ]
+forget_flows || echo '# flows remain'
 in_ns r nft delete table ip zones
 
-# Devices, and whole netns, that go under traffic of both families.
+# Devices, and a whole netns, are removed under traffic of both families.
 steady() {
 	background c python3 traffic.py ask udp "$1" 11 1000000 --sport 4000 --oneway --interval 0.002
 }
@@ -122,16 +122,16 @@ for _ in $(seq $((20 / SLOW))); do
 		route replace $SERVER6 via fd00:2::2 dev s1
 	END
 done
-check 'a device that goes under traffic, again and again, is not held up' is "$gone" $((20 / SLOW))
-check 'and its routes were let go' [ "$(stat_of slot_device_gone)" -ge $((20 / SLOW)) ]
-check 'the kernel waits for no device' eval '! dmesg | grep -q "waiting for .* to become free"'
-check 'references are as many as what there is' \
+check 'removing a device under traffic, again and again, does not hang' is "$gone" $((20 / SLOW))
+check 'routes of removed devices were dropped' [ "$(stat_of slot_device_gone)" -ge $((20 / SLOW)) ]
+check 'no device waits for a reference' eval '! dmesg | grep -q "waiting for .* to become free"'
+check 'ct_references equals the number of flows' \
 	is "$(stat_of ct_references)" "$(shown zones | awk '{ sub(/.* flows=/, ""); sum += $1 } END { print sum + 0 }')"
 until_true 10 routes 'ipv6 ' sport=4000 oif=s1 state=live
 kill "${HOLDER[r]}"
 ip netns del r
-check 'a netns that goes under traffic of both families is taken down' \
+check 'a netns that is removed under traffic of both families is torn down' \
 	until_true 20 eval '! ip -n s link show s0 && ! ip -n c link show c0'
 rmmod nf_zoneroute >/dev/null 2>&1 &
-check 'and hangs nowhere' until_true 30 test ! -d /sys/module/nf_zoneroute
-check 'no memory was wanting' eval '! dmesg | grep -q "page allocation failure"'
+check 'the module can be unloaded afterwards' until_true 30 test ! -d /sys/module/nf_zoneroute
+check 'no page allocation failed' eval '! dmesg | grep -q "page allocation failure"'

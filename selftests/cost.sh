@@ -1,12 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What a packet costs that is routed, with the cache and without, where there are many rules and many
-# routes, and rp_filter. Runs where the clock counts instructions, so that times are numbers of these;
-# they are printed, not judged, but for what took which way. Packets come from pktgen: UDP, 60 bytes,
-# 101 connections.
+# Measures the cost of a routed packet with and without the cache, with many rules, many routes, and
+# rp_filter. Runs on a clock that counts instructions, so that times are numbers of instructions.
+# Costs are printed, not judged; only whether packets were served from the cache is. Packets come
+# from pktgen: UDP, 60 bytes, 101 connections.
 #
-# NFZR_ROUTES=N: the most routes, beside none and a twentieth of it (500000 takes some minutes).
+# NFZR_ROUTES=N: the largest number of routes, besides none and a twentieth of it (500000 takes some
+# minutes).
 
 . ./lib.sh
 
@@ -38,7 +39,7 @@ in_ns s nft -f - <<-'END'
 END
 track
 
-# generate COUNT: prints instructions per packet.
+# generate COUNT: sends COUNT packets; prints instructions per packet.
 generate() {
 	local line
 	tr '|' '\n' <<<"src_min 10.0.1.2|src_max 10.0.1.2|dst $SERVER|udp_src_min 1000|udp_src_max $((1000 + PORTS))|udp_dst_min 1500|udp_dst_max 1500|count $1|clone_skb 0|pkt_size 60|delay 0|dst_mac $(mac_of r c1)" >/tmp/pktgen
@@ -53,7 +54,7 @@ generate() {
 	echo $((${line#OK: } * 1000 / $1))
 }
 
-# row NAME: with the cache and without, and with rp_filter and without.
+# row NAME: measures with and without the cache, each with and without rp_filter.
 row() {
 	local rp_filter cache cost hits
 	for rp_filter in 0 1; do
@@ -65,14 +66,14 @@ row() {
 			hits=$(stat_of hit)
 			cost=$(generate "$N")
 			hits=$(($(stat_of hit) - hits))
-			check "$1, rp_filter=$rp_filter, route_cache=$cache: the way that it should be" is "$hits" $((cache * N))
+			check "$1, rp_filter=$rp_filter, route_cache=$cache: hits as expected" is "$hits" $((cache * N))
 			echo "# cost $1, rp_filter=$rp_filter, route_cache=$cache: $cost instructions per packet"
 		done
 	done
 }
 
 for rules in "${RULES[@]}"; do
-	# None of them matches.
+	# None of these rules matches.
 	for i in $(seq "$rules"); do
 		echo "rule add from 10.99.$((i / 256)).$((i % 256)) lookup 100 pref $((1000 + i))"
 	done >/tmp/rules
@@ -91,4 +92,4 @@ for routes in $((MOST / 20)) "$MOST"; do
 	row "$routes routes"
 done
 forget_flows
-check 'in the end nothing is held' no_references
+check 'no references remain' no_references

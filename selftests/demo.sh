@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The scenario that conntrack zones were made for: two tenants with the SAME addresses behind one
-# router, each in a zone of its own, both to one server; and what the module shows of them.
+# Shows the case that conntrack zones exist for: two tenants with the SAME addresses behind one
+# router, each in its own zone, both talking to one server; and what the module shows of them.
 #
 #   red   10.0.0.2 --- red  \          / wan1 198.51.100.0/24 \
 #                             router --                         -- server 203.0.113.1
@@ -19,7 +19,7 @@ say() {
 	printf '\n== %s\n' "$*"
 }
 
-# step NAME COMMAND...: a line that says whether it was so.
+# step NAME COMMAND...: prints whether COMMAND succeeded.
 step() {
 	local name=$1
 	shift
@@ -31,7 +31,7 @@ step() {
 	fi
 }
 
-# show WORD...: the lines of routes that have every word, indented.
+# show WORD...: prints the lines of routes that contain every word, indented.
 show() {
 	local word lines
 	lines=$(in_ns router cat /proc/net/nf_zoneroute/routes)
@@ -41,6 +41,7 @@ show() {
 	[ -z "$lines" ] || printf '   %s\n' "${lines//$'\n'/$'\n'   }"
 }
 
+# tx_packets DEV: prints how many packets the router sent by a device.
 tx_packets() {
 	in_ns router awk -v dev="$1:" '$1 == dev { print $11 }' /proc/net/dev
 }
@@ -113,7 +114,7 @@ network() {
 	END
 }
 
-# The long download: prints how much came, and the longest pause in ms.
+# download SECONDS: starts a download; prints the MB received, and the longest pause in ms.
 download() {
 	in_ns red python3 -c '
 import socket, sys, time
@@ -128,7 +129,7 @@ print(total // 1000000, int(longest * 1000))' "$SERVER" "$1" >/tmp/download &
 	DOWNLOAD=$!
 }
 
-say 'Two tenants, red and blue, both 10.0.0.2, behind one router; nft puts each in a zone of its own'
+say 'Two tenants, red and blue, both 10.0.0.2, behind one router; nft puts each in its own zone'
 network
 modprobe -a nf_conntrack nf_nat nf_conncount nft_ct
 insmod nf_zoneroute.ko
@@ -148,7 +149,7 @@ while True:
 step 'the servers are up' until_true 10 eval 'ip netns exec server grep -q :1F90 /proc/net/tcp && ip netns exec server grep -q :0007 /proc/net/udp &&
 	ip netns exec server grep -q :1452 /proc/net/tcp6 /proc/net/tcp'
 
-say 'Real traffic from both: iperf3, request and response by UDP from one and the same port, ping'
+say 'Traffic from both: iperf3, UDP requests and responses from the same port, ping'
 in_ns red iperf3 -c "$SERVER" -p 5201 -t 2 --cport 40000 >/tmp/red &
 red=$!
 in_ns blue iperf3 -c "$SERVER" -p 5202 -t 2 --cport 40000 >/tmp/blue &
@@ -158,22 +159,22 @@ for ns in red blue; do
 	step "$ns: UDP: $answered" test "$answered" = 'sent=50 answered=50'
 	step "$ns: ping: 20 of 20" eval "in_ns $ns ping -q -c 20 -i 0.02 $SERVER | grep -q ' 20 received'"
 done
-step 'red: iperf3 came to its end' wait "$red"
-step 'blue: iperf3 came to its end' wait "$blue"
+step 'red: iperf3 completed' wait "$red"
+step 'blue: iperf3 completed' wait "$blue"
 for ns in red blue; do
 	printf '   %s: TCP: %s\n' "$ns" "$(awk '/receiver/ { print $7, $8 }' "/tmp/$ns")"
 done
 
-# While both go on asking.
+# Both tenants keep sending requests meanwhile.
 for ns in red blue; do
 	background "$ns" python3 traffic.py ask udp "$SERVER" 7 100000 --sport 4000 --interval 0.005
 	ASKERS+=("${JOBS[-1]}")
 done
-step 'both are being served, in both directions' until_true 10 eval \
+step 'both tenants are served from the cache, in both directions' until_true 10 eval \
 	'[ "$(show " udp " 4000 state=live | grep -c hits=)" = 4 ]'
 say '/proc/net/nf_zoneroute/zones'
 in_ns router sed 's/^/   /' /proc/net/nf_zoneroute/zones
-say '/proc/net/nf_zoneroute/routes: the same tuple twice, apart by zone (UDP from port 4000, and its replies)'
+say '/proc/net/nf_zoneroute/routes: the same tuple twice, told apart by zone (UDP from port 4000, and its replies)'
 show ' udp ' 4000
 for zone in 1 2; do
 	step "zone $zone: a live route with hits in each direction" until_true 2 eval \
@@ -181,9 +182,10 @@ for zone in 1 2; do
 done
 kill "${ASKERS[@]}"
 
-say 'A packet that is served is not looked up: the kernel counts its FIB lookups (fib:fib_table_lookup)'
+say 'A served packet needs no FIB lookup: the kernel traces each one (fib:fib_table_lookup)'
 trace=/sys/kernel/tracing
-# What the router looks up is not the red host's doing: those lookups have its devices as input.
+# lookups: prints how many FIB lookups 200 requests cause in the router. Lookups of the red host are
+# left out: their input device is 1, its loopback device.
 lookups() {
 	echo >$trace/trace
 	in_ns red python3 traffic.py ask udp "$SERVER" 7 200 --sport 4000 >/dev/null
@@ -200,11 +202,11 @@ in_ns router sysctl -qw net.nf_zoneroute.route_cache=1
 echo 0 >$trace/events/fib/fib_table_lookup/enable
 echo "   400 packets, route_cache=1: $lookups_on lookups by the router ($hits packets served)"
 echo "   400 packets, route_cache=0: $lookups_off lookups by the router"
-step 'the lookups stopped growing with the packets' test $((lookups_on * 10)) -lt "$lookups_off"
+step 'lookups no longer grow with the packets' test $((lookups_on * 10)) -lt "$lookups_off"
 
-say 'A long download by red; in the middle of it the route to the server moves from wan1 to wan2'
+say 'A long download by red; halfway, the route to the server moves from wan1 to wan2'
 download 8
-step 'the download is being served' until_true 5 eval \
+step 'the download is served from the cache' until_true 5 eval \
 	'show " tcp " zone=1 dir=orig dport=8080 state=live | grep -q "hits=[1-9][0-9]"'
 show ' tcp ' zone=1 dir=orig dport=8080
 obsolete=$(stat_of miss_route_changed router)
@@ -216,25 +218,25 @@ sleep 1
 wan1=$(($(tx_packets wan1) - wan1))
 wan2=$(($(tx_packets wan2) - wan2))
 show ' tcp ' zone=1 dir=orig dport=8080
-echo "   in the second after: wan1 $wan1 packets, wan2 $wan2; miss_route_changed +$(($(stat_of miss_route_changed router) - obsolete))"
-step 'no packet by the old path' test "$wan1" = 0
-step 'the flow goes by the new one, and is served there' eval \
+echo "   in one second after the change: wan1 $wan1 packets, wan2 $wan2; miss_route_changed +$(($(stat_of miss_route_changed router) - obsolete))"
+step 'no packet takes the old path' test "$wan1" = 0
+step 'the flow takes the new path, and is served from the cache there' eval \
 	"[ $wan2 -gt 10 ] && show ' tcp ' zone=1 dir=orig dport=8080 | grep -q 'oif=wan2 .*state=live'"
-step 'the reason is in /proc/net/nf_zoneroute/stats: miss_route_changed' test "$(stat_of miss_route_changed router)" -gt "$obsolete"
+step '/proc/net/nf_zoneroute/stats shows the reason: miss_route_changed' test "$(stat_of miss_route_changed router)" -gt "$obsolete"
 
-say 'The module is removed under the download'
+say 'The module is unloaded during the download'
 rmmod nf_zoneroute
-step 'it is gone' test ! -d /sys/module/nf_zoneroute
+step 'the module is unloaded' test ! -d /sys/module/nf_zoneroute
 wait "$DOWNLOAD"
 read -r megabytes pause </tmp/download
-step "the download went on to its end: $megabytes MB, longest pause $pause ms" \
+step "the download completed: $megabytes MB, longest pause $pause ms" \
 	eval "[ $megabytes -gt 1 ] && [ $pause -lt 1000 ]"
 
-say "What the kernel's log says of it all"
+say "The kernel log of all this"
 dmesg | grep nf_zoneroute | sed 's/^/   /'
-step 'nothing but loading and unloading' eval \
+step 'the log has nothing but loading and unloading' eval \
 	"! dmesg -l err,warn,crit,alert,emerg | grep -v -e 'taint' | grep -i -e zoneroute -e WARNING -e BUG -e rcu"
 
 echo
-[ "$FAILED" -eq 0 ] && echo 'demo: every step was as it should be' || echo 'demo: FAILED'
+[ "$FAILED" -eq 0 ] && echo 'demo: all steps passed' || echo 'demo: FAILED'
 exit "$FAILED"

@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Memory that runs out at every point in turn.
+"""Makes memory allocations fail, each one in turn.
 
   faults.py load MODULE          while the module is loaded
-  faults.py netns                while a network namespace is made
+  faults.py netns                while a network namespace is created
   faults.py write FILE VALUE     while a file is written
   faults.py read FILE            while a file is read
-  faults.py every N WHERE [MOST] for everybody: each N-th allocation, until `faults.py stop` or MOST
-                                 have failed, where the call chain leads through the module, or a
-                                 kernel function
-  faults.py stop                 no more of that; prints how many were made to fail
+  faults.py every N WHERE [MOST] system-wide: fails each N-th allocation whose call chain leads
+                                 through WHERE ("module" or a kernel function), until MOST have
+                                 failed or `faults.py stop` ends it
+  faults.py stop                 stops that; prints how many allocations were made to fail
 
-The first four do the same again and again; the first time the first allocation fails, then the
-second, and so on until none is left to fail. They print "points=N failed=N worked=N": how many
-allocations there were, and how often the whole failed with ENOMEM or worked all the same. Anything
-else is an error.
+The first four repeat the same operation. The first allocation fails the first time, the second
+one the second time, and so on until there is none left to fail. They print "points=N failed=N
+worked=N": how many allocations there were, and how often the operation failed with ENOMEM or
+worked nevertheless. Any other result is an error.
 """
 
 import ctypes
@@ -32,7 +32,7 @@ def write(path, text):
 
 
 def set_up(start=0, end=0xFFFF_FFFF_FFFF_FFFF):
-    """Failures only where the call chain leads through these addresses."""
+    """Restricts failures to call chains that lead through these addresses."""
     for kind in ("failslab", "fail_page_alloc"):
         base = f"{DEBUGFS}/{kind}"
         write(f"{base}/probability", 0)
@@ -46,7 +46,7 @@ def set_up(start=0, end=0xFFFF_FFFF_FFFF_FFFF):
 
 
 def function(name):
-    """Where a function of the kernel starts and the next one does."""
+    """Returns the addresses of a kernel function and of the next one."""
     with open("/proc/kallsyms") as file:
         symbols = sorted((int(address, 16), symbol)
                          for address, _, symbol, *_ in map(str.split, file))
@@ -57,18 +57,18 @@ def function(name):
 
 
 def module_text():
-    """Where the module's functions are."""
+    """Returns the range of addresses of the module's functions."""
     with open("/proc/kallsyms") as file:
         at = sorted(int(line.split()[0], 16) for line in file
                     if line.endswith("[nf_zoneroute]\n") and line.split()[1] in "tT")
     if not at:
         raise SystemExit("the module is not loaded")
-    # The last one is no longer than a page.
+    # The last function is no longer than a page.
     return at[0], at[-1] + 4096
 
 
 def missing():
-    """What a netns should have of us, and has not."""
+    """Returns the module's files that a netns should have, but does not."""
     files = [f"/proc/net/nf_zoneroute/{name}" for name in ("zones", "routes", "stats")]
     files += [f"/proc/sys/net/nf_zoneroute/{name}" for name in ("enable", "route_cache", "max_age_ms")]
     return [name for name in files if not os.path.exists(name)]
@@ -80,7 +80,7 @@ def system_call(number, *args):
 
 
 def fail_nth(n, action):
-    """Whether the action worked, and whether its n-th allocation was there to fail."""
+    """Returns the error of the action, if any, and whether it reached its n-th allocation."""
     fd = os.open("/proc/thread-self/fail-nth", os.O_RDWR)
     error = None
     os.write(fd, str(n).encode())
@@ -149,7 +149,7 @@ def netns():
         error, reached, files = map(int, os.read(reader, 64).split())
         os.close(reader)
         os.waitpid(child, 0)
-        # A netns that is made has all of us or is none.
+        # If a netns was created, it must have all of the module's files.
         if not error and not files:
             raise SystemExit(f"point {n}: a netns without its files")
         return error or None, bool(reached)
@@ -199,9 +199,9 @@ def read_file(path):
     each_point(lambda n: fail_nth(n, action), 1000)
 
 
-# More than any run makes fail.
+# More failures than any run causes.
 MANY = 1_000_000
-# Where `stop` finds how many there might have been.
+# Tells `stop` the limit on failures that `every` has set.
 MOST = "/tmp/faults.most"
 
 

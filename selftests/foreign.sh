@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# act_ct uses the extension that we borrow, in the first netns: it finds no valid interface index of
-# ours there, and what it writes is not taken for a handle. Its connections are found by tuple.
+# act_ct uses the conntrack extension that the module borrows, in the first netns. act_ct must not
+# find a valid interface index in it, and the module must not take data of act_ct for a handle.
+# Connections of act_ct are found by tuple.
 
 . ./lib.sh
 plan 8
@@ -10,7 +11,7 @@ plan 8
 modprobe act_ct
 load
 
-# The router is the first netns here, since act_ct writes the extension there alone.
+# The router is the first netns here, because act_ct writes the extension only there.
 make_ns c s
 agent c
 ip link add c0 netns c type veth peer name c1
@@ -21,7 +22,7 @@ ip -n s addr add "$SERVER/32" dev lo
 ip addr add 10.0.1.1/24 dev c1
 ip addr add 10.0.2.1/24 dev s1
 for dev in c0 s0; do ip -n "${dev%0}" link set "$dev" up; done
-# No addresses that come while packets do.
+# Without IPv6, no address is added while packets are sent.
 for dev in c1 s1; do
 	sysctl -qw "net.ipv6.conf.$dev.disable_ipv6=1"
 	ip link set "$dev" up
@@ -32,6 +33,7 @@ ip route add "$SERVER" via 10.0.2.2
 sysctl -qw net.ipv4.ip_forward=1 net.nf_zoneroute.max_age_ms=60000
 serve udp
 
+# first NAME: prints a counter of the first netns.
 first() {
 	awk -v name="$1" '$1 == name { print $2 }' /proc/net/nf_zoneroute/stats
 }
@@ -55,23 +57,23 @@ for dev in c1 s1; do
 		tc filter add dev "$dev" ingress protocol ip matchall action ct
 done
 
-# A connection that we had first: act_ct writes its index over our handle.
+# A connection that the module has seen first: act_ct overwrites the handle with its index.
 before=$(first hit)
-check 'a connection of ours that act_ct sees: answered' is "$(ask c udp 5 --sport 4000)" 5
-check 'a connection of ours that act_ct sees: served' is $(($(first hit) - before)) 10
+check 'a known connection that act_ct sees: answered' is "$(ask c udp 5 --sport 4000)" 5
+check 'a known connection that act_ct sees: served' is $(($(first hit) - before)) 10
 
-# A connection that act_ct made and gave the extension.
+# A connection that act_ct created, with the extension.
 before=$(first hit)
 check 'a connection of act_ct: answered' is "$(ask c udp 10 --sport 4001)" 10
 check 'a connection of act_ct: served, found by its tuple' eval "[ $(($(first hit) - before)) -ge 15 ]"
-check 'act_ct saw them' eval \
+check 'act_ct saw the packets' eval \
 	'[ "$(tc -s filter show dev c1 ingress | sed -n "s/.*Sent [0-9]* bytes \([0-9]*\) pkt.*/\1/p" | head -n 1)" -ge 15 ]'
-check 'each has its one flow' is "$(grep -c ' udp .*dir=orig' /proc/net/nf_zoneroute/routes)" 2
+check 'one flow per connection' is "$(grep -c ' udp .*dir=orig' /proc/net/nf_zoneroute/routes)" 2
 
 tc qdisc del dev c1 clsact
 tc qdisc del dev s1 clsact
 conntrack -F >/dev/null 2>&1
-check 'and nothing is held in the end' until_true 5 eval \
+check 'no references remain' until_true 5 eval \
 	'[ "$(first ct_references) $(first dst_references)" = "0 0" ]'
 nft delete table ip firewall
 ip link del c1

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""As much of FTP as a conntrack helper needs to see.
+"""The minimum of FTP that a conntrack helper needs to see.
 
   ftp.py serve ADDR            a server with one file
   ftp.py get ADDR active|passive
-                               fetches it; says "got=N"
+                               fetches it; prints "got=N", in bytes
 """
 
 import ftplib

@@ -3,13 +3,13 @@
 """Malformed and odd packets, the same ones for the same seed.
 
   fuzz.py send DEV MAC SEED COUNT    send COUNT packets out of DEV to a router's MAC
-  fuzz.py record FILE SECONDS DEV... write down which IPv4 packets come in by each DEV, until none
-                                     came for so long; what the router itself sends is left out
+  fuzz.py record FILE SECONDS DEV... record which IPv4 packets arrive on each DEV, until none has
+                                     arrived for SECONDS; packets from the router are left out
 
-Scapy builds some hundred packets of every kind: IPv4 with options, fragments, TCP with any flags and
-options, ICMP errors about live flows, tunnels; IPv6 with extension headers. Each packet that is sent
-is one of them with some fields or bytes spoilt, and its checksums mended or not; a quarter of those
-sent are different ones, since making one takes longer than sending it.
+Scapy builds several hundred packets of all kinds: IPv4 with options, fragments, TCP with any
+flags and options, ICMP errors about live flows, tunnels; IPv6 with extension headers. Each packet
+sent is one of them with some fields or bytes corrupted, and with its checksum corrected or not.
+Each is sent four times, because building a packet takes longer than sending it.
 """
 
 import collections
@@ -29,7 +29,7 @@ BATCH = 5000
 
 
 class Packets:
-    """An endless row of packets."""
+    """An endless sequence of packets."""
 
     def __init__(self, seed):
         # Scapy takes a second to load, and longer in an emulator.
@@ -46,7 +46,7 @@ class Packets:
         return bytes(make())
 
     def fragments(self):
-        """A packet in pieces, of which all come."""
+        """Returns all fragments of a packet, in random order."""
         scapy = self.scapy
         packet = scapy.IP(src=CLIENT, dst=SERVER) / scapy.UDP(
             sport=self.random.choice(LIVE_PORTS), dport=7) / self.random.randbytes(1200)
@@ -77,7 +77,7 @@ class Packets:
                          options=options) / self.payload()
 
     def quoted(self):
-        """What an ICMP error may be about: a live flow of the other end."""
+        """Returns a packet of a live flow, for an ICMP error to quote."""
         scapy = self.scapy
         return scapy.IP(src=CLIENT, dst=SERVER) / scapy.UDP(
             sport=self.random.choice(LIVE_PORTS), dport=7) / b"12345678"
@@ -173,13 +173,13 @@ class Packets:
         if len(packet) < 21:
             return packet
         how = pick.randrange(10)
-        if how == 0:    # any byte
+        if how == 0:    # some byte
             packet[pick.randrange(len(packet))] = pick.randrange(256)
-        elif how == 1:  # any byte of the headers
+        elif how == 1:  # some bit of the headers
             packet[pick.randrange(min(len(packet), 64))] ^= 1 << pick.randrange(8)
         elif how == 2:  # version and header length
             packet[0] = pick.choice((0x44, 0x46, 0x4F, 0x40, 0x55, 0x60, 0x45))
-        elif how == 3:  # total, or payload, length
+        elif how == 3:  # total length (IPv4) or payload length (IPv6)
             at = 2 if packet[0] >> 4 == 4 else 4
             length = pick.choice((0, 19, 20, 21, len(packet) - 1, len(packet) + 1, 65535))
             packet[at:at + 2] = struct.pack("!H", length)
@@ -187,11 +187,11 @@ class Packets:
             packet[6:8] = pick.randbytes(2)
         elif how == 5:  # protocol
             packet[9] = pick.choice((1, 2, 4, 6, 17, 33, 41, 47, 50, 51, 58, 132, 136, 255))
-        elif how == 6:  # cut off
+        elif how == 6:  # truncation
             del packet[pick.randrange(1, len(packet)):]
         elif how == 7:  # padding
             packet += pick.randbytes(pick.randrange(1, 64))
-        elif how == 8:  # ports, or what is in their place
+        elif how == 8:  # ports, or the bytes in their place
             at = min(20, len(packet) - 4)
             packet[at:at + 4] = struct.pack("!HH", pick.choice(LIVE_PORTS), 7)
         else:           # TCP: data offset and flags
@@ -201,7 +201,7 @@ class Packets:
 
 
 def mend(packet):
-    """Mends the IPv4 header's checksum."""
+    """Corrects the checksum of the IPv4 header."""
     size = max(20, min((packet[0] & 15) * 4, len(packet) & ~3))
     packet[10:12] = b"\0\0"
     total = sum(struct.unpack_from(f"!{size // 2}H", packet))
@@ -218,7 +218,7 @@ def send(dev, mac, seed, count):
     began = time.monotonic()
     sent = 0
     while sent < int(count):
-        # Some thousand at a time, each of them sent in four different orders.
+        # Build several thousand at a time, and send each batch four times in different orders.
         frames = []
         for _ in range(min(BATCH, -(-(int(count) - sent) // 4))):
             packet = packets.next()
@@ -236,7 +236,7 @@ def record(path, seconds, *devs):
     seen = collections.Counter()
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 20)
-    # The sender takes its time to start.
+    # The sender is slow to start.
     sock.settimeout(120)
     with open(path + ".ready", "w"):
         pass
@@ -251,7 +251,7 @@ def record(path, seconds, *devs):
         if packet[12:16] in ROUTER:
             continue
         sock.settimeout(float(seconds))
-        # A router writes the time into options, and the header's checksum with it.
+        # Leave out options and header checksum: the router writes the time into options.
         body = packet[:10] + packet[12:20] + packet[(packet[0] & 15) * 4:]
         seen[dev, hashlib.sha1(body).hexdigest(), body[:40].hex()] += 1
     with open(path, "w") as file:

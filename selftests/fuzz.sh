@@ -1,11 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Malformed and odd packets through a router with live flows. First the same ones with the module
-# switched on and off: what comes out, and where, is the same. Then many of them while one process
-# changes routes, rules, addresses, devices, zones and switches, and another reads /proc.
+# Sends malformed and odd packets through a router with live flows. First the same ones with the
+# module enabled and disabled: the same packets must come out by the same devices. Then many of them
+# while one process changes routes, rules, addresses, devices, zones and sysctls, and another one
+# reads /proc.
 #
-# NFZR_SEED: the packets of another day again. NFZR_PACKETS: more of them.
+# NFZR_SEED: repeats the packets of an earlier run. NFZR_PACKETS: how many packets are sent.
 
 . ./lib.sh
 plan 14
@@ -30,7 +31,7 @@ ip -n c route add default via fd00:1::1
 ip -n s route add default via fd00:2::1
 ip -n r route add fd00:9::9 via fd00:2::2
 in_ns c ping -q -c 1 -W 5 fd00:9::9 >/dev/null
-# Packets go different ways, by what they are: by DSCP, by mark.
+# Packets take different paths by DSCP and by mark.
 ip -n r route add "$SERVER" via 10.0.3.2 table 100
 ip -n r rule add dscp 10 lookup 100
 ip -n r rule add fwmark 7 lookup 100
@@ -54,7 +55,7 @@ in_ns r nft -f - <<-'END'
 END
 mac=$(mac_of r c1)
 
-# The clients say nothing of their own, whatever comes to them.
+# The clients do not respond to any packet that reaches them.
 for ns in c d; do
 	in_ns "$ns" nft -f - <<-'END'
 		table inet quiet {
@@ -65,12 +66,13 @@ for ns in c d; do
 		}
 	END
 done
-# through FILE: what comes to the server of a number of packets.
+# through FILE: sends the packets through the router, and records in FILE those that reach the
+# server.
 through() {
 	in_ns r conntrack -F >/dev/null 2>&1
 	until_true 10 no_references
 	ip -n r route flush cache
-	# Fragments of the packets before are forgotten.
+	# Let pending fragments of earlier packets expire.
 	in_ns r sysctl -qw net.ipv4.ipfrag_time=1
 	sleep 2
 	in_ns r sysctl -qw net.ipv4.ipfrag_time=30
@@ -89,18 +91,18 @@ through /tmp/off
 in_ns r sysctl -qw net.nf_zoneroute.enable=1
 came=$(awk '{ n += $NF } END { print n + 0 }' /tmp/on)
 echo "# of $DIFFERENTIAL packets $came came, $hits were served"
-check 'a good part of them passes' eval "[ $came -ge $((DIFFERENTIAL / 10)) ]"
-check 'and is served' eval "[ $hits -ge 50 ]"
-check 'by both ways' eval 'grep -q "^s0 " /tmp/on && grep -q "^t0 " /tmp/on'
+check 'a good part of the packets passes' eval "[ $came -ge $((DIFFERENTIAL / 10)) ]"
+check 'some of them are served' eval "[ $hits -ge 50 ]"
+check 'packets pass by both paths' eval 'grep -q "^s0 " /tmp/on && grep -q "^t0 " /tmp/on'
 same() {
 	cmp -s /tmp/on /tmp/off || {
 		diff /tmp/on /tmp/off | head -n 20 | sed 's/^/# /'
 		return 1
 	}
 }
-check 'the same packets come the same ways with the module on and off' same
+check 'the same packets take the same paths with the module on and off' same
 
-# chaos: changes everything, over and over.
+# chaos: changes everything repeatedly, until the packets are sent.
 chaos() {
 	local round=0
 	trap - ERR EXIT
@@ -140,7 +142,7 @@ chaos() {
 		sleep 1
 	done
 }
-# reader: reads, and has a look at each line.
+# reader: reads the files repeatedly, and checks the number of words of each line.
 reader() {
 	local rounds=0
 	trap - ERR EXIT
@@ -183,7 +185,7 @@ in_ns r sysctl -qw net.nf_zoneroute.{enable,route_cache,zone_lookup}=1 net.nf_zo
 	net.nf_zoneroute.max_age_ms=60000 \
 	net.ipv4.conf.{c1,s1}.forwarding=1 net.ipv4.conf.c1.rp_filter=0
 check "$PACKETS packets were sent" eval '[[ $result = *"sent=$PACKETS "* ]]'
-# missed REASON...: packets missed for each of them.
+# missed REASON...: succeeds if packets missed for each REASON.
 missed() {
 	local reason
 	for reason; do
@@ -193,18 +195,19 @@ missed() {
 		}
 	done
 }
-check 'some were served' eval "[ $(($(stat_of hit) - before)) -gt 100 ]"
-check 'some missed for what they are' missed options fragment related
-check 'there were changes meanwhile, and they took effect' eval \
+check 'some packets were served' eval "[ $(($(stat_of hit) - before)) -gt 100 ]"
+check 'some packets missed because of their own properties' missed options fragment related
+check 'changes were made meanwhile, and took effect' eval \
 	"[ $(cat /tmp/rounds) -ge 10 ] && [ $(($(stat_of invalidated_device_name) - names)) -ge 10 ]"
-check 'there were readers meanwhile, who saw flows' eval '[ "$(cat /tmp/reads)" -ge 10 ]'
-check 'some were found in their zone' eval "[ $(($(stat_of lookup_hit) - found)) -gt 100 ]"
-# Routes change under the packets here, and an ICMP redirect may reach a route that the kernel no longer
-# hands out: what max_age_ms bounds. So they are shown, and judged where nothing changes (verify.sh).
+check 'files were read meanwhile, and showed flows' eval '[ "$(cat /tmp/reads)" -ge 10 ]'
+check 'some packets were found in their zone' eval "[ $(($(stat_of lookup_hit) - found)) -gt 100 ]"
+# Routes change under the packets here, and an ICMP redirect may reach a route that the kernel no
+# longer hands out: a mismatch that max_age_ms bounds. So mismatches of routes are only printed
+# here; verify.sh judges them, where nothing changes.
 routes_differ=$(stat_of mismatch_route)
 echo "# verified $(stat_of verify_packets) packets: $(($(mismatches) - routes_differ)) mismatches; and $(stat_of verify_routes) routes: $routes_differ"
-check 'connections that were compared now and then were as predicted' is "$(mismatches)" "$routes_differ"
-check 'no line of the files was odd' eval '[ ! -s /tmp/odd ] || { head -n 5 /tmp/odd | sed "s/^/# /"; false; }'
+check 'connections compared in verify mode were as predicted' is "$(mismatches)" "$routes_differ"
+check 'every line of the files was well-formed' eval '[ ! -s /tmp/odd ] || { head -n 5 /tmp/odd | sed "s/^/# /"; false; }'
 end_jobs "${JOBS[@]}"
 rm -f /tmp/agent.*
 serve udp
@@ -212,6 +215,6 @@ ip -n r link set d1 name d1 2>/dev/null || ip -n r link set other name d1 2>/dev
 ip -n r link set d1 up
 ip -n r route replace "$SERVER" via 10.0.2.2
 until_true 10 eval 'ask c udp 3 --sport 5000 >/dev/null && [ "$(gained hit ask c udp 3 --sport 5000 2>/dev/null)" = 6 ]' || true
-check 'flows are served as ever' is "$(gained hit ask c udp 5 --sport 5000 2>/dev/null)" 10
+check 'flows are served afterwards' is "$(gained hit ask c udp 5 --sport 5000 2>/dev/null)" 10
 forget_flows
-check 'and nothing is held in the end' no_references
+check 'no references remain' no_references

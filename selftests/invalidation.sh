@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # After a change of routes, rules, addresses or devices has returned, no packet of a cached flow
-# goes the old way. Each change is made twice: while the stream is stopped, so that the count is
-# exact, and back again under the stream's traffic. Old age is out of the question.
+# takes the old path. Each change is made while the stream is stopped, so that the count is exact,
+# and undone under the stream's traffic. Routes do not expire by age here.
 
 . ./lib.sh
 plan 38
@@ -12,27 +12,27 @@ load
 router
 serve udp
 
-# A steady one-way stream from port 4000, counted where it comes out.
+# A steady one-way stream from port 4000, counted where it arrives.
 background c python3 traffic.py ask udp "$SERVER" "$PORT" 1000000 --sport 4000 --oneway --interval 0.004
 STREAM=${JOBS[-1]}
 
-# settle: packets that were past the router are through.
+# settle: waits for packets that have passed the router to arrive.
 settle() {
 	sleep 0.1
 }
 
-# counts: packets that came by path A and by B, and hits.
+# counts: prints how many packets arrived by path A and by path B, and the number of hits.
 counts() {
 	echo "$(arrived by_a) $(arrived by_b) $(stat_of hit)"
 }
 
-# on_a: wait until the stream is served by path A.
+# on_a: waits until the stream is served by path A.
 on_a() {
 	until_true 5 routes sport=4000 dir=orig state=live oif=s1
 	settle
 }
 
-# to_b NAME CHANGE...: the change leads from path A to B.
+# to_b NAME CHANGE...: CHANGE moves the stream from path A to path B.
 to_b() {
 	local name=$1 a b hits a0 b0 hits0
 	shift
@@ -42,17 +42,17 @@ to_b() {
 	read -r a b hits <<<"$(counts)"
 	kill -STOP "$STREAM"
 	settle
-	check "$name: served by the old path before" eval "[ $((a - a0)) -gt 10 ] && [ $((hits - hits0)) -gt 10 ]"
+	check "$name: served on the old path before" eval "[ $((a - a0)) -gt 10 ] && [ $((hits - hits0)) -gt 10 ]"
 	read -r a0 b0 hits0 <<<"$(counts)"
 	"$@"
 	kill -CONT "$STREAM"
 	sleep 0.3
 	read -r a b hits <<<"$(counts)"
-	check "$name: not one packet by the old path" is $((a - a0)) 0
-	check "$name: served by the new one" eval "[ $((b - b0)) -gt 10 ] && [ $((hits - hits0)) -gt 10 ]"
+	check "$name: no packet takes the old path" is $((a - a0)) 0
+	check "$name: served on the new path" eval "[ $((b - b0)) -gt 10 ] && [ $((hits - hits0)) -gt 10 ]"
 }
 
-# back_to_a NAME CHANGE...: the change leads back, under traffic.
+# back_to_a NAME CHANGE...: CHANGE moves the stream back to path A, under traffic.
 back_to_a() {
 	local name=$1 b
 	shift
@@ -61,14 +61,14 @@ back_to_a() {
 	b=$(arrived by_b)
 	on_a
 	sleep 0.2
-	check "$name, undone under traffic: no packet by the path it left" is $(($(arrived by_b) - b)) 0
+	check "$name, undone under traffic: no packet takes the old path" is $(($(arrived by_b) - b)) 0
 }
 
 to_b 'route replaced' ip -n r route replace "$SERVER" via 10.0.3.2
 back_to_a 'route replaced' ip -n r route replace "$SERVER" via 10.0.2.2
 
 ip -n r route add 10.9.9.0/24 via 10.0.3.2
-to_b 'route deleted, a wider one takes over' ip -n r route del "$SERVER"
+to_b 'route deleted, a less specific one takes over' ip -n r route del "$SERVER"
 back_to_a 'route deleted' ip -n r route add "$SERVER" via 10.0.2.2
 
 ip -n r route replace 10.9.9.0/24 via 10.0.2.2
@@ -83,7 +83,7 @@ to_b 'rule added' ip -n r rule add from 10.0.1.2 lookup 100
 back_to_a 'rule added' ip -n r rule del from 10.0.1.2 lookup 100
 
 ip -n r rule add iif elsewhere lookup 100
-to_b 'device renamed, to what a rule names' ip -n r link set c1 name elsewhere
+to_b 'device renamed to a name in a rule' ip -n r link set c1 name elsewhere
 back_to_a 'device renamed' ip -n r link set elsewhere name c1
 ip -n r rule del iif elsewhere lookup 100
 
@@ -95,7 +95,7 @@ ip -n r route replace "$SERVER" via 10.0.2.2
 ip -n r nexthop del id 1
 
 ip -n r route add "$SERVER" via 10.0.3.2 metric 50
-to_b 'address deleted, and with it its routes' ip -n r addr del 10.0.2.1/24 dev s1
+to_b 'address deleted together with its routes' ip -n r addr del 10.0.2.1/24 dev s1
 ip -n r addr add 10.0.2.1/24 dev s1
 ip -n r route replace "$SERVER" via 10.0.2.2
 
@@ -107,12 +107,12 @@ invalidated=$(stat_of invalidated_device_unregister)
 purged=$(stat_of slot_device_gone)
 to_b 'device deleted' ip -n r link del s1
 check 'device deleted: counted' eval "[ $(stat_of invalidated_device_unregister) -gt $invalidated ]"
-check 'device deleted: its routes were let go at once' eval "[ $(stat_of slot_device_gone) -gt $purged ]"
+check 'device deleted: its routes were dropped at once' eval "[ $(stat_of slot_device_gone) -gt $purged ]"
 link s s0 10.0.2.2/24 r s1 10.0.2.1/24
 ip -n r route replace "$SERVER" via 10.0.2.2
 on_a
 
-# stopped NAME CHANGE...: nothing comes any more.
+# stopped NAME CHANGE...: after CHANGE no packet arrives.
 stopped() {
 	local name=$1 a b a0 b0
 	shift
@@ -127,14 +127,14 @@ stopped() {
 	kill -CONT "$STREAM"
 	sleep 0.3
 	read -r a b _ <<<"$(counts)"
-	check "$name: not one packet passes" is "$((a - a0)) $((b - b0))" '0 0'
+	check "$name: no packet passes" is "$((a - a0)) $((b - b0))" '0 0'
 }
 
-stopped 'forwarding switched off' in_ns r sysctl -qw net.ipv4.conf.c1.forwarding=0
+stopped 'forwarding disabled' in_ns r sysctl -qw net.ipv4.conf.c1.forwarding=0
 in_ns r sysctl -qw net.ipv4.conf.c1.forwarding=1
 ip -n r route del "$SERVER" via 10.0.3.2 metric 50
 stopped 'blackhole' ip -n r route replace blackhole "$SERVER"
 
 kill "$STREAM"
 forget_flows
-check 'and nothing is held in the end' no_references
+check 'no references remain' no_references

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# A packet that differs from the route's in what routing looks at is a miss, and goes the way that
-# the rules give it: by mark, DSCP and device. And what rp_filter would drop is dropped.
+# If a packet differs from the cached route in mark, DSCP or incoming device, it is a miss and takes
+# the path that the rules select. A packet that rp_filter would drop is dropped.
 
 . ./lib.sh
 plan 19
@@ -12,11 +12,11 @@ router
 serve udp
 mac_of_r_d=$(mac_of r d1)
 
-# Path B for what a rule says.
+# Path B is in table 100, for rules to select.
 ip -n r route add "$SERVER" via 10.0.3.2 table 100
 ip -n r route flush cache
 
-# by_path COMMAND...: how many packets came by path A and B.
+# by_path COMMAND...: prints how many packets arrived by path A and by path B.
 by_path() {
 	local a b
 	a=$(arrived by_a)
@@ -25,7 +25,7 @@ by_path() {
 	echo "$(($(arrived by_a) - a)) $(($(arrived by_b) - b))"
 }
 
-# marked IIF-MARK: what c's packets from port 4000 are marked with in mangle.
+# marked MARK: sets the mark that packets from port 4000 get in mangle.
 marked() {
 	in_ns r nft -f - <<-END
 		table ip tag
@@ -41,7 +41,7 @@ marked() {
 
 ip -n r rule add fwmark 7 lookup 100
 ask c udp 10 --sport 4000 >/dev/null
-check 'without a mark: path A' is "$(by_path ask c udp 3 --sport 4000 2>/dev/null)" '3 0'
+check 'no mark: path A' is "$(by_path ask c udp 3 --sport 4000 2>/dev/null)" '3 0'
 marked 7
 before=$(stat_of miss_mark)
 check 'a mark mid-flow: path B from the first packet on' \
@@ -67,15 +67,16 @@ ip -n r rule add iif d1 lookup 100
 ask c udp 10 --sport 4002 >/dev/null
 check 'another device mid-flow: path B' is "$(by_path traffic d frame d0 \
 	"$mac_of_r_d" 10.0.1.2 "$SERVER" --sport 4002 --dport "$SINK" --count 3 2>/dev/null)" '0 3'
-# The same tuple, so the same connection, as c's.
+# The same tuple as that of c, and so the same connection.
 before=$(stat_of miss_iif)
 check 'another device mid-flow, the same connection: path B' is "$(by_path traffic d \
 	frame d0 "$mac_of_r_d" 10.0.1.2 "$SERVER" --sport 4002 --dport "$PORT" 2>/dev/null)" '0 1'
-check 'another device mid-flow: a miss by device' is $(($(stat_of miss_iif) - before)) 1
+check 'another device mid-flow: one miss by device' is $(($(stat_of miss_iif) - before)) 1
 check 'the first device again: path A' is "$(by_path ask c udp 3 --sport 4002 2>/dev/null)" '3 0'
 ip -n r rule del iif d1 lookup 100
 
-# Spoofed: c's address from d. rp_filter is off, so it passes; then it is switched on, mid-flow.
+# spoof: sends packets from d with c's address. With rp_filter off they pass; then rp_filter is
+# enabled mid-flow.
 spoof() {
 	traffic d frame d0 "$mac_of_r_d" 10.0.1.2 "$SERVER" --sport 4003 --dport "$PORT" \
 		--count 10
@@ -83,23 +84,23 @@ spoof() {
 PORT=$SINK
 ask c udp 10 --sport 4003 --oneway >/dev/null
 spoof
-check 'rp_filter off: a spoofed source passes' is "$(by_path spoof 2>/dev/null)" '10 0'
-check 'rp_filter off: the flow has its route from d' is "$(routes sport=4003 dir=orig | field iif)" d1
+check 'rp_filter off: packets with a spoofed source pass' is "$(by_path spoof 2>/dev/null)" '10 0'
+check 'rp_filter off: the route of the flow is that from d' is "$(routes sport=4003 dir=orig | field iif)" d1
 in_ns r sysctl -qw net.ipv4.conf.d1.rp_filter=1
-check 'rp_filter on: not one spoofed packet passes' is "$(by_path spoof 2>/dev/null)" '0 0'
+check 'rp_filter on: no spoofed packet passes' is "$(by_path spoof 2>/dev/null)" '0 0'
 in_ns r sysctl -qw net.ipv4.conf.c1.rp_filter=1
-check 'rp_filter on: the true source passes' \
+check 'rp_filter on: packets of the true source pass' \
 	is "$(by_path ask c udp 5 --sport 4003 --oneway 2>/dev/null)" '5 0'
 in_ns r sysctl -qw net.ipv4.conf.d1.rp_filter=0
-# A burst from the wrong device neither evicts the true one's route nor is served by it.
+# A burst from the wrong device neither evicts the true device's route nor is served by it.
 ask c udp 5 --sport 4003 --oneway >/dev/null
 in_ns r sysctl -qw net.ipv4.conf.d1.rp_filter=1
 spoof
 check 'a spoofed burst that rp_filter drops evicts nothing' \
 	is "$(gained hit ask c udp 5 --sport 4003 --oneway 2>/dev/null)" 5
 in_ns r sysctl -qw net.ipv4.conf.all.rp_filter=2
-check 'rp_filter for all devices: looked up afresh, once' \
+check 'rp_filter for all devices: looked up again, once' \
 	is "$(gained miss_source_check ask c udp 5 --sport 4003 --oneway --interval 0.01 2>/dev/null)" 1
 in_ns r sysctl -qw net.ipv4.conf.all.src_valid_mark=1
-check 'src_valid_mark: looked up afresh, once' \
+check 'src_valid_mark: looked up again, once' \
 	is "$(gained miss_source_check ask c udp 5 --sport 4003 --oneway --interval 0.01 2>/dev/null)" 1

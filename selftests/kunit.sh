@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The KUnit suites of the module, run by loading a build that has them. They vanish silently when
-# KUnit is not built in, so how many there are is said here.
+# Runs the module's KUnit suites by loading a build that contains them. If KUnit is not built in,
+# the suites are silently absent. So the expected numbers of suites and cases are stated here.
 
 SUITES=21
 CASES=98
@@ -13,7 +13,7 @@ plan $((CASES + 2))
 insmod /nf_zoneroute/nf_zoneroute_kunit.ko
 dmesg | sed 's/^\[[^]]*\] //' >/tmp/kunit
 
-# A case's line is indented, a suite's is not.
+# The line of a case is indented, that of a suite is not.
 sed -n -e 's/^ \+\(ok\) [0-9]* /\1 /p' -e 's/^ \+not \(ok\) [0-9]* /not_\1 /p' /tmp/kunit >/tmp/cases
 while read -r verdict name; do
 	"$verdict" "$name"

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# What selftests/run and selftests/mutants/run share: guests, and how many run at a time. Sourced
-# after qemu/lib.sh, in the clone's root.
+# Shared by selftests/run and selftests/mutants/run: booting guests, and limiting how many run at a
+# time. Sourced after qemu/lib.sh, in the clone's root.
 
-# What a guest of a kind is booted with: "stock" is the pinned kernel on one CPU, so that counts are
-# exact; "wrap" the same on a clock that counts instructions and does not pass while it idles; "scale"
-# that with more memory, and without what makes objects larger; "debug" the debug kernel on two CPUs;
-# "quick" that without kmemleak, which takes a third of its time.
+# Boot options of each kind of guest. "stock": the pinned kernel on one CPU, so that counts are
+# exact. "wrap": the same with a clock that counts instructions and stands still while the guest is
+# idle. "scale": like "wrap", with more memory and without the options that make objects larger.
+# "debug": the debug kernel on two CPUs. "quick": like "debug", without kmemleak, which takes a
+# third of the time.
 guest_options() {
 	case $1 in
 	stock) echo --smp 1 ;;
@@ -27,8 +28,8 @@ guest_append() {
 	esac
 }
 
-# boot_guest KIND DISK LOG CONSOLE COMMAND: boot, with NFZR_BOOT_OPTIONS if there are some, run, and write
-# down what is printed.
+# boot_guest KIND DISK LOG CONSOLE COMMAND: boots a guest, with NFZR_BOOT_OPTIONS if set, runs
+# COMMAND and writes its output to LOG.
 boot_guest() {
 	local kind=$1 disk=$2 log=$3 console=$4 command=$5 options
 	read -ra options <<<"$(guest_options "$kind") ${NFZR_BOOT_OPTIONS-}"
@@ -38,14 +39,14 @@ boot_guest() {
 		"$disk" "$command" 2>&1 | sed -u 's/\r$//' >"$log"
 }
 
-# How many guests run at a time: one for each CPU, as each keeps about one busy, and no more than the
-# memory is enough for.
+# How many guests run at a time: at most one per CPU, because each keeps about one busy, and no more
+# than fit into memory (2560 MiB each).
 SLOTS=$(awk -v cpus="$(nproc)" '$1 == "MemAvailable:" { room = int($2 / 1024 / 2560) }
 	END { print room < 1 ? 1 : room < cpus ? room : cpus }' /proc/meminfo)
 RUNNING=0
 
-# in_slot LOG COMMAND...: start it as soon as there is room. What it prints comes when it ends, here
-# and at the end of LOG.
+# in_slot LOG COMMAND...: starts COMMAND as soon as a slot is free. When it ends, its output is
+# printed and appended to LOG.
 in_slot() {
 	local log=$1
 	shift
@@ -60,6 +61,7 @@ in_slot() {
 	RUNNING=$((RUNNING + 1))
 }
 
+# all_ended: waits until all commands of in_slot have ended.
 all_ended() {
 	while [ "$RUNNING" -gt 0 ]; do
 		wait -n || true

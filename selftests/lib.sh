@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# What every selftest shares: KTAP, the router that most of them use, and readings of /proc.
-# Sourced in the guest, by a script that says `plan N` first and then makes N checks.
+# Shared by all selftests: KTAP output, the router that most of them use, and helpers that read
+# /proc. Sourced in the guest by a script that calls `plan N` first and then makes N checks.
 #
 #   c (10.0.1.2) --- c1 r ---+--- s1: 10.0.2.0/24 --- s0 s   (path A)
 #   d (10.0.4.2) --- d1   \--+--- t1: 10.0.3.0/24 --- t0     (path B)
 #                                            10.9.9.9 is on s's loopback
 #
-# r routes 10.9.9.9 by path A. s counts what comes to it by s0 and by t0.
+# r routes 10.9.9.9 by path A. s counts the UDP packets to it that arrive on s0 and on t0.
 
 set -euo pipefail
 
@@ -16,18 +16,17 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 
 SERVER=10.9.9.9
 PORT=7
-# A port of s that swallows what comes.
+# A UDP port on which s drops every packet.
 # shellcheck disable=SC2034
 SINK=11
 CHECKS=0
 JOBS=()
 
-# The debug kernel takes its time: what is waited for may take so many times longer, and what is done
-# many times over is done so many times less.
+# The debug kernel is slow: timeouts are multiplied by SLOW, and repetition counts divided by it.
 SLOW=1
 case $(uname -r) in *-debug) SLOW=4 ;; esac
 
-# What a check that failed leaves behind for its reader.
+# Set to 1 by a failed check; the exit status of the script.
 FAILED=0
 
 plan() {
@@ -54,7 +53,7 @@ skip() {
 	echo "ok $CHECKS - $1 # SKIP $2"
 }
 
-# check NAME COMMAND...: one test, which passes if the command does.
+# check NAME COMMAND...: makes one test, which passes if COMMAND succeeds.
 check() {
 	local name=$1
 	shift
@@ -67,10 +66,10 @@ check() {
 	fi
 }
 
-# is ACTUAL EXPECTED: equal; says so if not.
+# is ACTUAL EXPECTED: succeeds if both are equal; prints them if not.
 is() {
 	[ "$1" = "$2" ] || {
-		printf '# is %s, expected %s\n' "$1" "$2"
+		printf '# got %s, expected %s\n' "$1" "$2"
 		return 1
 	}
 }
@@ -80,24 +79,24 @@ show_state() {
 	shown routes 2>/dev/null | sed 's/^/# /; 12q' || true
 }
 
-# What a script must undo whatever becomes of it; it defines its own.
+# Cleanup run on every exit; scripts override it.
 at_end() {
 	:
 }
 
-# end_jobs PID...
+# end_jobs PID...: kills these jobs and waits for them.
 end_jobs() {
 	local job
 	for job; do
 		kill "$job" 2>/dev/null || true
 		kill -CONT "$job" 2>/dev/null || true
-		# For these alone: an rmmod that hangs cannot be waited for.
+		# Wait for these PIDs only: waiting for an rmmod that hangs would never return.
 		wait "$job" 2>/dev/null || true
 	done
 }
 
-# agree NS: each flow that is listed holds a connection, and nothing else does; each route that is
-# shown is held, and no more than two of a direction.
+# agree NS: succeeds if ct_references equals the number of listed flows, and dst_references is at
+# least the number of listed routes and at most two per direction.
 agree() {
 	local lines routes flows slots
 	read -r lines routes <<<"$(shown routes "$1" | awk '!/ state=none / { routes++ } END { print NR, routes + 0 }')"
@@ -105,8 +104,9 @@ agree() {
 	[ "$flows" -eq $((lines / 2)) ] && [ "$slots" -ge "$routes" ] && [ "$slots" -le $((2 * lines)) ]
 }
 
-# After every script, in every netns: what is held is what is listed, and all is let go with its
-# connections. (But for the largest numbers, which take their time to be listed.)
+# After every script, in every netns: the reference counts match the listed flows and routes, and
+# all references are dropped with their connections. (A netns with more than `many` references is
+# skipped, because listing them takes too long.)
 references_agree() {
 	local ns many=50000 status=0
 	[ -d /sys/module/nf_zoneroute ] || return 0
@@ -145,7 +145,7 @@ finish() {
 	exit "$status"
 }
 
-# until_true SECONDS COMMAND...: poll.
+# until_true SECONDS COMMAND...: polls until COMMAND succeeds; fails after SECONDS * SLOW.
 until_true() {
 	local limit=$((SECONDS + $1 * SLOW))
 	shift
@@ -155,14 +155,14 @@ until_true() {
 	done
 }
 
-# in_ns NS COMMAND...: with the network of NS, but /sys as it is. (`ip netns exec` takes its time.)
+# in_ns NS COMMAND...: runs COMMAND in netns NS, with /sys unchanged. (`ip netns exec` is slow.)
 in_ns() {
 	nsenter --net="/run/netns/$1" "${@:2}"
 }
 
-# background NS COMMAND...: run until the script ends.
+# background NS COMMAND...: runs COMMAND in netns NS until the script ends.
 background() {
-	# exec: what is killed in the end must be the command, not a shell around it.
+	# exec: the PID that is killed at the end must be the command's, not a shell's around it.
 	(exec nsenter --net="/run/netns/$1" "${@:2}") >/dev/null 2>&1 &
 	JOBS+=($!)
 }
@@ -175,7 +175,7 @@ unload() {
 	rmmod nf_zoneroute
 }
 
-# What stays in a netns, so that others can look at its /proc/net without going there.
+# PID of a process that stays in each netns: /proc/PID/net is readable without entering the netns.
 declare -A HOLDER=()
 
 make_ns() {
@@ -187,12 +187,13 @@ make_ns() {
 		unset 'JOBS[-1]'
 		until_true 10 test "/proc/${HOLDER[$ns]}/ns/net" -ef "/run/netns/$ns"
 		ip -n "$ns" link set lo up
-		# No duplicate address detection, no router solicitations: no packets but the test's.
+		# Without duplicate address detection and router solicitations, all packets are the
+		# test's.
 		in_ns "$ns" sysctl -qw net.ipv6.conf.all.disable_ipv6=1
 	done
 }
 
-# link NS DEV ADDR PEER-NS PEER-DEV PEER-ADDR
+# link NS DEV ADDR PEER-NS PEER-DEV PEER-ADDR: connects two netns by a veth pair.
 link() {
 	ip link add "$2" netns "$1" type veth peer name "$5" netns "$4"
 	ip -n "$1" addr add "$3" dev "$2"
@@ -201,7 +202,7 @@ link() {
 	ip -n "$4" link set "$5" up
 }
 
-# agent NS...: a process that `traffic` has do its work there.
+# agent NS...: starts a process in each NS that executes the requests of `traffic` there.
 agent() {
 	local ns
 	for ns; do
@@ -210,7 +211,7 @@ agent() {
 	done
 }
 
-# traffic NS ARGUMENT...: what traffic.py does with them, and prints.
+# traffic NS ARGUMENT...: runs traffic.py in NS with these arguments and prints its output.
 traffic() {
 	local ns=$1 answer
 	shift
@@ -223,12 +224,12 @@ traffic() {
 	fi
 }
 
-# mac_of NS DEV: the link-layer address of a device.
+# mac_of NS DEV: prints the link-layer address of a device.
 mac_of() {
 	ip -n "$1" -o link show dev "$2" | sed 's/.*link\/ether \([0-9a-f:]*\).*/\1/'
 }
 
-# The router of the picture above, tracking connections, with old age out of the way.
+# Sets up the router of the picture above, with conntrack and with a max_age_ms too long to matter.
 router() {
 	make_ns c d r s
 	agent c d
@@ -259,16 +260,16 @@ router() {
 			}
 		}
 	END
-	# Neighbours known, so that no packet waits for one.
+	# Resolve the neighbours first, so that no packet of a test waits for one.
 	in_ns c ping -q -c 1 10.0.2.2 >/dev/null
 	in_ns d ping -q -c 1 10.0.3.2 >/dev/null
 	in_ns r ping -q -c 1 -I t1 10.0.3.2 >/dev/null
-	# What the set-up itself set going. Where it stays, the checks find it.
-	forget_flows || echo '# the flows of the set-up stay'
+	# Drop the flows of the set-up. If some remain, the checks will find them.
+	forget_flows || echo '# flows of the set-up remain'
 }
 
-# The same router's IPv6: fd00:1::2, fd00:4::2 and fd00:9::9, by way of fd00:2::/64 (path A) and
-# fd00:3::/64 (path B).
+# Adds IPv6 to the same router: fd00:1::2, fd00:4::2 and fd00:9::9, by way of fd00:2::/64 (path A)
+# and fd00:3::/64 (path B).
 SERVER6=fd00:9::9
 six_router() {
 	local ns
@@ -276,7 +277,8 @@ six_router() {
 		in_ns "$ns" sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.all.accept_dad=0 \
 			net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.router_solicitations=0 \
 			net.ipv6.conf.all.keep_addr_on_down=1
-		# A flow label is a socket's, not a connection's: but for that, another socket's packet is as good.
+		# Flow labels differ by socket, not by connection. Without them, packets of another
+		# socket will do.
 		in_ns "$ns" sysctl -qw net.ipv6.auto_flowlabels=0
 	done
 	in_ns r sysctl -qw net.ipv6.conf.all.forwarding=1
@@ -320,15 +322,16 @@ six_router() {
 	END
 	until_true 10 in_ns c ping -6 -q -c 1 -W 1 fd00:2::2
 	until_true 10 in_ns r ping -6 -q -c 1 -W 1 fd00:3::2
-	forget_flows || echo '# the flows of the set-up stay'
+	forget_flows || echo '# flows of the set-up remain'
 }
 
-# Two tenants with the same addresses, behind one router, and a server for each, also with the same:
+# Sets up two tenants with equal addresses behind one router, and one server each, also with equal
+# addresses:
 #
 #   c (10.0.1.2) --- c1 r s1 --- s (10.9.9.9)
 #   d (10.0.1.2) --- d1 r t1 --- t (10.9.9.9)
 #
-# and so with fd00:1::2 and fd00:9::9. r routes by the device; the caller gives each a zone.
+# and likewise fd00:1::2 and fd00:9::9. r routes by incoming device; the caller assigns the zones.
 twins() {
 	local ns link other table=1
 	make_ns c d r s t
@@ -384,13 +387,13 @@ twins() {
 	done
 }
 
-# twin NS PROTO ADDR NAME COUNT [OPTION...]: COUNT requests of a tenant, to be answered by the server
-# of that name; prints how many were.
+# twin NS PROTO ADDR NAME COUNT [OPTION...]: sends COUNT requests from a tenant; prints how many the
+# server of that NAME answered.
 twin() {
 	traffic "$1" ask "$2" "$3" "$PORT" "$5" --name "$4" "${@:6}" | sed 's/^sent=[0-9]* answered=//'
 }
 
-# Connection tracking in r, by a rule as operators have it.
+# Enables conntrack in r by firewall rules, as an operator would.
 track() {
 	in_ns r nft -f - <<-'END'
 		table ip firewall {
@@ -413,7 +416,7 @@ no_references() {
 	[ "$(stat_of ct_references)" = 0 ] && [ "$(stat_of dst_references)" = 0 ]
 }
 
-# ipsec FROM-NS FROM TO-NS TO DIRECTION-IN: what FROM sends to the server reaches TO by ESP.
+# ipsec FROM-NS FROM TO-NS TO DIRECTION-IN: sends packets for the server from FROM to TO by ESP.
 ipsec() {
 	local key=0x0123456789abcdef0123456789abcdef01234567 all=0.0.0.0/0 server=$SERVER ns
 	[[ $2 != *:* ]] || all=::/0 server=$SERVER6
@@ -435,12 +438,12 @@ no_ipsec() {
 	done
 }
 
-# decrypted NS: how many packets it got by ESP.
+# decrypted NS: prints how many packets NS received by ESP.
 decrypted() {
 	ip -n "$1" -s xfrm state | grep -A1 'lifetime current' | grep -o '[0-9]*(packets)' | tr -dc 0-9
 }
 
-# serve PROTO: answers on SERVER.
+# serve PROTO: starts an echo server on SERVER.
 serve() {
 	background s python3 traffic.py echo "$1" "$SERVER" "$PORT"
 	case $1 in
@@ -450,14 +453,14 @@ serve() {
 	esac
 }
 
-# ask NS PROTO COUNT [OPTION...]: requests to SERVER; prints how many were answered.
+# ask NS PROTO COUNT [OPTION...]: sends COUNT requests to SERVER; prints how many were answered.
 ask() {
 	local ns=$1 proto=$2 count=$3
 	shift 3
 	traffic "$ns" ask "$proto" "$SERVER" "$PORT" "$count" "$@" | sed 's/.*answered=//'
 }
 
-# shown FILE [NS]: what is in a file of /proc/net/nf_zoneroute.
+# shown FILE [NS]: prints a file of /proc/net/nf_zoneroute.
 shown() {
 	local ns=${2:-r}
 	if [ -n "${HOLDER[$ns]-}" ]; then
@@ -467,7 +470,7 @@ shown() {
 	fi
 }
 
-# stat_of NAME [NS]: a counter of /proc/net/nf_zoneroute/stats.
+# stat_of NAME [NS]: prints a counter of /proc/net/nf_zoneroute/stats.
 stat_of() {
 	local name count ns=${2:-r} file
 	file=/proc/${HOLDER[$ns]-none}/net/nf_zoneroute/stats
@@ -484,7 +487,7 @@ stat_of() {
 	return 1
 }
 
-# gained NAME COMMAND...: how much a counter grew over a command, whose output goes to stderr.
+# gained NAME COMMAND...: prints by how much COMMAND increased a counter; its output goes to stderr.
 gained() {
 	local name=$1 before
 	shift
@@ -493,26 +496,26 @@ gained() {
 	echo $(($(stat_of "$name") - before))
 }
 
-# mismatches: what verify mode found wrong, all in all.
+# mismatches: prints the sum of verify mode's mismatch counters.
 mismatches() {
 	shown stats | awk '/^mismatch_/ { sum += $2 } END { print sum }'
 }
 
-# ct_stat NAME: one of conntrack's own counters in r.
+# ct_stat NAME: prints one of conntrack's own counters in r, summed over the CPUs.
 ct_stat() {
 	in_ns r conntrack -S 2>/dev/null | tr ' ' '\n' |
 		awk -F= -v name="$1" '$1 == name { sum += $2 } END { print sum + 0 }'
 }
 
-# zone ID FIELD: of r's zones; "none": there is no such zone.
+# zone ID FIELD: prints a field of a zone in r; "none" if there is no such zone.
 zone() {
 	local value
 	value=$(shown zones | sed -n "s/^zone=$1 \(.* \)\?$2=\([^ ]*\).*/\2/p")
 	echo "${value:-none}"
 }
 
-# found COMMAND...: how many packets of a command were found in their zone, but for the one that made a
-# UDP connection ASSURED, two seconds after its first.
+# found COMMAND...: prints how many packets of COMMAND were found in their zone. The packet that
+# makes a UDP connection ASSURED, two seconds after its first, counts as found.
 found() {
 	local before after
 	before=$(($(stat_of lookup_hit) + $(stat_of lookup_miss_assuring)))
@@ -521,7 +524,7 @@ found() {
 	echo $((after - before))
 }
 
-# routes PATTERN...: the lines of /proc/net/nf_zoneroute/routes that have every word.
+# routes PATTERN...: prints the lines of routes that contain every pattern; fails if there are none.
 routes() {
 	local lines
 	lines=$(shown routes | awk -v words="$(printf '%s\n' "$@")" '
@@ -530,12 +533,12 @@ routes() {
 	[ -n "$lines" ] && printf '%s\n' "$lines"
 }
 
-# field NAME: of the line on standard input.
+# field NAME: prints a field of the line on standard input.
 field() {
 	tr ' ' '\n' | sed -n "s/^$1=//p" | head -n 1
 }
 
-# arrived by_a|by_b: packets that came to the server by a path.
+# arrived by_a|by_b: prints how many UDP packets reached the server by path A or B.
 arrived() {
 	local counter
 	counter=$(in_ns s nft list counter ip count "$1")

@@ -1,15 +1,16 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What an operator can do to a zone: bound it, count it, empty it; and what one tenant's flood does to
-# another. Tenants have the same addresses, c and s in zone 1, d and t in zone 2.
+# Tests the commands for a zone (limit and flush) and its counters, and that a flood of one tenant
+# does not affect the other one. Tenants have the same addresses: c and s in zone 1, d and t in zone
+# 2.
 
 . ./lib.sh
 plan 62
 
 load
 twins
-# Nobody's time is up by itself.
+# No connection times out during the test.
 in_ns r sysctl -qw net.netfilter.nf_conntrack_udp_timeout=600
 in_ns r nft -f - <<-'END'
 	table inet test {
@@ -27,7 +28,7 @@ END
 
 ZONES=/proc/${HOLDER[r]}/net/nf_zoneroute/zones
 
-# put TEXT: write it to zones; prints the error's name, or nothing.
+# put TEXT: writes TEXT to zones; prints the name of the error, if any.
 put() {
 	in_ns r python3 -c '
 import errno, os, sys
@@ -38,12 +39,12 @@ except OSError as err:
     print(errno.errorcode[err.errno])' "$ZONES" "$1"
 }
 
-# entries ZONE: how many connections conntrack has in it.
+# entries ZONE: prints how many connections conntrack has in the zone.
 entries() {
 	in_ns r conntrack -L -w "$1" 2>/dev/null | grep -c . || true
 }
 
-# connect NS SPORT...: a UDP exchange from each port; prints how many were answered.
+# connect NS SPORT...: makes a UDP exchange from each port; prints how many were answered.
 connect() {
 	local ns=$1 sport sum=0
 	shift
@@ -53,7 +54,7 @@ connect() {
 	echo $((sum / 3))
 }
 
-# What is refused, whole.
+# Invalid commands, of which each rejects the whole write.
 check 'a limit is set' eval 'is "$(put "zone 1 max 5
 ")" "" && is "$(zone 1 max)" 5'
 while read -r error text; do
@@ -73,20 +74,21 @@ done <<-'END'
 	ERANGE zone 99999999999999999999 flush
 	ERANGE zone 1 max 2147483648
 END
-check 'nothing at all is refused' is "$(put '
+check 'an empty line is refused' is "$(put '
 ')" EINVAL
-check 'of several lines one bad one refuses all' eval 'is "$(put "zone 3 max 7
+check 'one bad line rejects all lines of a write' eval 'is "$(put "zone 3 max 7
 zone 1 max 9
 zone 2 max x")" EINVAL && is "$(zone 1 max) $(zone 3 max)" "5 none"'
-check 'several lines are carried out together' eval 'is "$(put "zone 3 max 7
+check 'several lines in one write are all applied' eval 'is "$(put "zone 3 max 7
 zone 1 max 9
 zone 65535 max 0
 ")" "" && is "$(zone 3 max) $(zone 1 max) $(zone 65535 max)" "7 9 0"'
 check 'more than a page is refused' is "$(put "$(printf 'zone 1 max 3\n%.0s' {1..400})")" EINVAL
-check 'limits are taken away' eval 'is "$(put "zone 3 max none
+check 'limits are removed' eval 'is "$(put "zone 3 max none
 zone 65535 max none")" "" && is "$(zone 3 max)" none'
-check 'a zone without limit and flows goes' until_true 10 eval '[ "$(zone 3 flows)" = none ]'
-check 'one with a limit stays' is "$(zone 1 flows)" 0
+check 'a zone without limit and flows is removed' until_true 10 eval '[ "$(zone 3 flows)" = none ]'
+check 'a zone with a limit stays' is "$(zone 1 flows)" 0
+# nobody OPTION...: tries as user nobody to set a limit; prints "done" or the name of the error.
 nobody() {
 	in_ns r setpriv --reuid 65534 --regid 65534 --clear-groups "$@" python3 -c '
 import errno, os, sys
@@ -97,38 +99,38 @@ try:
 except OSError as err:
     print(errno.errorcode[err.errno])' "${FILE:-$ZONES}"
 }
-check 'nobody may not open it for writing' is "$(nobody)" EACCES
-check 'nobody may not write to what root opened' is "$(FILE=7 nobody 7>"$ZONES")" EPERM
-check 'CAP_NET_ADMIN alone does not help who may not open it' \
+check 'user nobody cannot open zones for writing' is "$(nobody)" EACCES
+check 'user nobody cannot write to a file that root opened' is "$(FILE=7 nobody 7>"$ZONES")" EPERM
+check 'CAP_NET_ADMIN does not override the mode of the file' \
 	is "$(nobody --inh-caps +net_admin --ambient-caps +net_admin)" EACCES
-check 'but who was given the file, opened by root, needs no more' \
+check 'CAP_NET_ADMIN is enough to write to a file that root opened' \
 	is "$(FILE=7 nobody --inh-caps +net_admin --ambient-caps +net_admin 7>"$ZONES") $(zone 1 max)" 'done 1'
 
 # Limits.
 put 'zone 1 max 5' >/dev/null
-check 'as many connections as may be: answered' is "$(connect c 4000 4001 4002 4003 4004)" 5
-check 'one more is not' is "$(WAIT=0.5 connect c 4005)" 0
-check 'its packets are counted' is "$(zone 1 limited) $(stat_of zone_limited)" '3 3'
-check 'established ones are untouched' is "$(connect c 4000 4004)" 2
-check 'the other tenant is untouched' is "$(connect d 4000 4001 4002 4003 4004 4005 4006)" 7
-check 'the count is shown' is "$(zone 1 connections) $(zone 2 connections)" '5 0'
+check 'connections up to the limit are answered' is "$(connect c 4000 4001 4002 4003 4004)" 5
+check 'one more connection is not answered' is "$(WAIT=0.5 connect c 4005)" 0
+check 'packets over the limit are counted' is "$(zone 1 limited) $(stat_of zone_limited)" '3 3'
+check 'established connections are not affected' is "$(connect c 4000 4004)" 2
+check 'the other tenant is not affected' is "$(connect d 4000 4001 4002 4003 4004 4005 4006)" 7
+check 'the number of connections is shown' is "$(zone 1 connections) $(zone 2 connections)" '5 0'
 in_ns r conntrack -D -p udp --orig-port-src 4000 -w 1 >/dev/null 2>&1
-check 'one that ends makes room' until_true 5 eval '[ "$(WAIT=0.5 connect c 4005)" = 1 ]'
-check 'for one' is "$(WAIT=0.5 connect c 4006)" 0
+check 'a connection that ends makes room' until_true 5 eval '[ "$(WAIT=0.5 connect c 4005)" = 1 ]'
+check 'but only for one more' is "$(WAIT=0.5 connect c 4006)" 0
 put 'zone 1 max 7' >/dev/null
-check 'a higher limit counts at once' is "$(WAIT=0.5 connect c 4006 4007 4008)" 2
+check 'a higher limit takes effect at once' is "$(WAIT=0.5 connect c 4006 4007 4008)" 2
 put 'zone 1 max 0' >/dev/null
-check 'a limit of 0 lets no new one in' is "$(WAIT=0.5 connect c 4009)" 0
-check 'and leaves those that are there' is "$(connect c 4001 4005 4007)" 3
+check 'a limit of 0 admits no new connection' is "$(WAIT=0.5 connect c 4009)" 0
+check 'a limit of 0 does not affect established connections' is "$(connect c 4001 4005 4007)" 3
 put 'zone 1 max none' >/dev/null
-check 'without limit' is "$(connect c 4009 4010 4011)" 3
+check 'without limit all connections are admitted' is "$(connect c 4009 4010 4011)" 3
 put 'zone 1 max 3' >/dev/null
 in_ns r conntrack -F >/dev/null 2>&1
 until_true 10 no_references
-check 'TCP: as many as may be' is "$(twin c tcp "$SERVER" s 2 --sport 5000) $(twin c tcp "$SERVER" s 2 --sport 5001)" '2 2'
-check 'TCP: those that are closed do not count' \
+check 'TCP: connections up to the limit are answered' is "$(twin c tcp "$SERVER" s 2 --sport 5000) $(twin c tcp "$SERVER" s 2 --sport 5001)" '2 2'
+check 'TCP: closed connections do not count' \
 	is "$(twin c tcp "$SERVER" s 2 --sport 5002) $(twin c tcp "$SERVER" s 2 --sport 5003) $(twin c tcp "$SERVER" s 2 --sport 5004)" '2 2 2'
-# Many that come and go, among some that stay, with room for a few.
+# Many short connections beside some that stay, with room for a few.
 put 'zone 1 max none' >/dev/null
 put 'zone 1 max 30' >/dev/null
 connect c 4100 4101 4102 4103 4104 4105 4106 4107 4108 4109 >/dev/null
@@ -142,23 +144,24 @@ for _ in range('"$ROUNDS"'):
         s.sendall(b"x" * 16)
         answered += len(s.recv(99)) > 0
 print(answered)' >/tmp/answered
-check 'many come and go below the limit: all are answered' is "$(cat /tmp/answered)" "$ROUNDS"
-check 'many come and go below the limit: none is kept out' is "$(zone 1 limited)" "$limited"
+check 'many short connections below the limit: all are answered' is "$(cat /tmp/answered)" "$ROUNDS"
+check 'many short connections below the limit: none is refused' is "$(zone 1 limited)" "$limited"
 put 'zone 1 max 3' >/dev/null
 in_ns r conntrack -F >/dev/null 2>&1
-check 'IPv6 counts too' is "$(connect c 4000 4001 4002 >/dev/null
+check 'IPv6 connections count too' is "$(connect c 4000 4001 4002 >/dev/null
 	twin c udp "$SERVER6" s 1 --sport 4003 --timeout 0.5)" 0
-check 'what the router itself is asked counts too' \
+check 'connections to the router itself count too' \
 	eval '! in_ns c ping -q -c 1 -W 1 10.0.1.1 >/dev/null && put "zone 1 max 4" && in_ns c ping -q -c 1 -W 5 10.0.1.1 >/dev/null'
 put 'zone 1 max none' >/dev/null
 in_ns r conntrack -F >/dev/null 2>&1
 in_ns r conntrack -F -f ipv6 >/dev/null 2>&1
 until_true 10 no_references
 
-# One tuple, over and over: opened and reset, and in the end open. It is one connection.
+# One tuple, opened and reset repeatedly, and open at the end. It counts as one connection.
 put 'zone 1 max 1000' >/dev/null
 in_ns r sysctl -qw net.netfilter.nf_conntrack_checksum=0
-# The counts after 50, 51 and so on: where they are cleaned now and then only, one of them shows it.
+# Read the count in each round from 50 on: if dead connections are only removed now and then, one of
+# these counts is too high.
 in_ns c python3 - "/proc/${HOLDER[r]}/net/nf_zoneroute/zones" >/tmp/counts <<-'END'
 	import re, socket, sys
 	s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
@@ -175,23 +178,23 @@ in_ns c python3 - "/proc/${HOLDER[r]}/net/nf_zoneroute/zones" >/tmp/counts <<-'E
 	print(*counts)
 END
 in_ns r sysctl -qw net.netfilter.nf_conntrack_checksum=1
-check 'one and the same connection, over and over, counts once' is "$(cat /tmp/counts) $(zone 1 connections)" '1 1'
+check 'one tuple again and again: counts once' is "$(cat /tmp/counts) $(zone 1 connections)" '1 1'
 put 'zone 1 max 5' >/dev/null
-check 'and leaves room for others' is "$(connect c 4000 4001 4002 4003)" 4
+check 'one tuple again and again: room for others' is "$(connect c 4000 4001 4002 4003)" 4
 put 'zone 1 max none' >/dev/null
 in_ns r conntrack -F >/dev/null 2>&1
 until_true 10 no_references
 
-# A limit that grows out of what it was made for counts on.
+# A limit that is raised far beyond the number that it was sized for keeps its count.
 put 'zone 1 max 5' >/dev/null
 connect c 4000 4001 4002 >/dev/null
 put 'zone 1 max 1000000' >/dev/null
-check 'a limit that is raised a lot: the connections still count' is "$(zone 1 max) $(zone 1 connections)" '1000000 3'
+check 'a limit raised a lot: established connections still count' is "$(zone 1 max) $(zone 1 connections)" '1000000 3'
 connect c 4003 >/dev/null
 put 'zone 1 max 4' >/dev/null
-check 'and lowered again: they still do' is "$(WAIT=0.5 connect c 4004) $(zone 1 connections)" '0 4'
+check 'lowered again: they still count' is "$(WAIT=0.5 connect c 4004) $(zone 1 connections)" '0 4'
 in_ns r conntrack -D -p udp --orig-port-src 4000 -w 1 >/dev/null 2>&1
-check 'one of the old ones ends: there is room again' until_true 10 eval '[ "$(WAIT=0.5 connect c 4004)" = 1 ]'
+check 'one of these connections ends: there is room again' until_true 10 eval '[ "$(WAIT=0.5 connect c 4004)" = 1 ]'
 put 'zone 1 max none' >/dev/null
 in_ns r conntrack -F >/dev/null 2>&1
 until_true 10 no_references
@@ -201,12 +204,12 @@ connect c 4000 4001 4002 >/dev/null
 twin c udp "$SERVER6" s 3 --sport 4000 >/dev/null
 connect d 4000 4001 >/dev/null
 flushed=$(zone 1 flushed)
-check 'a zone is flushed' eval 'is "$(put "zone 1 flush")" "" && is "$(entries 1)" 0'
-check 'as many as it had' is $(($(zone 1 flushed) - flushed)) 4
-check 'the other zone keeps its own' is "$(entries 2)" 2
-check 'and is found as before' is "$(found twin d udp "$SERVER" t 5 --sport 4000 2>/dev/null)" 10
-check 'a zone that is not there is flushed' eval 'is "$(put "zone 77 flush")" "" && is "$(zone 77 flows)" none'
-# With one direction in zone 0: they are the other zone's.
+check 'flush empties a zone' eval 'is "$(put "zone 1 flush")" "" && is "$(entries 1)" 0'
+check 'flushed connections are counted' is $(($(zone 1 flushed) - flushed)) 4
+check 'the other zone keeps its connections' is "$(entries 2)" 2
+check 'they are found as before' is "$(found twin d udp "$SERVER" t 5 --sport 4000 2>/dev/null)" 10
+check 'flushing a zone that does not exist succeeds' eval 'is "$(put "zone 77 flush")" "" && is "$(zone 77 flows)" none'
+# Connections with only the reply direction in zone 0 belong to the other direction's zone.
 in_ns r nft flush chain inet test raw
 in_ns r nft add rule inet test raw iifname c1 ct original zone set 9
 connect c 4020 4021 >/dev/null
@@ -214,9 +217,9 @@ in_zone_9() {
 	in_ns r conntrack -L -p udp 2>/dev/null | grep -c zone-orig=9 || true
 }
 put 'zone 0 flush' >/dev/null
-check 'flushing zone 0 leaves what has only its replies there' is "$(in_zone_9)" 2
+check 'flushing zone 0 spares connections with only replies there' is "$(in_zone_9)" 2
 put 'zone 9 flush' >/dev/null
-check 'flushing the zone ends them' is "$(in_zone_9)" 0
+check 'flushing their own zone removes them' is "$(in_zone_9)" 0
 in_ns r nft flush chain inet test raw
 in_ns r nft -f - <<-'END'
 	add rule inet test raw iifname { "c1", "s1" } ct zone set 1
@@ -225,10 +228,10 @@ END
 in_ns r conntrack -F >/dev/null 2>&1
 until_true 10 no_references
 
-# A flood in zone 1, over its limit, while d works; and one below its limit, that fills it.
+# A flood in zone 1 beyond its limit, while d sends requests.
 put 'zone 1 max 200' >/dev/null
 connect d 4000 >/dev/null
-# met COMMAND...: how many others lookups in zone 2 met.
+# met COMMAND...: prints how many other entries lookups in zone 2 met during COMMAND.
 met() {
 	local before
 	before=$(zone 2 met)
@@ -249,14 +252,14 @@ met_then=$(met twin d udp "$SERVER" t 100 --sport 4000)
 answered=$(cat /tmp/answered)
 wait "$flood"
 limited=$(zone 1 limited)
-check 'a flood in zone 1: not one packet of zone 2 is lost' is "$answered" 100
-check 'a flood in zone 1: most of it was kept out' [ "$limited" -ge $((3000 / SLOW)) ]
-check 'a flood in zone 1: the zone has no more than it may' [ "$(entries 1)" -le 200 ]
-check 'a flood in zone 1: nothing of zone 2 went' is "$(entries 2)" 1
-check 'a flood in zone 1: lookups in zone 2 meet no more others than before' \
+check 'a flood in zone 1: no packet of zone 2 is lost' is "$answered" 100
+check 'a flood in zone 1: most of it is refused' [ "$limited" -ge $((3000 / SLOW)) ]
+check 'a flood in zone 1: the zone stays within its limit' [ "$(entries 1)" -le 200 ]
+check 'a flood in zone 1: zone 2 keeps its connection' is "$(entries 2)" 1
+check 'a flood in zone 1: lookups in zone 2 meet no more other entries than before' \
 	is "$met_then $(zone 2 buckets)" "$met $buckets"
-check 'new connections of zone 2 come in' is "$(connect d 4030 4031 4032)" 3
+check 'a flood in zone 1: new connections of zone 2 are admitted' is "$(connect d 4030 4031 4032)" 3
 put 'zone 1 max none
 zone 1 flush
 zone 2 flush' >/dev/null
-check 'in the end nothing is held' until_true 10 no_references
+check 'no references remain' until_true 10 no_references

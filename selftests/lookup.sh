@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Packets are found in the table of their zone and nowhere else, whichever way the zone is given, in
-# either direction, with NAT and without, for IPv4 and IPv6. Tenants have the same tuples, and each
-# server puts its name behind what it answers: nobody may ever meet another's.
+# Packets are found in the table of their zone and in no other: for each way to set the zone, in
+# both directions, with and without NAT, for IPv4 and IPv6. The tenants use the same tuples. Each
+# server appends its name to its answers: no tenant may get an answer of another tenant's server.
 
 . ./lib.sh
 plan 64
@@ -11,7 +11,7 @@ plan 64
 load
 twins
 
-# rules CHAINS...: what nft is to have; replaces what there was.
+# rules CHAINS...: replaces the test's nft table by one with these chains.
 rules() {
 	in_ns r nft -f - <<-END
 		table inet test
@@ -37,12 +37,13 @@ tally() {
 	echo "$sum"
 }
 
-# exchange ADDR SERVER-OF-D [PORT-OF-D]: c and d each make 10 requests by UDP, 5 and 5 in turn, and
-# 20 by one TCP connection at the same time; prints what came of it, and how much was looked up in vain.
+# exchange ADDR SERVER-OF-D [PORT-OF-D]: c and d make 10 UDP requests each, in turns of 5; then,
+# both at the same time, 20 requests over one TCP connection each. The numbers of answers go to
+# /tmp/exchange, those of lookup hits to UDP_HITS, TCP_HITS and ALL_HITS.
 exchange() {
 	local addr=$1 server=$2 port=${3:-4000} udp tcp hits line before
 	before=$(stat_of lookup_hit)
-	# A zone that is empty goes, and would begin anew.
+	# An empty zone is freed, and its counters would start again from 0.
 	until_true 10 eval '! shown zones | grep -q " flows=0 "' || echo '# empty zones stay'
 	BEFORE=()
 	for line in $(shown zones | sed 's/^zone=\([0-9]*\) .* hits=\([0-9]*\) .*/\1:\2/'); do
@@ -61,27 +62,28 @@ exchange() {
 	echo "$udp / $tcp $(cat /tmp/twin.d)" >/tmp/exchange
 }
 
-# Hits are all but the first packet of each direction; for TCP, also the last ones go to conntrack.
+# Every packet is a hit except the first of each direction. With TCP, the last packets go to
+# conntrack too.
 matrix() {
 	local name=$1
 	shift
 	exchange "$@"
-	check "$name: everybody meets his own server" is "$(cat /tmp/exchange)" '5 5 5 5 / 20 20'
-	check "$name: UDP is found from each direction's second packet on" is "$UDP_HITS" 36
+	check "$name: tenants reach their own servers" is "$(cat /tmp/exchange)" '5 5 5 5 / 20 20'
+	check "$name: UDP hits from each direction's second packet on" is "$UDP_HITS" 36
 	check "$name: TCP is found" [ "$TCP_HITS" -ge 76 ]
 }
 
-# Hits of each zone when the last exchange began.
+# Hits of each zone at the start of the last exchange.
 declare -A BEFORE=()
 
-# zone_hits ZONE: of the last exchange.
+# zone_hits ZONE: prints the zone's hits during the last exchange.
 zone_hits() {
 	local hits
 	hits=$(zone "$1" hits)
 	echo $((${hits/none/0} - ${BEFORE[$1]-0}))
 }
 
-# both_hit ZONE ZONE: each has half of the hits, or nearly (TCP acknowledges now and then by itself).
+# both_hit ZONE ZONE: each has about half of the hits (now and then TCP sends a pure ACK).
 both_hit() {
 	[ "$(zone_hits "$1")" -ge 56 ] && [ "$(zone_hits "$2")" -ge 56 ]
 }
@@ -101,7 +103,7 @@ chain post {
 	oifname { "s1", "t1" } meta l4proto { tcp, udp } snat ip to 10.0.2.1:5000-5999
 	oifname { "s1", "t1" } meta l4proto { tcp, udp } snat ip6 to [fd00:2::1]:5000-5999
 }'
-# Of one direction: the other one's tuples must be told apart by NAT.
+# A zone for the original direction only: NAT must make the reply tuples differ.
 ORIGINAL='chain raw {
 	type filter hook prerouting priority raw
 	iifname "c1" ct original zone set 21
@@ -120,7 +122,7 @@ chain post {
 	ct mark 1 snat ip6 to fd00:2::101
 	ct mark 2 snat ip6 to fd00:2::102
 }'
-# The original tuples differ, the replies do not.
+# A zone for the reply direction only: the original tuples differ, the reply tuples do not.
 REPLY='chain raw {
 	type filter hook prerouting priority raw
 	iifname { "c1", "s1" } ct reply zone set 31
@@ -134,7 +136,7 @@ REPLY_NAT='chain post {
 	iifname "d1" tcp sport 4001 snat ip6 to [fd00:1::2]:4000
 }'
 
-# one_server add|del: both tenants have s, and its replies go by the connection's mark.
+# one_server add|del: both tenants use server s, whose replies are routed by the connection mark.
 one_server() {
 	ip -n r -b - <<-END
 		route $1 10.0.1.0/24 dev d1 table 3
@@ -176,11 +178,11 @@ for family in "IPv4 $SERVER 10.8.8.8" "IPv6 $SERVER6 fd00:8::8"; do
 		is "$(zone_hits 0)" $((ALL_HITS - $(zone_hits 31) - $(zone_hits 32)))
 done
 
-# iptables has the same templates, and one more kind.
+# iptables sets the same templates, and can also take the zone from the mark.
 raw() {
 	in_ns r iptables-legacy -t raw "$@"
 }
-# zones_by OPTION C-ZONE D-ZONE
+# zones_by OPTION C-ZONE D-ZONE: sets the tenants' zones by iptables.
 zones_by() {
 	raw -F
 	for dev in c1 s1; do
@@ -219,7 +221,7 @@ zones_by --zone-reply 71 72
 matrix 'iptables CT --zone-reply' "$SERVER" t 4001
 raw -F
 
-# Many zones with one and the same tuple: each packet's zone is its DSCP's.
+# Many zones with the same tuple: the DSCP of a packet selects its zone.
 rules 'chain raw {
 	type filter hook prerouting priority raw
 	ct zone set ip dscp map { 0 : 100, 1 : 101, 2 : 102, 3 : 103, 4 : 104, 5 : 105, 6 : 106, 7 : 107 }
@@ -227,12 +229,12 @@ rules 'chain raw {
 for dscp in 0 1 2 3 4 5 6 7; do
 	twin c udp "$SERVER" s 2 --sport 4000 --tos $((dscp << 2)) >/dev/null
 done
-# The server answers with another DSCP, in zone 100: those are not of the connections in the others.
+# The server's answers have DSCP 0, hence zone 100: they do not match connections in other zones.
 check 'the same tuple in eight zones: eight connections' \
 	is "$(in_ns r conntrack -L -p udp --orig-port-src 4000 2>/dev/null | grep -c .)" 8
-check 'the same tuple in eight zones: each packet is in its own' is "$(shown zones | awk -F'[ =]' '$2 >= 100 && $2 < 108 && $4 == 1' | wc -l)" 8
+check 'the same tuple in eight zones: each zone has one flow' is "$(shown zones | awk -F'[ =]' '$2 >= 100 && $2 < 108 && $4 == 1' | wc -l)" 8
 
-# A zone for the original direction alone: replies are zone 0's, original tuples are not.
+# A zone for the original direction only: reply tuples are in zone 0, original tuples are not.
 rules 'chain raw {
 	type filter hook prerouting priority raw
 	ip dscp 1 ct original zone set 110
@@ -240,9 +242,9 @@ rules 'chain raw {
 twin c udp "$SERVER" s 3 --sport 4000 >/dev/null
 before=$(stat_of lookup_miss_unknown)
 twin c udp "$SERVER" s 1 --sport 4000 --tos 4 --timeout 0.1 >/dev/null
-check 'a packet of a zone is not one of zone 0 with the same tuple' is $(($(stat_of lookup_miss_unknown) - before)) 1
+check 'a packet of a zone does not match the same tuple in zone 0' is $(($(stat_of lookup_miss_unknown) - before)) 1
 
-# Without a zone, and where nothing is tracked.
+# Without a zone template, and without tracking.
 rules ''
 matrix_one() {
 	local before answered
@@ -258,15 +260,16 @@ rules 'chain raw {
 	udp dport 4001 notrack
 	udp sport 4001 notrack
 }'
-# Where there is no flow nothing is looked up anyway.
+# Create a flow: without any flow there are no lookups at all.
 twin c udp "$SERVER" s 5 --sport 4000 >/dev/null
 before=$(tally lookup_hit lookup_miss_unknown)
 check 'untracked packets: answered' is "$(twin c udp "$SERVER" s 5 --sport 4001)" 5
 check 'untracked packets are not looked up' \
 	is "$(stat_of ct_references) $(tally lookup_hit lookup_miss_unknown)" "1 $before"
 
-# The double NAT of the conntrack zones' own description: two tunnels with the same network, each in a
-# zone; SNAT to a network of its own; by a veth pair to zone 0, and SNAT again.
+# Double NAT, as in the kernel's description of conntrack zones: two tunnels with the same network,
+# one zone each. SNAT maps each to a network of its own; the packets then pass a veth pair into
+# zone 0, where SNAT is applied again.
 ip -n r link add v0 type veth peer name v1
 for dev in v0 v1; do
 	in_ns r sysctl -qw "net.ipv4.conf.$dev.rp_filter=0" "net.ipv4.conf.$dev.accept_local=1"
@@ -302,22 +305,22 @@ chain post {
 	oifname "s1" snat ip to 10.0.2.1
 }'
 exchange "$SERVER" s
-check 'double NAT: everybody is answered' is "$(cat /tmp/exchange)" '5 5 5 5 / 20 20'
-check 'double NAT: UDP is found in both zones on its way' is "$UDP_HITS" 72
+check 'double NAT: both tenants are answered' is "$(cat /tmp/exchange)" '5 5 5 5 / 20 20'
+check 'double NAT: UDP hits in both zones that it crosses' is "$UDP_HITS" 72
 check 'double NAT: TCP is found' [ "$TCP_HITS" -ge 152 ]
-check 'double NAT: as many in zone 0 as in the tunnels'"'"' zones together' \
+check 'double NAT: zone 0 has as many hits as both tunnel zones together' \
 	is "$(zone_hits 0)" $(($(zone_hits 81) + $(zone_hits 82)))
 
-# Without routes, what was found has nothing to do in the later hooks. What was not has.
+# With route_cache=0, found packets have no work in the later hooks. Packets without a flow have.
 rules ''
 in_ns r sysctl -qw net.nf_zoneroute.route_cache=0 net.nf_zoneroute.enable=0
 twin c udp "$SERVER" s 2 --sport 4000 >/dev/null
 in_ns r sysctl -qw net.nf_zoneroute.enable=1
 twin c udp "$SERVER" s 2 --sport 4001 >/dev/null
-check 'route_cache=0: there is a flow of a new connection' is "$(stat_of ct_references)" 1
+check 'route_cache=0: a new connection gets a flow' is "$(stat_of ct_references)" 1
 twin c udp "$SERVER" s 2 --sport 4000 >/dev/null
-check 'route_cache=0: and of one that came while it was off' is "$(stat_of ct_references)" 2
+check 'route_cache=0: a connection older than enable=1 gets one' is "$(stat_of ct_references)" 2
 in_ns r sysctl -qw net.nf_zoneroute.route_cache=1
 
 rules ''
-check 'templates and connections: nothing is held in the end' no_references
+check 'no reference to a template or connection is left at the end' no_references

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Network namespaces that go while their flows live, again and again, and devices that do.
+# Network namespaces and devices are deleted over and over while flows are live in them.
 
 . ./lib.sh
 plan 3
@@ -14,7 +14,7 @@ ip -n s addr add "$SERVER/32" dev lo
 background s python3 traffic.py echo udp "$SERVER" "$PORT"
 until_true 10 in_ns s grep -q ':0007 ' /proc/net/udp
 
-# A client that never stops.
+# A client that sends without end.
 background c python3 -c '
 import socket, time
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -57,12 +57,12 @@ for _ in $(seq "$ROUNDS"); do
 		live=$((live + 1))
 	fi
 	ip netns del r
-	# The devices go with the netns, when that is really taken down.
+	# The devices disappear with the netns, once it is really torn down.
 	until_true 10 eval '! ip -n c link show c0 && ! ip -n s link show s0' || break
 done
-check "$ROUNDS netns deleted with live flows: each had them" is "$live" "$ROUNDS"
-check 'each was taken down' eval '! ip -n c link show c0 2>/dev/null'
+check "$ROUNDS netns deleted: each had live flows" is "$live" "$ROUNDS"
+check 'each was torn down' eval '! ip -n c link show c0 2>/dev/null'
 
-# Taking down is over when the module's states can be: that waits for every netns on its way.
+# rmmod waits for every netns that is being torn down: when it returns, all teardowns are complete.
 rmmod nf_zoneroute >/dev/null 2>&1 &
 check 'no netns hangs' until_true 20 test ! -d /sys/module/nf_zoneroute

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Accepts the packets of an NFQUEUE, until killed: at once, or as soon as so many are held.
+"""Accepts the packets of an NFQUEUE until killed: at once, or as soon as HOLD packets are queued.
 
   nfqueue.py QUEUE [HOLD]
 """
@@ -27,7 +27,7 @@ def send(sock, kind, flags, queue, payload):
 
 
 def packet_ids(data):
-    """The numbers of the packets in what was received."""
+    """Yields the IDs of the packets in a received buffer."""
     while len(data) >= 16:
         length, kind = struct.unpack_from("=IH", data)
         if kind == QUEUE_SUBSYSTEM | PACKET:

@@ -1,13 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Policy routing: three uplinks, chosen by all that rules can select by. Each direction has its own route,
-# a packet that is to go another way does so at once, and whatever is cached is served.
+# Policy routing: three uplinks, chosen by every selector that rules have. Each direction has its
+# own route, a packet whose route differs takes it at once, and cached routes are served.
 #
 #   c (10.0.1.2) --- c1 r ---+--- s1 / t1 / u1 --- s   (uplinks A, B, C)
-#   e0 ------------- e1 /         10.9.9.9 on its loopback; and so for IPv6
+#   e0 ------------- e1 /         10.9.9.9 on its loopback; the same for IPv6
 #
-# By default, by A; tables 102 and 103 have B and C.
+# The default is uplink A; tables 102 and 103 route by B and C.
 
 . ./lib.sh
 plan 75
@@ -56,7 +56,7 @@ for ns in c s; do
 	END
 done
 
-# ways NS PORT: by which devices packets to or from a port came to NS, and forget it.
+# ways NS PORT: prints the devices by which packets to or from PORT arrived in NS, and resets them.
 ways() {
 	in_ns "$1" nft list set inet seen ways | tr ',{}' '\n' |
 		sed -n "s/.*\"\([a-z0-9]*\)\" \. \([0-9]*\) \. \([0-9]*\) .*/\1 \2 \3/p" |
@@ -64,14 +64,15 @@ ways() {
 	in_ns "$1" nft flush set inet seen ways
 }
 
-# talk FAMILY PROTO COUNT [OPTION...]
+# talk FAMILY PROTO COUNT [OPTION...]: requests from port FROM to port TO; prints the answers'
+# number.
 talk() {
 	local to=$SERVER
 	[ "$1" = 4 ] || to=$SERVER6
 	traffic c ask "$2" "$to" "$TO" "$3" --sport "$FROM" "${@:4}" | sed 's/.*answered=//'
 }
 
-# goes FAMILY PROTO WAY [OPTION...]: a connection, all of it by one uplink, and mostly from the cache.
+# goes FAMILY PROTO WAY [OPTION...]: a connection takes only the uplink WAY, mostly from the cache.
 goes() {
 	local family=$1 proto=$2 way=$3 hits answered
 	ways s "$FROM" >/dev/null
@@ -81,7 +82,7 @@ goes() {
 	is "$answered $(ways s "$FROM") $([ "$hits" -ge 8 ] && echo served || echo "$hits hits")" "10 $way served"
 }
 
-# selects NAME RULE WAY OPTION...: with the rule, what it selects goes by WAY, what it does not by A.
+# selects NAME RULE WAY OPTION...: with the rule, packets take WAY; without the rule, uplink A.
 FROM=4000 TO=7
 selects() {
 	local name=$1 rule=$2 way=$3 family proto source words
@@ -94,7 +95,7 @@ selects() {
 			read -ra words <<<"${rule/SRC/$source}"
 			ip -n r "-$family" rule add "${words[@]}" pref 50
 			FROM=$((FROM + 1))
-			check "IPv$family $proto, by $name: what is selected" goes "$family" "$proto" "$way" "$@"
+			check "IPv$family $proto, by $name: with the rule" goes "$family" "$proto" "$way" "$@"
 			ip -n r "-$family" rule del pref 50
 			FROM=$((FROM + 1))
 			check "IPv$family $proto, by $name: without the rule" goes "$family" "$proto" s0 "$@"
@@ -108,7 +109,7 @@ selects 'protocol, UDP' 'ipproto udp lookup 103' u0
 selects 'protocol, TCP' 'ipproto tcp lookup 102' t0
 selects 'port' 'dport 7 lookup 103' u0
 
-# One of several connections only, by its own port.
+# Rules that select single connections by their source ports.
 for family in 4 6; do
 	ip -n r "-$family" rule add ipproto udp sport 4200 lookup 102 pref 50
 	ip -n r "-$family" rule add ipproto udp sport 4201 lookup 103 pref 51
@@ -120,7 +121,7 @@ for family in 4 6; do
 	ip -n r "-$family" rule del pref 51
 done
 
-# A mark that is the connection's, set once, restored for each packet, and changed in between.
+# A connection mark: set once, restored for each packet, and changed mid-flow.
 in_ns r nft -f - <<-'END'
 	table inet marks {
 		chain pre {
@@ -138,17 +139,17 @@ for family in 4 6; do
 	in_ns r conntrack -U -f "ipv$family" -p udp --orig-port-src "$FROM" --mark 6 >/dev/null 2>&1
 	ways s "$FROM" >/dev/null
 	talk "$family" udp 1 >/dev/null
-	check "IPv$family, the mark changes: the very next packet goes the new way" is "$(ways s "$FROM")" u0
+	check "IPv$family, the mark changes: the next packet takes the new path" is "$(ways s "$FROM")" u0
 	check "IPv$family, the mark changed" goes "$family" udp u0
 	in_ns r conntrack -U -f "ipv$family" -p udp --orig-port-src "$FROM" --mark 7 >/dev/null 2>&1
 	talk "$family" udp 1 >/dev/null
-	check "IPv$family, a mark that no rule has: the next packet but for that" is "$(ways s "$FROM")" s0
+	check "IPv$family, a mark without a rule: the next packet takes uplink A" is "$(ways s "$FROM")" s0
 	ip -n r "-$family" rule del pref 50
 	ip -n r "-$family" rule del pref 51
 done
 in_ns r nft delete table inet marks
 
-# Each direction has its own: requests from c1 by B, answers from s1 by e1.
+# Each direction has its own route: requests from c1 by B, answers from s1 by e1.
 for family in 4 6; do
 	server=$SERVER
 	[ "$family" = 4 ] || server=$SERVER6
@@ -156,16 +157,16 @@ for family in 4 6; do
 	ip -n r "-$family" rule add from "$server" lookup 104 pref 51
 	FROM=$((4400 + family))
 	ways c "$FROM" >/dev/null
-	check "IPv$family, both directions by rules of their own: requests" goes "$family" udp t0
-	check "IPv$family, both directions by rules of their own: answers" is "$(ways c "$FROM")" e0
-	check "IPv$family, both directions by rules of their own: both are cached" \
+	check "IPv$family, a rule for each direction: requests" goes "$family" udp t0
+	check "IPv$family, a rule for each direction: answers" is "$(ways c "$FROM")" e0
+	check "IPv$family, a rule for each direction: both are cached" \
 		eval "routes 'ipv$family ' 'sport=$FROM ' dir=orig iif=c1 oif=t1 state=live >/dev/null &&
 			routes 'ipv$family ' 'dport=$FROM ' dir=reply iif=s1 oif=e1 state=live >/dev/null"
 	ip -n r "-$family" rule del pref 50
 	ip -n r "-$family" rule del pref 51
 done
 
-# One-way flows: from the first packet on there is a flow, and from the third its route is served.
+# One-way flows: the first packet creates the flow, and its route is served from the third on.
 for family in 4 6; do
 	server=$SERVER
 	[ "$family" = 4 ] || server=$SERVER6
@@ -174,7 +175,7 @@ for family in 4 6; do
 		is "$(routes "ipv$family " 'port=4500 ' | sed 's/.*dir=\([a-z]*\) .*state=\([a-z]*\) .*/\1:\2/' | paste -sd ' ')" 'orig:live reply:none'
 done
 
-# Several nexthops: a connection stays on its own, and goes elsewhere when that is lost.
+# Several nexthops: a connection stays on its nexthop, and moves to the other one if that is lost.
 for family in 4 6; do
 	server=$SERVER
 	[ "$family" = 4 ] || server=$SERVER6
@@ -195,7 +196,7 @@ for family in 4 6; do
 		*) mixed=$((mixed + 1)) ;;
 		esac
 	done
-	check "IPv$family, two nexthops: each connection keeps to one" is "$mixed" 0
+	check "IPv$family, two nexthops: each connection uses only one" is "$mixed" 0
 	check "IPv$family, two nexthops: both are used" eval '[[ $used = *s0* && $used = *t0* ]]'
 	hits=$(stat_of hit)
 	for FROM in $(seq 4600 4615); do
@@ -208,18 +209,18 @@ for family in 4 6; do
 	for FROM in $(seq 4600 4615); do
 		answered=$((answered + $(talk "$family" udp 2)))
 	done
-	check "IPv$family, one is lost: all go by the other, none is lost" is "$answered" 32
+	check "IPv$family, one nexthop down: all requests are answered" is "$answered" 32
 	ip -n r link set t1 up
 	ip -n r "-$family" route replace "$server" via "${gateways[0]}" dev s1
 done
 
-# What the key lacks keeps routes out, visibly: IPv6 too.
+# Rules that select by a field missing in the key prevent caching, visibly; for IPv6 too.
 ip -n r -6 rule add uidrange 5-6 lookup main pref 50
 FROM=4700
 talk 6 udp 3 >/dev/null
-check 'IPv6, a rule that selects by user: a miss, and says so' eval \
+check 'IPv6, a rule that selects by user: a miss, shown in routes' eval \
 	'[ "$(gained miss_rules talk 6 udp 3 --interval 0.01 2>/dev/null)" -ge 5 ] && routes "ipv6 " "sport=4700 " last=rules >/dev/null'
 ip -n r -6 rule del pref 50
-check 'IPv6, without it' goes 6 udp s0
+check 'IPv6, without that rule' goes 6 udp s0
 forget_flows
-check 'in the end nothing is held' no_references
+check 'no reference is left at the end' no_references

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Runs selftests in the guest, each script with the module not loaded and the kernel's log read
-# before and after it. The last line is for selftests/run on the host.
+# Runs selftests in the guest. Each script starts with the module unloaded and the kernel log
+# cleared; the log is checked after it. The last line is parsed by selftests/run on the host.
 #
 # run-guest.sh SCRIPT...
 
@@ -15,15 +15,15 @@ skipped=0
 
 modprobe -a nf_conntrack nf_nat nf_conncount nft_ct nft_nat nft_chain_nat
 
-# What must never be in the kernel's log. (KASAN, lockdep, object and reference tracking are in the
-# debug kernel; in the stock one KFENCE is, and the checks of slab_debug, which selftests/run
-# switches on.)
+# Messages that must never appear in the kernel log. (The debug kernel has KASAN, lockdep, and
+# object and reference tracking. The stock kernel has KFENCE and the checks of slab_debug, which
+# selftests/run enables.)
 export BAD='WARNING:|BUG|INFO: (task|possible|trying|lockdep)|Oops|general protection|KASAN|KFENCE|UBSAN|refcount_t|ref_tracker|ODEBUG|waiting for .* to become free|still has objects|kmemleak|stall|Call Trace|deprecated|hung'
-# The same as the kernel's taint: bad page, oops, warning.
+# The corresponding taint flags: bad page, oops, warning.
 BAD_TAINT=$((1 << 5 | 1 << 7 | 1 << 9))
 
-# remove_module: what leaks a reference keeps its netns, and so the module, for ever; the rmmod that
-# waits for it cannot be killed.
+# remove_module: unloads the module; fails after 30 s. A leaked reference keeps its netns, and so
+# the module, forever, and the rmmod that waits for it cannot be killed.
 remove_module() {
 	[ -d /sys/module/nf_zoneroute ] || return 0
 	rmmod nf_zoneroute </dev/null >/dev/null 2>&1 &
@@ -34,19 +34,20 @@ remove_module() {
 	done
 }
 
-# uptime: in s.
+# uptime: prints the uptime in seconds.
 uptime() {
 	cut -d. -f1 /proc/uptime
 }
 
-# check_leaks: memory that nobody points to any more, with the script that ran when it was allocated.
-# Jiffies start 300 s before they wrap, and a leak is only sure when two scans find it.
+# check_leaks: fails if memory is unreferenced, and prints it with the script that ran when it was
+# allocated. Jiffies start 300 s before they wrap. A leak is only certain if two scans find it.
 KMEMLEAK=/sys/kernel/debug/kmemleak
 HZ=250
 check_leaks() {
 	[ -e "$KMEMLEAK" ] || return 0
 	! grep -qw kmemleak=off /proc/cmdline || return 0
-	# What is younger than 5 s it leaves out. An error: it has switched itself off.
+	# kmemleak ignores objects younger than 5 s. A write error means that it has disabled
+	# itself.
 	echo scan >"$KMEMLEAK" && sleep 6 && echo scan >"$KMEMLEAK" && cat "$KMEMLEAK" >/tmp/leaks || return 1
 	[ -s /tmp/leaks ] || return 0
 	awk -v hz="$HZ" -v scripts="${spans[*]}" '
@@ -63,14 +64,15 @@ check_leaks() {
 	return 1
 }
 
-# check_lockdep: it switches itself off for good at its first report, or when it has no more room.
+# check_lockdep: fails if lockdep is off. It disables itself for good at its first report, or when
+# it runs out of room.
 check_lockdep() {
 	[ ! -e /proc/lockdep_stats ] || grep -q '^ *debug_locks: *1$' /proc/lockdep_stats
 }
 
 done_scripts=0
 spans=()
-# The debug kernel must have what it is for.
+# The debug kernel must provide the checks that it is used for.
 case $(uname -r) in
 *-debug)
 	if [ ! -e "$KMEMLEAK" ] || [ ! -e /proc/lockdep_stats ] || [ ! -e /sys/kernel/debug/failslab ]; then
@@ -79,7 +81,7 @@ case $(uname -r) in
 	fi
 	;;
 esac
-# What the kernel said while it booted is its own, but for the worst.
+# Messages from boot are not the module's and are ignored, except for those that taint the kernel.
 seen_taint=$(($(cat /proc/sys/kernel/tainted) & BAD_TAINT))
 if [ "$seen_taint" -ne 0 ]; then
 	echo "not ok - the kernel complained while it booted (taint $seen_taint)"
@@ -90,7 +92,7 @@ for script; do
 	echo "# $script"
 	began=$SECONDS
 	up=$(uptime)
-	# To a file: a child that hangs would keep a pipe open.
+	# Write to a file, because a child that hangs would keep a pipe open.
 	timeout "${NFZR_SCRIPT_TIMEOUT:-300}" bash "./$script" </dev/null >/tmp/output 2>&1
 	status=$?
 	cat /tmp/output
@@ -104,7 +106,7 @@ for script; do
 	fi
 	hangs=
 	if ! remove_module; then
-		echo "not ok - $script: the module cannot be removed, since a netns still waits for a reference"
+		echo "not ok - $script: the module cannot be removed: a netns still waits for a reference"
 		bad=$((bad + 1))
 		hangs=1
 	fi
@@ -132,7 +134,7 @@ if [ -z "${NFZR_UNTIL_FAILURE-}" ] || [ "$failed" -eq 0 ]; then
 		failed=$((failed + 1))
 	fi
 	if ! check_lockdep; then
-		echo 'not ok - lockdep switched itself off'
+		echo 'not ok - lockdep disabled itself'
 		failed=$((failed + 1))
 	fi
 fi

@@ -1,18 +1,18 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Many connections in one zone, and many zones: that it works, and what it costs. Runs where the clock
-# counts instructions, so that times are numbers of these, whatever the host does; they are printed, not
-# judged. Packets come from pktgen: UDP, 60 bytes.
+# Many connections in one zone, and many zones: correctness and cost. The guest's clock counts
+# instructions, so times are instruction counts and do not depend on the host's load. They are
+# printed, not judged. pktgen sends the packets: UDP, 60 bytes.
 #
-# NFZR_SCALE=N: so many connections (1000000 takes some minutes).
+# NFZR_SCALE=N: the number of connections (1000000 takes some minutes).
 
 . ./lib.sh
 plan 23
 
 SCALE=${NFZR_SCALE:-20000}
-# Each address has 101 ports: pktgen counts both up with each packet, and 101 divides no number of
-# addresses here.
+# Each address has 101 ports. pktgen increments both address and port with each packet, and none of
+# the numbers of addresses used here is a multiple of 101.
 PORTS=101
 ADDRESSES=$((SCALE / PORTS))
 TOTAL=$((ADDRESSES * PORTS))
@@ -74,7 +74,7 @@ generate() {
 	echo $((${line#OK: } * 1000 / $2))
 }
 
-# both COUNT FIRST ADDRESSES: packets that make the connections and have them answered and past their
+# both COUNT FIRST ADDRESSES: creates the connections, answers them, and sends again after their
 # first two seconds.
 both() {
 	generate original "$@" >/dev/null
@@ -83,7 +83,8 @@ both() {
 	generate original "$@" >/dev/null
 }
 
-# hits DIRECTION COUNT FIRST ADDRESSES: sends, and says how many were found; the cost is in COST.
+# hits DIRECTION COUNT FIRST ADDRESSES: sends packets; sets HITS to the number found and COST to the
+# instructions per packet.
 hits() {
 	local before
 	before=$(stat_of lookup_hit)
@@ -105,7 +106,7 @@ rules() {
 	END
 }
 
-# flush ZONE: prints the instructions that it took.
+# flush ZONE: flushes the zone and prints the instructions it took.
 flush() {
 	in_ns r python3 -c '
 import os, sys, time
@@ -120,7 +121,8 @@ empty() {
 	until_true 60 no_references
 }
 
-# What one packet costs, 101 connections: not tracked, tracked by conntrack, found in the zone's table.
+# The cost of a packet, with 101 connections: untracked, tracked by conntrack, found in the zone's
+# table.
 N=$((PORTS * 200))
 in_ns r sysctl -qw net.nf_zoneroute.route_cache=0
 rules 'chain raw { type filter hook prerouting priority raw; notrack; }'
@@ -129,22 +131,22 @@ rules ''
 both "$PORTS" 0 1
 in_ns r sysctl -qw net.nf_zoneroute.zone_lookup=0
 hits original "$N" 0 1
-check 'zone_lookup=0: none is found' is "$HITS" 0
+check 'zone_lookup=0: no packet is found' is "$HITS" 0
 conntrack=$COST
 in_ns r sysctl -qw net.nf_zoneroute.zone_lookup=1
 hits original "$N" 0 1
-check 'zone_lookup=1: all are' is "$HITS" "$N"
+check 'zone_lookup=1: all are found' is "$HITS" "$N"
 lookup=$COST
 echo "# instructions per packet, UDP, $PORTS connections: untracked $untracked; tracking by conntrack +$((conntrack - untracked)), by lookup and attach +$((lookup - untracked))"
 in_ns r sysctl -qw net.nf_zoneroute.route_cache=1
 generate original "$PORTS" 0 1 >/dev/null
 generate original "$PORTS" 0 1 >/dev/null
 hits original "$N" 0 1
-check 'with routes too' is "$HITS" "$N"
+check 'route_cache=1: all are found' is "$HITS" "$N"
 echo "# instructions per packet with the route cache too: $COST"
 empty
 
-# Flushing 101 connections, beside none.
+# Flushing 101 connections, with no other connections.
 rules 'chain raw {
 	type filter hook prerouting priority raw
 	ip saddr 10.1.255.0/24 ct zone set 77
@@ -152,40 +154,40 @@ rules 'chain raw {
 	ct zone set 5
 }'
 both "$PORTS" 65280 1
-check 'a zone to be flushed' is "$(zone 77 flows)" "$PORTS"
+check 'a zone to flush has all its flows' is "$(zone 77 flows)" "$PORTS"
 alone=$(flush 77)
-check 'it is flushed' is "$(zone 77 flushed)" "$PORTS"
+check 'the zone is flushed' is "$(zone 77 flushed)" "$PORTS"
 empty
 
 # Many connections in one zone.
 began=$(cut -d. -f1 /proc/uptime)
 both "$TOTAL" 0 "$ADDRESSES"
-check "$TOTAL connections in one zone: all are there" is "$(zone 5 flows) $(stat_of ct_references)" "$TOTAL $TOTAL"
+check "$TOTAL connections in one zone: all exist" is "$(zone 5 flows) $(stat_of ct_references)" "$TOTAL $TOTAL"
 check "$TOTAL connections in one zone: the table grew" [ "$(zone 5 buckets)" -ge "$TOTAL" ]
 hits original "$TOTAL" 0 "$ADDRESSES"
-check "$TOTAL connections in one zone: each is found" is "$HITS" "$TOTAL"
+check "$TOTAL connections in one zone: all are found" is "$HITS" "$TOTAL"
 hits reply "$TOTAL" 0 "$ADDRESSES"
-check "$TOTAL connections in one zone: from the other side too" is "$HITS" "$TOTAL"
-check "$TOTAL connections in one zone: no memory was wanting" is "$(stat_of flow_no_memory) $(stat_of miss_no_memory)" '0 0'
+check "$TOTAL connections in one zone: in the reply direction too" is "$HITS" "$TOTAL"
+check "$TOTAL connections in one zone: no allocation failed" is "$(stat_of flow_no_memory) $(stat_of miss_no_memory)" '0 0'
 echo "# $TOTAL connections in one zone: $COST instructions per packet of the reply; $(zone 5 buckets) buckets, $(zone 5 met) others met in $(($(zone 5 hits) + $(zone 5 misses))) lookups; $(awk '/^MemAvailable/ { print $2 }' /proc/meminfo) KiB of memory left; $(($(cut -d. -f1 /proc/uptime) - began)) s"
 awk '/^(nf_zoneroute_flow|nf_zoneroute_slot|nf_conntrack) / { print "# slab " $1 ": " $3 " objects of " $4 " bytes" }' /proc/slabinfo
 check 'a flow with both slots takes at most 256 bytes' \
 	[ "$(awk '/^nf_zoneroute_flow / { sum += $4 } /^nf_zoneroute_slot / { sum += 2 * $4 } END { print sum }' /proc/slabinfo)" -le 256 ]
 
-# Flushing 101 connections, beside all those.
+# Flushing 101 connections, with all those present.
 both "$PORTS" 65280 1
-check 'a zone to be flushed, beside them' is "$(zone 77 flows)" "$PORTS"
+check 'beside them, a zone to flush has its flows' is "$(zone 77 flows)" "$PORTS"
 beside=$(flush 77)
-check 'it is flushed' is "$(zone 77 flushed) $(zone 5 flows)" "$PORTS $TOTAL"
+check 'only that zone is flushed' is "$(zone 77 flushed) $(zone 5 flows)" "$PORTS $TOTAL"
 echo "# flushing $PORTS connections: $alone instructions beside none, $beside beside $TOTAL"
-# Beside those that are looked at in a second.
+# The collector finds dead connections among more flows than it scans in a second.
 both "$PORTS" 65280 1
 in_ns r conntrack -D -s "$(address 65280)" >/dev/null 2>&1
-check 'connections that ended are noticed beside them' until_true 60 eval '[ "$(zone 77 flows)" = 0 ] || [ "$(zone 77 flows)" = none ]'
-check 'the zone is flushed' eval 'flush 5 >/tmp/flush; is "$(zone 5 flushed)" "$TOTAL"'
+check 'dead connections are collected beside them' until_true 60 eval '[ "$(zone 77 flows)" = 0 ] || [ "$(zone 77 flows)" = none ]'
+check 'the large zone is flushed' eval 'flush 5 >/tmp/flush; is "$(zone 5 flushed)" "$TOTAL"'
 echo "# flushing $TOTAL connections: $(cat /tmp/flush) instructions"
-check 'nothing is held' until_true 60 no_references
-check 'and the table shrank, or went' until_true 60 eval '[ "$(zone 5 buckets)" = none ]'
+check 'no reference is left' until_true 60 no_references
+check 'the table shrank or was freed' until_true 60 eval '[ "$(zone 5 buckets)" = none ]'
 
 # Many zones.
 {
@@ -197,17 +199,19 @@ check 'and the table shrank, or went' until_true 60 eval '[ "$(zone 5 buckets)" 
 	echo '} }'
 } >/tmp/rules
 rules "$(cat /tmp/rules)"
-# They come a little apart, so that the stock of zones can be refilled.
+# A delay between the packets leaves time to refill the stock of zones.
 generate original "$TOTAL" 0 "$ADDRESSES" 20000 >/dev/null
 both "$TOTAL" 0 "$ADDRESSES"
 check "$ADDRESSES zones with $PORTS connections each" \
 	is "$(awk -F'[ =]' -v n="$PORTS" '$2 >= 100 && $4 == n' "/proc/${HOLDER[r]}/net/nf_zoneroute/zones" | wc -l)" "$ADDRESSES"
 hits original "$TOTAL" 0 "$ADDRESSES"
-check "$ADDRESSES zones: each connection is found" is "$HITS" "$TOTAL"
+check "$ADDRESSES zones: all packets are found" is "$HITS" "$TOTAL"
 echo "# $ADDRESSES zones with $PORTS connections each: $COST instructions per packet; $(awk '/^MemAvailable/ { print $2 }' /proc/meminfo) KiB of memory left"
 
-# A flood of new connections in one zone, which has a limit, and what a packet of another costs meanwhile.
-# met: how many others N lookups in zone 101 meet; and what they cost, in COST.
+# A flood of new connections in one zone with a limit, and the cost of a packet in another zone
+# meanwhile.
+# met: does N lookups in zone 101; sets MET to the non-matching entries compared and COST to the
+# cost.
 met() {
 	local before
 	before=$(zone 101 met)
@@ -231,11 +235,11 @@ flood=${JOBS[-1]}
 until_true 30 eval '[ "$(zone 100 limited)" -gt 1000 ]'
 limited=$(zone 100 limited)
 met
-check 'a flood in another zone: each packet is found' is "$HITS" "$N"
-check 'a flood in another zone: it was kept out' [ "$(zone 100 limited)" -gt "$limited" ]
+check 'a flood in another zone: all packets are found' is "$HITS" "$N"
+check 'a flood in another zone: the limit rejected it' [ "$(zone 100 limited)" -gt "$limited" ]
 check 'a flood in another zone: no chain grew' is "$MET" "$quiet_met"
 echo "# a zone beside a flood: $(zone 101 flows) connections in $(zone 101 buckets) buckets, $MET others met in $N lookups, $quiet_met before it ($quiet instructions per packet before it)"
 kill "$flood"
 wait "$flood" 2>/dev/null || true
 empty
-check 'in the end nothing is held' no_references
+check 'no reference is left at the end' no_references

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""TCP segments that no TCP would send, from both ends of connections through a router.
+"""TCP segments that no real TCP would send, from both ends of connections through a router.
 
   segments.py ROUTER-MAC-OF-C ROUTER-MAC-OF-S COUNT SEED
 
-Sends COUNT segments from c (10.0.1.77) and s (10.9.9.77), which nobody there answers to: handshakes,
-then segments whose numbers lie in the windows, at their edges and somewhere; flags and options of all
-kinds. Reproducible by its seed. Says "sent=N connections=N seed=N".
+Sends COUNT segments from c (10.0.1.77) and s (10.9.9.77), addresses at which no host answers:
+handshakes, then segments with sequence numbers inside the windows, at their edges and at random,
+with flags and options of all kinds. Reproducible by its seed. Prints "sent=N connections=N seed=N".
 """
 
 import os
@@ -22,7 +22,7 @@ MASK = 0xFFFFFFFF
 
 
 def open_in(ns, dev):
-    """A packet socket in a network namespace, and the device's link-layer address."""
+    """Returns a packet socket in a network namespace, and the device's link-layer address."""
     here = os.open("/proc/self/ns/net", os.O_RDONLY)
     there = os.open(f"/run/netns/{ns}", os.O_RDONLY)
     os.setns(there, os.CLONE_NEWNET)
@@ -39,7 +39,7 @@ def checksum(data):
 
 
 class Side:
-    """One end: what it sent and acknowledged, as it sees it."""
+    """One end of a connection: its next sequence number, window and options."""
 
     def __init__(self, rng):
         self.nxt = rng.choice([rng.getrandbits(32), MASK - rng.getrandbits(10)])
@@ -74,7 +74,7 @@ class Wire:
 def handshake(rng, wire, port):
     sides = [Side(rng), Side(rng)]
     client, server = sides
-    # SACK permitted and window scale, or one of them, or none.
+    # SACK permitted and window scale: both, one of them, or none.
     options = [(bytes([4, 2, 1, 1]) if side.options & 1 else b"")
                + (bytes([3, 3, side.scale, 1]) if side.options & 2 else b"") for side in sides]
     wire.send(0, port, client.nxt, 0, SYN, client.win, options[0])
@@ -95,12 +95,12 @@ def segment(rng, wire, port, sides):
     if kind < 0.55:
         side.nxt += length
     elif kind < 0.65:
-        # Again, or out of order.
+        # A retransmission, or out of order.
         seq -= rng.choice([0, 1, 100, 1400, 5000])
     elif kind < 0.75:
         ack -= rng.choice([0, 1, 100, 65999, 66000, 66001, 67000])
     elif kind < 0.85:
-        # About the edges of what the other may be sent.
+        # Near the edges of the receiver's window.
         seq += (other.win << other.scale) + rng.choice([-1401, -1, 0, 1, 2])
     elif kind < 0.9:
         win = side.win = rng.choice([0, 1, 500, 65535])
@@ -131,7 +131,7 @@ def main(mac_c, mac_s, count, seed):
         connections += 1
         sides = handshake(rng, wire, port)
         for _ in range(rng.randrange(1, 400)):
-            # After one that may have ended it, a few more.
+            # After a segment that may have closed the connection, send a few more.
             if not segment(rng, wire, port, sides) and rng.random() < 0.5:
                 break
     print(f"sent={wire.sent} connections={connections} seed={seed}")

@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# IPv6 routes: what is served, by what key, and what must not be: each for its own reason, and its packets
-# go where the kernel sends them. What does not differ from IPv4 is in the scripts for that.
+# IPv6 routes: which packets are served, by which key, and which must not be: each of those is
+# counted with its own reason and takes the kernel's path. Behaviour shared with IPv4 is tested
+# elsewhere.
 
 . ./lib.sh
 plan 57
@@ -15,35 +16,35 @@ background s python3 traffic.py echo udp "$SERVER6" "$PORT"
 background s python3 traffic.py echo tcp "$SERVER6" "$PORT"
 until_true 10 eval "in_ns s grep -q ':0007 ' /proc/net/udp6 && in_ns s grep -q ':0007 ' /proc/net/tcp6"
 
-# ask6 SPORT COUNT [OPTION...]
+# ask6 SPORT COUNT [OPTION...]: UDP requests to the server; prints how many were answered.
 ask6() {
 	traffic c ask udp "$SERVER6" "$PORT" "$2" --sport "$1" "${@:3}" | sed 's/.*answered=//'
 }
 
-# warm SPORT: a flow that is being served.
+# warm SPORT: sends until the flow from SPORT is served.
 warm() {
 	ask6 "$1" 5 >/dev/null
 	[ "$(gained hit ask6 "$1" 1 2>/dev/null)" = 2 ] || echo "# the flow from port $1 is not being served"
 }
 
-# misses REASON COUNT COMMAND...
+# misses REASON COUNT COMMAND...: the command causes COUNT misses for REASON.
 misses() {
 	local reason=$1 count=$2
 	shift 2
 	is "$(gained "miss_$reason" "$@" 2>/dev/null)" "$count"
 }
 
-# shown_as SPORT WORD...: the original direction's line.
+# shown_as SPORT WORD...: the original direction's line contains these words.
 shown_as() {
 	routes 'ipv6 ' "sport=$1 " dir=orig "${@:2}" >/dev/null
 }
 
 check 'UDP: answered' is "$(ask6 4000 10)" 10
-check 'UDP: served, but for the first packets of each direction' is "$(gained hit ask6 4000 10 2>/dev/null)" 20
-check 'the line says which way' shown_as 4000 'iif=c1 mark=0x0 dscp=0 flowlabel=0x' 'oif=s1 via=fd00:2::2 state=live'
+check 'UDP: served' is "$(gained hit ask6 4000 10 2>/dev/null)" 20
+check 'the line shows the path' shown_as 4000 'iif=c1 mark=0x0 dscp=0 flowlabel=0x' 'oif=s1 via=fd00:2::2 state=live'
 check 'TCP: served' [ "$(gained hit traffic c ask tcp "$SERVER6" "$PORT" 20 --sport 4000 2>/dev/null)" -ge 40 ]
 
-# frame6 [OPTION...]: a handmade packet from c for r to forward.
+# frame6 [OPTION...]: sends handmade packets from c for r to forward.
 frame6() {
 	in_ns c python3 - "$(mac_of r c1)" "$@" <<-'END'
 		import argparse, socket, struct, time
@@ -99,7 +100,7 @@ in_ns s nft -f - <<-'END'
 		}
 	}
 END
-# seen COUNTER COMMAND...: how many packets of the command it counted.
+# seen COUNTER COMMAND...: prints how many packets of the command COUNTER counted.
 seen() {
 	local name=$1
 	shift
@@ -107,27 +108,27 @@ seen() {
 	"$@" >/dev/null 2>&1
 	in_ns s nft list counter ip6 seen "$name" | sed -n 's/.*packets \([0-9]*\) .*/\1/p'
 }
-check 'each hop limit is counted down by one' is "$(seen hops ask6 4000 5)" 5
-check 'a hop limit that is up: no packet' is "$(seen any frame6 --sport 4000 --hops 1 --count 3)" 0
-check 'and served again afterwards' is "$(gained hit ask6 4000 3 2>/dev/null)" 6
+check 'each hop limit is decremented by one' is "$(seen hops ask6 4000 5)" 5
+check 'an expired hop limit: no packet' is "$(seen any frame6 --sport 4000 --hops 1 --count 3)" 0
+check 'afterwards packets are served again' is "$(gained hit ask6 4000 3 2>/dev/null)" 6
 
 # The key.
 warm 4001
 before=$(stat_of miss_flowlabel)
 check 'another flow label: arrives' is "$(seen any frame6 --sport 4001 --label 0x12345)" 1
-check 'another flow label: a miss by it' is $(($(stat_of miss_flowlabel) - before)) 1
-check 'that flow label again: served, as are the answers' is "$(gained hit frame6 --sport 4001 --label 0x12345 --count 3)" 6
-check 'its line says so' shown_as 4001 flowlabel=0x12345
+check 'another flow label: miss_flowlabel' is $(($(stat_of miss_flowlabel) - before)) 1
+check 'that flow label again: served in both directions' is "$(gained hit frame6 --sport 4001 --label 0x12345 --count 3)" 6
+check 'its line shows that flow label' shown_as 4001 flowlabel=0x12345
 warm 4001
 before=$(stat_of miss_dscp)
 ask6 4001 1 --tos 0x48 >/dev/null
-check 'another DSCP: a miss by it' [ $(($(stat_of miss_dscp) - before)) -ge 1 ]
+check 'another DSCP: miss_dscp' [ $(($(stat_of miss_dscp) - before)) -ge 1 ]
 warm 4001
 before=$(stat_of miss_dscp)
 ask6 4001 1 --tos 1 >/dev/null
-check 'what is not of the DSCP does not matter' is $(($(stat_of miss_dscp) - before)) 0
+check 'the ECN bits do not matter' is $(($(stat_of miss_dscp) - before)) 0
 
-# Of the packet.
+# Misses because of the packet.
 warm 4002
 check 'an extension header: a miss' misses options 3 frame6 --sport 4002 --options --count 3
 check 'an extension header: arrives' is "$(seen any frame6 --sport 4002 --options --count 3)" 3
@@ -143,10 +144,10 @@ in_ns r nft -f - <<-'END'
 		}
 	}
 END
-check 'a source that was rewritten behind conntrack: a miss' misses rewritten 1 frame6 --sport 4002
+check 'a source rewritten behind conntrack: a miss' misses rewritten 1 frame6 --sport 4002
 in_ns r nft flush chain ip6 rewrite pre
 in_ns r nft add rule ip6 rewrite pre udp sport 4002 udp dport set 8
-check 'a port that was rewritten: a miss' misses rewritten 1 frame6 --sport 4002
+check 'a rewritten port: a miss' misses rewritten 1 frame6 --sport 4002
 in_ns r nft delete table ip6 rewrite
 check 'served before and after' is "$(gained hit ask6 4002 3 2>/dev/null)" 6
 
@@ -161,11 +162,11 @@ in_ns r nft -f - <<-'END'
 	}
 END
 until_true 5 in_ns r grep -q ':270F ' /proc/net/udp6
-check 'a packet that TPROXY gave a socket: a miss' misses socket 1 frame6 --sport 4002
+check 'a packet assigned to a socket by TPROXY: a miss' misses socket 1 frame6 --sport 4002
 in_ns r nft delete table ip6 divert
 check 'without TPROXY: served' is "$(gained hit ask6 4002 3 2>/dev/null)" 6
 
-# A copy's route is its own.
+# A duplicated packet has its own route.
 in_ns r nft -f - <<-'END'
 	table ip6 copies {
 		chain copy {
@@ -175,10 +176,10 @@ in_ns r nft -f - <<-'END'
 	}
 END
 kept=$(($(stat_of staged) + $(stat_of committed) + $(stat_of flow_new)))
-# The server answers the copies, too.
+# The server also answers the copies.
 check 'nft dup: the packets themselves are served' is "$(gained hit ask6 4002 5 2>/dev/null)" 15
-check 'nft dup: all arrive, and their copies by another way' is "$(seen any ask6 4002 5)" 10
-check 'nft dup: no flow and no route came of them' \
+check 'nft dup: all arrive, their copies by another path' is "$(seen any ask6 4002 5)" 10
+check 'nft dup: the copies create no flow and no route' \
 	is $(($(stat_of staged) + $(stat_of committed) + $(stat_of flow_new))) "$kept"
 in_ns r nft delete table ip6 copies
 
@@ -206,17 +207,17 @@ check 'NAT66 to a link-local address: a miss' [ "$(gained miss_scope frame6 --sp
 check 'NAT66 to a link-local address: no route is kept' shown_as 4004 state=none
 in_ns r nft delete table ip6 nat
 
-# Of the route.
+# Misses because of the route.
 warm 4005
 ip -n r -6 route replace unreachable "$SERVER6"
 ip -n r -6 route del "$SERVER6" via fd00:2::2 dev s1 2>/dev/null || true
-check 'a route that says unreachable: a miss' misses not_unicast 2 frame6 --sport 4005 --count 2
+check 'an unreachable route: a miss' misses not_unicast 2 frame6 --sport 4005 --count 2
 ip -n r -6 route del unreachable "$SERVER6"
 check 'no route at all: a miss' misses no_route 2 frame6 --sport 4005 --count 2
 ip -n r -6 route add "$SERVER6" via fd00:2::2 dev s1
 warm 4005
 ip -n r addr add "$SERVER6/128" dev lo nodad
-check 'a destination that became local: a miss' misses not_unicast 2 frame6 --sport 4005 --count 2
+check 'a destination that is now local: a miss' misses not_unicast 2 frame6 --sport 4005 --count 2
 ip -n r addr del "$SERVER6/128" dev lo
 warm 4005
 check 'a route back out by the same device: a miss' [ "$(gained miss_same_device frame6 --sport 4006 --dst fd00:7::7 --count 5)" -ge 3 ]
@@ -236,10 +237,10 @@ ip -n r -6 route del "$SERVER6"
 ip -n r -6 route add "$SERVER6" via fd00:2::2 dev s1
 warm 4005
 ip -n r -6 rule add tun_id 7 lookup main pref 50 2>/dev/null || ip -n r -6 rule add uidrange 5-6 lookup main pref 50
-check 'a rule that selects by what the key lacks: a miss, both ways' misses rules 4 frame6 --sport 4005 --count 2
+check 'a rule that selects by a field missing in the key: a miss' misses rules 4 frame6 --sport 4005 --count 2
 ip -n r -6 rule del pref 50
 in_ns r sysctl -qw net.ipv6.conf.all.forwarding=0 net.ipv6.conf.c1.force_forwarding=1 net.ipv6.conf.s1.force_forwarding=1
-check 'forwarding by some devices only: a miss, both ways' misses multipath 4 frame6 --sport 4005 --count 2
+check 'forwarding by some devices only: a miss' misses multipath 4 frame6 --sport 4005 --count 2
 check 'forwarding by some devices only: arrives' is "$(seen any frame6 --sport 4005 --count 2)" 2
 in_ns r sysctl -qw net.ipv6.conf.all.forwarding=1
 
@@ -248,7 +249,7 @@ warm 4005
 in_ns s python3 - <<-'END'
 	import socket, struct
 	src, dst = (socket.inet_pton(socket.AF_INET6, addr) for addr in ("fd00:2::1", "fd00:9::9"))
-	# An echo request of r's: the one thing that it believes without a socket.
+	# Quotes an echo request of r: the only packet that r accepts an error for without a socket.
 	quoted = struct.pack("!IHBB", 6 << 28, 8, 58, 64) + src + dst + struct.pack("!BBHHH", 128, 0, 0, 1, 1)
 	s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
 	s.sendto(struct.pack("!BBHI", 2, 0, 0, 1280) + quoted, ("fd00:2::1", 0))
@@ -269,10 +270,10 @@ no_ipsec c r
 warm 4005
 ipsec r fd00:2::1 s fd00:2::2 in
 check 'packets into IPsec: answered' is "$(ask6 4005 3)" 3
-check 'packets into IPsec: no route of theirs goes live' \
+check 'packets into IPsec: none of their routes goes live' \
 	is "$(gained committed ask6 4005 3 2>/dev/null) $(gained hit ask6 4005 3 2>/dev/null)" '0 3'
-check 'packets into IPsec: each is a miss by it' misses xfrm 3 ask6 4005 3 --interval 0.01
-check 'packets into IPsec: IPsec did it' [ "$(decrypted s)" -ge 6 ]
+check 'packets into IPsec: each counts as a miss' misses xfrm 3 ask6 4005 3 --interval 0.01
+check 'packets into IPsec: they were decrypted' [ "$(decrypted s)" -ge 6 ]
 no_ipsec r s
 
 # Tunnels.
@@ -321,15 +322,15 @@ bridged() {
 	traffic d ask udp "$SERVER6" "$PORT" "$1" --sport 4009 | sed 's/.*answered=//'
 }
 bridged 5 >/dev/null
-check 'packets by way of br_netfilter: a miss' misses bridge 3 bridged 3
-check 'packets by way of br_netfilter: answered' is "$(bridged 3)" 3
+check 'packets through br_netfilter: a miss' misses bridge 3 bridged 3
+check 'packets through br_netfilter: answered' is "$(bridged 3)" 3
 ip -n r link del br0
 rmmod br_netfilter
 
-# A neighbour by proxy is the kernel's business, route or no route.
+# Proxied neighbours are handled by the kernel, with or without a cached route.
 in_ns r sysctl -qw net.ipv6.conf.all.proxy_ndp=1 net.ipv6.conf.c1.proxy_ndp=1
 ip -n r -6 neigh add proxy "$SERVER6" dev c1
 check 'proxy_ndp: answered as before' is "$(ask6 4005 5)" 5
 check 'proxy_ndp: served' is "$(gained hit ask6 4005 5 2>/dev/null)" 10
 forget_flows
-check 'in the end nothing is held' no_references
+check 'no reference is left at the end' no_references

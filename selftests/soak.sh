@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Everything comes and goes at once for a while: flows that live for a second, conntrack's table
-# flushed, ours growing and shrinking, network namespaces, the module itself, devices' names, routes.
-# In the end nothing is held.
+# Everything changes at once for a while: flows that live for a second, flushes of conntrack's
+# table, our tables growing and shrinking, network namespaces, the module itself, device names,
+# routes. At the end no reference is left.
 #
-# NFZR_SOAK_SECONDS: for how long.
+# NFZR_SOAK_SECONDS=N: the duration.
 
 . ./lib.sh
 plan 13
@@ -16,14 +16,14 @@ load
 router
 serve udp
 in_ns r sysctl -qw net.netfilter.nf_conntrack_udp_timeout=1 net.netfilter.nf_conntrack_udp_timeout_stream=1
-# The netns that there are, by the kernel's own count of their users.
+# netns_count: prints the number of netns, from the kernel's reference trackers.
 netns_count() {
 	find /sys/kernel/debug/ref_tracker -name 'netns-*-refcnt' | wc -l
 }
 netns_before=$(netns_count)
 
 rounds=0
-# churn NAME PAUSE COMMAND: over and over; how often it worked is counted.
+# churn NAME PAUSE COMMAND...: runs the command over and over, and counts how often it succeeded.
 churn() {
 	local name=$1 pause=$2 round=0
 	shift 2
@@ -65,7 +65,7 @@ other_netns() {
 		link set x1 up
 	END
 }
-# What the module served and made before it goes.
+# module: reloads the module, after noting how many packets it served and flows it created.
 module() {
 	echo "$(stat_of hit) $(stat_of flow_new)" >>/tmp/soak.served
 	rmmod nf_zoneroute && sleep 0.5 && insmod nf_zoneroute.ko &&
@@ -110,19 +110,19 @@ for name in "${NAMES[@]}"; do
 	round=$(cat "/tmp/soak.$name" 2>/dev/null || echo 0)
 	echo "# $name: $round rounds"
 	rounds=$((rounds + round))
-	check "$name: over and over" [ "$round" -ge 2 ]
+	check "$name: at least 2 rounds" [ "$round" -ge 2 ]
 done
 echo "# soak cycles: $rounds in $SECONDS_IN_ALL s"
 [ -d /sys/module/nf_zoneroute ] || load
 echo "# $(awk '{ hits += $1; flows += $2 } END { print hits + 0 " packets served of " flows + 0 " flows" }' /tmp/soak.served)"
-check 'packets were served meanwhile' eval "[ $(awk '{ n += $1 } END { print n + 0 }' /tmp/soak.served) -ge 100 ]"
-check 'flows came meanwhile' eval "[ $(awk '{ n += $2 } END { print n + 0 }' /tmp/soak.served) -ge 100 ]"
+check 'packets were served' eval "[ $(awk '{ n += $1 } END { print n + 0 }' /tmp/soak.served) -ge 100 ]"
+check 'flows were created' eval "[ $(awk '{ n += $2 } END { print n + 0 }' /tmp/soak.served) -ge 100 ]"
 end_jobs "${JOBS[@]}"
 in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000
 in_ns r conntrack -F >/dev/null 2>&1 || true
-check 'nothing is held in the end' until_true 10 no_references
+check 'no reference is left at the end' until_true 10 no_references
 unload
-check 'conntrack has let go of everything' until_true 10 eval \
+check 'no connection is left in conntrack' until_true 10 eval \
 	'in_ns r conntrack -F >/dev/null 2>&1; [ "$(in_ns r sysctl -n net.netfilter.nf_conntrack_count)" = 0 ]'
-check 'there were the netns of the test' eval "[ $netns_before -ge 5 ]"
-check 'no netns is left on its way' until_true 20 eval '[ "$(netns_count)" -le "$netns_before" ]'
+check 'the netns of the test were counted' eval "[ $netns_before -ge 5 ]"
+check 'no netns is half torn down' until_true 20 eval '[ "$(netns_count)" -le "$netns_before" ]'

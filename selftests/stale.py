@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Changes what decides the route of a cached flow under its packets, and counts those that still go
-the old way when the change has returned. Run by stale.sh, in the netns of the router.
+"""Makes changes that affect the route of a cached flow, and counts the packets that still take the
+old path although they were sent after the change returned. Run by stale.sh, in the router's netns.
 
-Numbered packets are sent as fast as they go. Where they arrive tells which way they came: by s0 (by
-way of s1, the old path), by t0 (t1), or by m0, another link-layer address behind s1. Right after the
-change returned the number of the last packet is read: what has a higher one was sent later.
+Numbered packets are sent as fast as possible. The device at which a packet arrives shows its path:
+s0 (through s1, the old path), t0 (through t1), or m0, a second link-layer address behind s1. Right
+after the change returned, the number of the last packet is read: packets with higher numbers were
+sent later.
 """
 
 import argparse
@@ -23,16 +24,16 @@ import time
 from traffic import checksum, mac
 
 SPORT, DPORT = 4000, 12
-# Numbers of packets that must arrive by the new path, and that must have gone by the old one before.
+# Packets that must arrive by the new path, and that must have taken the old path before the change.
 ENOUGH = 20
 
 
 class Failed(Exception):
-    """A kind of change could not be tried."""
+    """A kind of change could not be tested."""
 
 
 class Family:
-    """What differs between IPv4 and IPv6."""
+    """The differences between IPv4 and IPv6."""
 
     def __init__(self, number):
         six = number == 6
@@ -55,7 +56,7 @@ class Bench:
         self.family = Family(family)
         self.routes = routes
         self.max_age = max_age
-        # Written and read whole: struct.pack_into() has it 0 for a moment.
+        # Written and read atomically: struct.pack_into() would make it 0 for a moment.
         self.shared = ctypes.c_uint64.from_buffer(mmap.mmap(-1, mmap.PAGESIZE))
         self.sender = None
         self.sinks = {}
@@ -66,12 +67,12 @@ class Bench:
     # Packets.
 
     def in_netns(self, name, do):
-        """Runs it in another netns, in a process of its own."""
+        """Runs `do` in another netns, in a process of its own."""
         child = os.fork()
         if child:
             _, status = os.waitpid(child, 0)
             if status:
-                raise Failed("what was to be done elsewhere was not")
+                raise Failed("the process in the other netns failed")
             return
         try:
             enter(name)
@@ -82,7 +83,7 @@ class Bench:
             os._exit(1)
 
     def open_sinks(self):
-        """A socket keeps its netns, so they can be opened there and read here."""
+        """Opens the sockets in s and returns to this netns: a socket stays in its netns."""
         here = os.open("/proc/self/ns/net", os.O_RDONLY)
         enter("s")
         for dev in ("s0", "t0", "m0"):
@@ -91,7 +92,7 @@ class Bench:
             try:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, dev.encode())
             except OSError:
-                # There is none.
+                # There is no such device.
                 sock.close()
                 continue
             sock.bind((self.family.srv, DPORT))
@@ -121,11 +122,11 @@ class Bench:
             try:
                 sock.send(packet)
             except OSError:
-                # An ICMP error, about an earlier one.
+                # An ICMP error about an earlier packet.
                 pass
 
     def churn(self):
-        """Adds and deletes other routes, as fast as it goes, but for a pause."""
+        """Adds and deletes unrelated routes in batches, 4 ms apart, in a process of its own."""
         child = os.fork()
         if child:
             return child
@@ -153,7 +154,7 @@ class Bench:
         return self.shared.value
 
     def drain(self):
-        """What arrived by each path: numbers, and when they were sent."""
+        """Returns the packets that arrived by each path: their numbers, and when they were sent."""
         arrived = {}
         for dev, sock in self.sinks.items():
             arrived[dev] = []
@@ -163,7 +164,7 @@ class Bench:
                 except BlockingIOError:
                     break
                 except OSError:
-                    # Its device is gone.
+                    # The device is gone.
                     break
         return arrived
 
@@ -182,7 +183,7 @@ class Bench:
                 with open(path, "w", encoding="ascii") as file:
                     file.write(value)
             return
-        # A group of nexthops is of no family.
+        # A nexthop group belongs to no family.
         if words[0] == "ip" and "group" not in words:
             words = self.family.ip + words[1:]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -190,7 +191,7 @@ class Bench:
             raise Failed(f"{' '.join(words)}: {done.stderr.strip()}")
 
     def line(self):
-        """The flow's line of `routes`, in the direction of the packets."""
+        """Returns the flow's line of `routes`, in the direction of the packets."""
         with open(self.routes, encoding="ascii") as file:
             for line in file:
                 if f"ipv{self.family.number} " in line and f"sport={SPORT} " in line \
@@ -199,7 +200,7 @@ class Bench:
         return ""
 
     def warm(self, oif):
-        """Until the cached route serves by that device."""
+        """Waits until the cached route serves through the device `oif`."""
         until = time.monotonic() + 20
         while True:
             line = self.line()
@@ -211,7 +212,7 @@ class Bench:
             time.sleep(0.02)
 
     def until_flowing(self, kind):
-        """Until enough came the old way, and were served if they are to be."""
+        """Waits until enough packets took the old path and, if the kind says so, were served."""
         hits, arrived = self.hits(), 0
         until = time.monotonic() + 20
         self.drain()
@@ -232,7 +233,7 @@ class Bench:
     # A change.
 
     def judge(self, kind):
-        """(stale packets, ms until the last of them, by the new path, lost)"""
+        """Returns packets as (stale, ms until the last of these, by the new path, lost)."""
         self.size = kind.size
         self.run(f"sysctl net.nf_zoneroute.max_age_ms={self.max_age if kind.aged else 60000}")
         for command in kind.setup:
@@ -247,7 +248,7 @@ class Bench:
             returned, number = time.monotonic_ns(), self.last()
             until = time.monotonic() + kind.wait + (self.max_age / 1000 * 2 if kind.aged else 0)
             arrived = {dev: [] for dev in self.sinks}
-            # A machine that is slow takes longer to send, and to find a neighbour.
+            # A slow machine takes longer to send, and to resolve a neighbour.
             enough = lambda: self.last() - number >= ENOUGH and \
                 (not kind.new or sum(n > number for n, _ in arrived[kind.new]) >= ENOUGH)
             while time.monotonic() < until or (not enough() and time.monotonic() < until + 20):
@@ -285,7 +286,7 @@ class Bench:
             self.run(f"ip link set {dev} up")
         until = time.monotonic() + 20
         for gateway in (self.family.gw_a, self.family.gw_b):
-            # The other end of a link that was down may take a second.
+            # After a link was down, its other end may take a second.
             while subprocess.run(["ping", "-q", "-c", "1", "-W", "1", gateway],
                                  capture_output=True, check=False).returncode:
                 if time.monotonic() > until:
@@ -307,7 +308,7 @@ def address_of(ns, dev):
 
 
 def frame(bench, sender, payload, source, protocol):
-    """A frame from s to r's s1, with an IP header before what it carries."""
+    """Sends a frame from s to r's s1: the payload behind an IP header."""
     family = bench.family
     to, own = mac(address_of("r", "s1")), mac(address_of("s", "s0"))
     if family.number == 4:
@@ -330,7 +331,7 @@ def frame(bench, sender, payload, source, protocol):
 
 
 def quoted(family):
-    """An echo request of r to the server: the one thing that it believes without a socket."""
+    """Returns an echo packet from r to the server: r accepts errors about it without a socket."""
     if family.number == 4:
         echo = struct.pack("!BBHHH", 0, 0, checksum(struct.pack("!BBHHH", 0, 0, 0, 1, 1)), 1, 1)
         return struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28, 1, 0x4000, 64, 1, 0,
@@ -357,7 +358,7 @@ def learn_mtu(bench):
 
 
 def until_routed(bench, words):
-    """What a frame set going is done."""
+    """Waits until the route to the server shows `words`: the frame took effect."""
     family = bench.family
     until = time.monotonic() + 5
     while words not in subprocess.run(family.ip + ["route", "get", family.srv],
@@ -367,7 +368,7 @@ def until_routed(bench, words):
 
 
 def addresses_of_s1(_bench):
-    """It lost those of both families."""
+    """Restores the addresses of both families that s1 lost."""
     for address in ("10.0.2.1/24", "fd00:2::1/64"):
         subprocess.run(["ip", "addr", "replace", address, "dev", "s1"], check=True)
 
@@ -378,7 +379,7 @@ def redirect(bench):
         body = struct.pack("!BBH4s", 5, 1, 0, socket.inet_aton(family.gw_m)) + quoted(family)
         frame(bench, "s0", body[:2] + struct.pack("!H", checksum(body)) + body[4:], family.gw_a, 1)
     else:
-        # Routers speak by their link-local addresses.
+        # Routers send redirects from their link-local addresses.
         body = struct.pack("!BBHI16s16s", 137, 0, 0, 0, socket.inet_pton(family.af, "fe80::3"),
                            socket.inet_pton(family.af, family.srv))
         body += struct.pack("!BB", 2, 1) + mac(address_of("s", "m0"))
@@ -398,7 +399,7 @@ def in_s(*command):
 
 
 def deaf(bench):
-    """s does not answer who asks for its link-layer address, as a packet on its way may, nor asks itself."""
+    """Makes s ignore neighbour solicitations, which packets under way may cause, and send none."""
     bench.run(f"ip -n s neigh replace {{own_a}} lladdr {address_of('r', 's1')} dev s0 nud permanent")
     in_s("sysctl", "-qw", "net.ipv4.conf.s0.arp_ignore=8")
     in_s("nft", "add table ip6 deaf; "
@@ -413,7 +414,7 @@ def hearing(bench):
 
 
 def buckets_moved(bench):
-    """None of a resilient group's is the first nexthop's any more."""
+    """Waits until no bucket of the resilient group uses the first nexthop."""
     until = time.monotonic() + 20
     while " nhid 1 " in subprocess.run(["ip", "nexthop", "bucket", "show", "id", "10"],
                                        capture_output=True, text=True, check=True).stdout:
@@ -422,7 +423,7 @@ def buckets_moved(bench):
 
 
 class Kind:
-    """A kind of change: what makes and undoes it, and which way packets go before and after."""
+    """A kind of change: commands that make and undo it, and the packets' paths before and after."""
 
     def __init__(self, name, change, undo=(), setup=(), *, new="t0", old="s0", oif="s1",
                  aged=False, only=None, size=32, served=True, wait=0.2):
@@ -430,15 +431,15 @@ class Kind:
         self.change = [change] if isinstance(change, str) or callable(change) else list(change)
         self.undo = [undo] if isinstance(undo, str) or callable(undo) else list(undo)
         self.setup = [setup] if isinstance(setup, str) or callable(setup) else list(setup)
-        # Where they arrive afterwards; None: nowhere.
+        # The device at which packets arrive afterwards; None: they do not arrive.
         self.new, self.old, self.oif = new, old, oif
         # The kernel raises no event: bounded by max_age_ms.
         self.aged = aged
         self.only = only
         self.size = size
-        # How long packets are looked at afterwards, in seconds.
+        # For how long packets are observed afterwards, in seconds.
         self.wait = wait
-        # Whether the cache has it before; else it must not get it.
+        # Whether the flow is served from the cache before the change.
         self.served = served
 
 
@@ -504,7 +505,7 @@ KINDS = [
     Kind("member of a nexthop group deleted", "ip nexthop del id 1",
          ["ip route del {srv}/{length}", "ip nexthop flush"],
          ["ip nexthop add id 1 via {gw_a} dev s1", "ip nexthop add id 2 via {gw_b} dev t1",
-          # So uneven that the flow is on the first.
+          # Weights so uneven that the flow uses the first nexthop.
           "ip nexthop add id 10 group 1,255/2,1", "ip route replace {srv}/{length} nhid 10"]),
     Kind("resilient nexthop group replaced", "ip nexthop replace id 10 group 2 type resilient buckets 4",
          ["ip route del {srv}/{length}", "ip nexthop flush"],
@@ -516,7 +517,7 @@ KINDS = [
          ["ip nexthop add id 1 via {gw_a} dev s1",
           "ip nexthop add id 10 group 1 type resilient buckets 4",
           "ip route replace {srv}/{length} nhid 10"]),
-    # One bucket: nothing that happens to another makes up for a route that was kept too early.
+    # One bucket: no event of another bucket can hide a route that was cached too early.
     Kind("member of a resilient nexthop group deleted", "ip nexthop del id 1",
          ["ip route del {srv}/{length}", "ip nexthop flush"],
          ["ip nexthop add id 1 via {gw_a} dev s1", "ip nexthop add id 2 via {gw_b} dev t1",
@@ -613,9 +614,9 @@ def main():
     parser.add_argument("family", type=int)
     parser.add_argument("routes", help="/proc/.../nf_zoneroute/routes of the router")
     parser.add_argument("max_age", type=int, help="max_age_ms")
-    parser.add_argument("--kinds", default="", help="those only whose names match")
-    parser.add_argument("--count", action="store_true", help="say how many there are")
-    parser.add_argument("--churn", type=int, help="one kind so many times, while other routes change")
+    parser.add_argument("--kinds", default="", help="only those whose names match")
+    parser.add_argument("--count", action="store_true", help="print their number")
+    parser.add_argument("--churn", type=int, help="route changes to make, while others change")
     args = parser.parse_args()
     kinds = [kind for kind in KINDS if kind.only in (None, args.family)
              and re.search(args.kinds, kind.name)]

@@ -1,18 +1,18 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# No stale packet: for each kind of change that decides a route, IPv4 and IPv6, not one packet that was
-# sent after the change had returned goes the old way; where the kernel raises no event at all, none
-# later than max_age_ms. The comments make the table in README.md.
+# No stale packet: for each kind of change that affects a route, for IPv4 and IPv6, no packet sent
+# after the change returned takes the old path. If the kernel raises no event, no packet takes it
+# later than max_age_ms. The table in README.md is made of the comments printed here.
 #
-# The debug kernel has another CPU, and a module that holds changes up between their announcement and
+# The debug kernel has another CPU, and a module that delays changes between their announcement and
 # their taking effect, so that routes are looked up again in between.
 
 . ./lib.sh
 
-# Where no event is raised, this bounds it.
+# The bound, in ms, if the kernel raises no event.
 MAX_AGE=2000
-# What is announced before it is so.
+# Changes that are announced before they take effect.
 ANNOUNCED='^(route (replaced|added)|that route deleted$|address|rule|nexthop|route of a|member|resilient|idle bucket|one of several)'
 
 count() {
@@ -25,7 +25,7 @@ plan "$plans"
 
 load
 router
-# Another link-layer address behind s1, and another gateway: s0 and m0 on one bridge.
+# A second link-layer address and gateway behind s1: s0 and m0 are on one bridge.
 ip -n s link set s0 down
 ip -n s addr flush dev s0
 ip -n s link set s0 name p0
@@ -53,12 +53,12 @@ ip -n s -b - <<-END
 	addr add fe80::2/64 dev s0 nodad
 	neigh add proxy fd00:9::9 dev t0
 END
-# Always the same choice among nexthops.
+# A fixed seed, so that the choice among nexthops is always the same.
 in_ns r sysctl -qw net.ipv4.fib_multipath_hash_seed=1
 in_ns s sysctl -qw net.ipv4.conf.m0.arp_ignore=1 net.ipv4.conf.s0.arp_ignore=1 net.ipv4.conf.br0.arp_ignore=1 \
 	net.ipv6.conf.t0.forwarding=1 net.ipv6.conf.t0.proxy_ndp=1 net.ipv6.neigh.t0.proxy_delay=0
 
-# proof KINDS [PREFIX]
+# proof KINDS [PREFIX]: tries the changes whose names match KINDS, for both families.
 proof() {
 	local family verdict name figures
 	for family in 4 6; do
@@ -83,9 +83,9 @@ proof ''
 if [ -e nfzr_delay.ko ]; then
 	insmod ./nfzr_delay.ko delay_ms=30
 	proof "$ANNOUNCED" 'held up, '
-	check 'changes were held up' [ "$(cat /sys/module/nfzr_delay/parameters/held_up)" -ge 100 ]
-	check 'buckets were held up when all had been told' \
+	check 'changes were delayed' [ "$(cat /sys/module/nfzr_delay/parameters/held_up)" -ge 100 ]
+	check 'buckets were delayed after all listeners were notified' \
 		[ "$(cat /sys/module/nfzr_delay/parameters/held_up_after)" -ge 4 ]
 	rmmod nfzr_delay
 fi
-check 'nothing is held' forget_flows
+check 'no reference is left' forget_flows

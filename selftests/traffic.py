@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Packets for the selftests, one after the other, so that a test can count them.
+"""Packets for the selftests, sent one at a time, so that a test can count them.
 
-  traffic.py echo PROTO ADDR PORT            answer whatever comes, until killed
+  traffic.py echo PROTO ADDR PORT            answer every packet until killed
   traffic.py ask PROTO DST PORT COUNT [...]  send COUNT requests, each after the last one's answer
   traffic.py flows DST PORT FIRST COUNT ROUNDS
                                              ROUNDS requests of each of COUNT UDP flows
-  traffic.py frame DEV [...]                 send one handmade IPv4 packet as it is
-  traffic.py agent REQUESTS ANSWERS          do what comes by the one FIFO, answer by the other
+  traffic.py frame DEV [...]                 send handmade IPv4 packets unchanged
+  traffic.py agent REQUESTS ANSWERS          run commands from one FIFO, answer on the other
 
-PROTO is udp, tcp or the number of an IP protocol. `ask` says "sent=N answered=M".
+PROTO is udp, tcp or the number of an IP protocol. `ask` prints "sent=N answered=M".
 """
 
 import argparse
@@ -49,7 +49,7 @@ def echo(args):
             conn.close()
     while True:
         data, peer = sock.recvfrom(2048)
-        # A raw socket hands over the IP header too.
+        # A raw socket receives the IP header too.
         sock.sendto((data if args.proto == "udp" else data[20:]) + name, peer)
 
 
@@ -98,7 +98,7 @@ def ask(args):
 
 
 def flows(args):
-    """Requests of many flows in turn, each after its answer."""
+    """Sends requests of many flows in turn, each after the previous one's answer."""
     sent = answered = 0
     for _ in range(args.rounds):
         for sport in range(args.first, args.first + args.count):
@@ -142,8 +142,8 @@ def ip_header(proto, src, dst, payload, tos=0, options=b"", flags=0, ident=1):
 
 def frame(args):
     if args.quote:
-        # An ICMP "fragmentation needed" about an echo reply that dst would have sent: of what dst
-        # sends itself, the one thing that the kernel believes without a socket.
+        # An ICMP "fragmentation needed" error about an echo reply of dst: of the packets that dst
+        # sends itself, the only kind whose errors the kernel accepts without a socket.
         echo_reply = struct.pack("!BBHHH", 0, 0, checksum(struct.pack("!BBHHH", 0, 0, 0, 1, 1)),
                                  1, 1)
         inner = ip_header(1, args.dst, args.quote, echo_reply, flags=0x4000) + echo_reply
@@ -167,8 +167,8 @@ def frame(args):
 
 
 def agent(args):
-    """Does what each line of a FIFO says, and answers with a line."""
-    # Both ways open for good, so that nothing is lost between one asker and the next.
+    """Runs the command in each line of a FIFO, and answers with a line."""
+    # Both FIFOs stay open for reading and writing, so that nothing is lost between two requests.
     with open(args.requests, "r+b", buffering=0) as requests, \
             open(args.answers, "r+b", buffering=0) as answers:
         line = b""
@@ -197,8 +197,8 @@ def run(arguments):
     verb.add_argument("proto")
     verb.add_argument("addr")
     verb.add_argument("port", type=int)
-    verb.add_argument("--transparent", action="store_true", help="as TPROXY asks for")
-    verb.add_argument("--name", default="", help="what is put behind each answer")
+    verb.add_argument("--transparent", action="store_true", help="set IP_TRANSPARENT, for TPROXY")
+    verb.add_argument("--name", default="", help="appended to each answer")
     verb.set_defaults(run=echo)
 
     verb = verbs.add_parser("ask")
@@ -215,7 +215,7 @@ def run(arguments):
     verb.add_argument("--timeout", type=float, default=1.0)
     verb.add_argument("--interval", type=float, default=0)
     verb.add_argument("--oneway", action="store_true")
-    verb.add_argument("--name", default="", help="what must stand behind each answer")
+    verb.add_argument("--name", default="", help="expected at the end of each answer")
     verb.set_defaults(run=ask)
 
     verb = verbs.add_parser("flows")

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""TCP connections with something about them, to a server that counts what comes.
+"""Unusual TCP connections, to a server that counts the bytes it receives.
 
   transfer.py serve PORT
   transfer.py wrap|keepalive|stall|halfclose|reset ADDR PORT
 
-serve answers how many bytes came when the client has ended its side; and sends as much back as a first
-byte other than 0 asks for, in pieces of 64 KiB.
+When the client has closed its side, serve answers with the number of bytes received. The first byte
+is the number of 64 KiB blocks that serve sends back before.
 """
 
 import os
@@ -40,7 +40,7 @@ def serve(port):
 
 
 def begin_at(sock, seq):
-    """The first sequence number, which a socket keeps that had it before it connects."""
+    """Sets the socket's first sequence number, before it connects."""
     sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
     sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR_QUEUE, SEND_QUEUE)
     sock.setsockopt(socket.IPPROTO_TCP, TCP_QUEUE_SEQ, struct.pack("I", seq))
@@ -48,7 +48,7 @@ def begin_at(sock, seq):
 
 
 def count_of(sock):
-    """Ends our side; how much the server says that it got."""
+    """Closes our side, and returns the number of bytes that the server received."""
     sock.shutdown(socket.SHUT_WR)
     answer = b""
     while data := sock.recv(65536):
@@ -75,7 +75,7 @@ def keepalive(sock, addr):
 
 
 def stall(sock, addr):
-    # The server sends more than we have room for, and we do not read: it asks from time to time.
+    # The server sends more than our buffer holds, and we do not read: it sends window probes.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sock.connect(addr)
     sock.sendall(bytes([4]))

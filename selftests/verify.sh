@@ -1,11 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Verify mode compares each packet's connection, TCP state, timeout and route with what the kernel made
-# of it: TCP as it comes and as it should not, UDP, IPv6. Then the same with packets really attached:
-# conntrack must find nothing invalid.
+# Verify mode compares the predicted connection, TCP state, timeout and route of each packet with
+# the
+# kernel's own result: for regular and irregular TCP, UDP and IPv6. Then packets are really
+# attached: conntrack must find none of them invalid.
 #
-# NFZR_VERIFY_PACKETS=N: goes on until N packets were compared.
+# NFZR_VERIFY_PACKETS=N: continues until N packets were compared.
 
 . ./lib.sh
 plan 42
@@ -57,7 +58,7 @@ verify() {
 	in_ns r sysctl -qw "net.nf_zoneroute.verify=$1"
 }
 
-# checked NAME COMMAND...: what the command does is compared, and all of it was as predicted.
+# checked NAME COMMAND...: the command's packets are compared, and all match the prediction.
 checked() {
 	local name=$1 before wrong
 	shift
@@ -65,18 +66,18 @@ checked() {
 	local status=0
 	"$@" >/tmp/checked 2>&1 || status=$?
 	[ "$status" -eq 0 ] || sed 's/^/# /' /tmp/checked
-	check "$name: done, and packets were compared" \
+	check "$name: succeeded, and packets were compared" \
 		is "$status $(($(stat_of verify_packets) > before))" '0 1'
 	check "$name: no mismatch" is "$(mismatches)" "$wrong"
 	echo "# verified $(($(stat_of verify_packets) - before)) packets: $name"
 }
 
-# iperf BYTES [OPTION...]
+# iperf BYTES [OPTION...]: sends BYTES of TCP through the router.
 iperf() {
 	in_ns c timeout 300 iperf3 -c "$SERVER" -p 5201 -n "$1" "${@:2}"
 }
 
-# netem OPTION...: on both ends; none: as it was.
+# netem [OPTION...]: sets netem on both ends; without options, removes it.
 netem() {
 	local ns
 	for ns in 'c c0' 's s0'; do
@@ -97,7 +98,7 @@ offloads() {
 	done
 }
 
-# tcp_sysctls NAME=VALUE...: of both ends.
+# tcp_sysctls NAME=VALUE...: sets net.ipv4.tcp_NAME on both ends.
 tcp_sysctls() {
 	local ns setting
 	for ns in c s; do
@@ -134,21 +135,21 @@ until_true 10 in_ns s grep -q ':14B4 ' /proc/net/tcp
 SIZE=$((4096 / SLOW))K
 verify 1
 checked 'TCP' iperf "$SIZE"
-checked 'TCP, backwards' iperf "$SIZE" -R
+checked 'TCP, server to client' iperf "$SIZE" -R
 offloads off
 checked 'TCP, small segments' iperf "$((1024 / SLOW))K" -M 200
-checked 'TCP, lost, doubled and out of order' spoilt "$((512 / SLOW))K" -M 500
-checked 'TCP, the same backwards' spoilt "$((512 / SLOW))K" -M 500 -R
+checked 'TCP, loss, duplicates and reordering' spoilt "$((512 / SLOW))K" -M 500
+checked 'TCP, the same, server to client' spoilt "$((512 / SLOW))K" -M 500 -R
 checked 'TCP, small windows' iperf "$((256 / SLOW))K" -w 2K -M 500
-checked 'TCP without SACK, time stamps and scales' plain "$((1024 / SLOW))K" -M 500
+checked 'TCP without SACK, timestamps and window scaling' plain "$((1024 / SLOW))K" -M 500
 checked 'TCP, sequence numbers wrap' odd wrap
 checked 'TCP, keepalives' odd keepalive
 checked 'TCP, closed windows' odd stall
-checked 'TCP, half closed' odd halfclose
+checked 'TCP, half-closed' odd halfclose
 checked 'TCP, reset' odd reset
-checked 'TCP, segments at random' segments $((20000 / SLOW))
+checked 'TCP, random segments' segments $((20000 / SLOW))
 in_ns r sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=1
-checked 'TCP, segments at random, liberal' segments $((8000 / SLOW))
+checked 'TCP, random segments, be_liberal' segments $((8000 / SLOW))
 in_ns r sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=0
 in_ns r nft -f - <<-'END'
 	table ip timeouts {
@@ -167,10 +168,10 @@ in_ns r nft -f - <<-'END'
 		}
 	}
 END
-checked 'TCP, a timeout policy of its own' spoilt "$((256 / SLOW))K" -M 500
+checked 'TCP, a ct timeout policy' spoilt "$((256 / SLOW))K" -M 500
 in_ns r nft delete table ip timeouts
 checked 'IPv6 TCP' in_ns c iperf3 -6 -c fd00:9::9 -p 5202 -n "$SIZE"
-checked 'UDP, before and after it is a stream' ask c udp 30 --sport 4000 --interval 0.1
+checked 'UDP, before and after it becomes a stream' ask c udp 30 --sport 4000 --interval 0.1
 
 until=$((SECONDS + 120 * SLOW + TARGET / 500))
 while [ "$(stat_of verify_packets)" -lt "$TARGET" ] && [ "$SECONDS" -lt "$until" ]; do
@@ -183,13 +184,13 @@ while [ "$(stat_of verify_packets)" -lt "$TARGET" ] && [ "$SECONDS" -lt "$until"
 	}
 done
 echo "# verified $(stat_of verify_packets) packets and $(stat_of verify_routes) routes in all, $(stat_of verify_skipped) skipped: $(mismatches) mismatches"
-check 'as many packets were compared as there should be' [ "$(stat_of verify_packets)" -ge "$TARGET" ]
+check 'the required number of packets was compared' [ "$(stat_of verify_packets)" -ge "$TARGET" ]
 check 'routes were compared' [ "$(stat_of verify_routes)" -gt 1000 ]
-check 'all in all no mismatch' is "$(mismatches)" 0
+check 'no mismatch in total' is "$(mismatches)" 0
 verify 0
-check 'nothing was attached while packets were compared' is "$(shown zones | field hits)" 0
+check 'no packet was attached in verify mode' is "$(shown zones | field hits)" 0
 
-# Attached, and what conntrack does itself now and then, go together.
+# Attached packets, mixed with packets that conntrack still handles.
 hits=$(stat_of lookup_hit)
 netem delay 1ms 1ms reorder 25% 50% duplicate 2%
 iperf "$((512 / SLOW))K" -M 500 >/dev/null || true
@@ -200,7 +201,7 @@ iperf "$SIZE" >/dev/null || true
 for kind in wrap keepalive stall halfclose; do
 	odd "$kind" >/dev/null || true
 done
-check 'attached: packets were' [ "$(stat_of lookup_hit)" -gt "$((hits + 500))" ]
+check 'packets were attached' [ "$(stat_of lookup_hit)" -gt "$((hits + 500))" ]
 iperf "$((2048 / SLOW))K" -M 200 >/dev/null &
 iperf=$!
 while [ -d "/proc/$iperf" ]; do
@@ -209,7 +210,7 @@ while [ -d "/proc/$iperf" ]; do
 	verify 0
 	sleep 0.1
 done
-check 'attached and compared in turn: no mismatch' is "$(mismatches)" 0
-check 'conntrack found nothing invalid' is "$(ct_stat invalid)" "$before"
+check 'attaching and comparing in turn: no mismatch' is "$(mismatches)" 0
+check 'conntrack found no invalid packet' is "$(ct_stat invalid)" "$before"
 dmesg | grep nf_ct_proto >/tmp/said || true
-check 'and said nothing of it' eval '[ ! -s /tmp/said ] || { head -n 5 /tmp/said | sed "s/^/# /"; false; }'
+check 'and logged nothing' eval '[ ! -s /tmp/said ] || { head -n 5 /tmp/said | sed "s/^/# /"; false; }'

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Zones: tenants with the same addresses, ports and all, behind one router; each has its flows,
-# its routes and its line, whichever way its zone is given.
+# Zones: tenants with the same addresses and ports behind one router. Each tenant has its own flows,
+# routes and line in the zones file, for each way to set the zone.
 
 . ./lib.sh
 plan 22
@@ -15,7 +15,7 @@ link s s0 10.0.2.2/24 r s1 10.0.2.1/24
 ip -n s addr add "$SERVER/32" dev lo
 ip -n s route add default via 10.0.2.1
 ip -n r route add "$SERVER" via 10.0.2.2
-# Two tenants, c and d, with one and the same address.
+# Two tenants, c and d, with the same address.
 link c c0 10.0.1.2/24 r c1 10.0.1.1/24
 link d c0 10.0.1.2/24 r d1 10.0.1.1/24
 for ns in c d; do
@@ -25,14 +25,14 @@ in_ns r sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0
 for dev in c1 d1 s1; do
 	in_ns r sysctl -qw net.ipv4.conf.$dev.rp_filter=0
 done
-# What comes back for a tenant goes to his device: by the mark that his connection has.
+# Replies to a tenant go out by its device, selected by the connection mark.
 ip -n r route add 10.0.1.0/24 dev c1 table 1
 ip -n r route add 10.0.1.0/24 dev d1 table 2
 ip -n r rule add fwmark 1 lookup 1 pref 100
 ip -n r rule add fwmark 2 lookup 2 pref 101
 serve udp
 
-# tenants RAW-RULE-FOR-C RAW-RULE-FOR-D [RAW-RULE-FOR-REPLIES]
+# tenants RAW-RULE-FOR-C RAW-RULE-FOR-D [RAW-RULE-FOR-REPLIES]: replaces the tenants' nft table.
 tenants() {
 	in_ns r nft -f - <<-END
 		table ip tenants
@@ -65,16 +65,17 @@ no_zones() {
 	[ -z "$(shown zones)" ]
 }
 
-# two_tenants NAME ZONE-C ZONE-D ZONE-REPLY-C ZONE-REPLY-D
+# two_tenants NAME ZONE-C ZONE-D ZONE-REPLY-C ZONE-REPLY-D: checks that both tenants are answered
+# and served in these zones; leaves the zones file's text in `zones'.
 two_tenants() {
 	local name=$1 answered hits
 	hits=$(stat_of hit)
 	answered="$(ask c udp 10 --sport 4000) $(ask d udp 10 --sport 4000)"
 	check "$name: both tenants are answered" is "$answered" '10 10'
 	check "$name: both are served in both directions" is $(($(stat_of hit) - hits)) 34
-	check "$name: the same tuple stands in two zones" is \
+	check "$name: the same tuple is in two zones" is \
 		"$(routes sport=4000 dir=orig src=10.0.1.2 | field zone) $(routes sport=4000 dir=orig iif=d1 | field zone)" "$2 $3"
-	check "$name: the reply's zone is the direction's" is \
+	check "$name: the reply has its own direction's zone" is \
 		"$(routes dst=10.0.2.101 dir=reply | field zone) $(routes dst=10.0.2.102 dir=reply | field zone)" "$4 $5"
 	check "$name: each reply goes to its tenant" is \
 		"$(routes dst=10.0.2.101 dir=reply | field oif) $(routes dst=10.0.2.102 dir=reply | field oif)" 'c1 d1'
@@ -103,7 +104,7 @@ two_tenants 'iptables CT --zone-orig' 11 12 0 0
 in_ns r iptables-legacy -t raw -F
 check 'each zone counts its flow, zone 0 both' is "$(flows_in 11) $(flows_in 12) $(flows_in 0)" '1 1 2'
 
-# Many zones in one go: more than are kept in stock. Each gets its flow, later packets if need be.
+# Many zones at once, more than the stock holds. Each gets its flow, from a later packet if need be.
 in_ns r nft flush chain ip tenants raw
 for i in $(seq 0 99); do
 	echo "add rule ip tenants raw iifname \"c1\" udp sport $((5000 + i)) ct original zone set $((100 + i))"
@@ -121,9 +122,9 @@ in_ns c python3 - <<-'END'
 	        s.recv(64)
 	    time.sleep(0.1)
 END
-check 'a hundred zones at once: each has its line' is \
+check 'a hundred zones at once: each has a line' is \
 	"$(in_ns r awk -F'[ =]' '$2 >= 100 && $2 < 200 && $4 == 1' /proc/net/nf_zoneroute/zones | wc -l)" 100
 in_ns r conntrack -F >/dev/null 2>&1
-check 'zones that are empty go away' until_true 10 no_zones
-check 'and nothing is held in the end' no_references
-check 'no connection went without a flow for lack of memory' is "$(stat_of flow_no_memory)" 0
+check 'empty zones are freed' until_true 10 no_zones
+check 'no reference is left at the end' no_references
+check 'no flow allocation failed' is "$(stat_of flow_no_memory)" 0

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Generated bindings: netfilter's C types and functions, and this module's own C helpers.
+//! Generated bindings of the kernel's C types and functions and of this module's C helpers.
 //!
-//! They may not be used outside [`crate::kapi`]. Types that the `kernel` crate has bindings for
-//! are that crate's, re-exported here so that both are one type.
+//! Only [`crate::kapi`] may use them. If the `kernel` crate has bindings for a type, that type is
+//! re-exported here, so that both are the same type.
 
 #![allow(
     clippy::all,

@@ -2,45 +2,45 @@
 
 //! The handle that the ct extension carries: `[1|salt:31][1|index:31]`.
 //!
-//! The extension's id is the kernel's own `NF_CT_EXT_ACT_CT`, two device indices. Both halves of a
-//! handle are negative as `int`, so a foreign reader finds no valid index, and a foreign write is
-//! seen at once. The salt is drawn for each netns at each insmod, so a handle that an earlier load
-//! left is not taken for ours; that the index leads to an entry of the very connection is for the
-//! caller to check.
+//! The extension has the kernel's own id `NF_CT_EXT_ACT_CT`, whose data is two device indices. Both
+//! halves of a handle are negative as `int`, so foreign readers find no valid index, and foreign
+//! writes are recognised at once. The salt is drawn for each netns at each insmod, so a handle that
+//! an earlier load left is not mistaken for a current one. The caller has to check that the index
+//! leads to an entry of the same connection.
 //!
 //! Pure: also built and tested on the host.
 
-/// What an extension holds.
+/// The decoded content of an extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Handle {
-    /// Nothing yet, or what an earlier load of the module left: the connection has no flow.
+    /// Zero, or a handle of an earlier load of the module: the connection has no flow.
     Empty,
-    /// The number of a flow, if it is that connection's.
+    /// The number of a flow, which may be another connection's.
     Index(u32),
-    /// Somebody else's writing: the extension says nothing about a flow.
+    /// Foreign code wrote the extension: it says nothing about a flow.
     Foreign,
 }
 
 const FLAG: u32 = 1 << 31;
 
-/// The salt of a netns: 31 bits of what random number it is given.
+/// The salt of a netns: 31 random bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Salt(u32);
 
 impl Salt {
-    /// Takes 31 bits of a random number.
+    /// Creates a salt from 31 bits of a random number.
     pub(crate) const fn new(random: u32) -> Self {
         Self(random | FLAG)
     }
 
-    /// The handle of a flow.
+    /// Returns the handle of the flow with the number `index`.
     pub(crate) const fn encode(self, index: u32) -> u64 {
         (self.0 as u64) << 32 | (index | FLAG) as u64
     }
 
-    /// Reads a handle.
+    /// Decodes a handle.
     pub(crate) const fn decode(self, handle: u64) -> Handle {
-        // CAST: The two halves of a `u64`.
+        // CAST: To the two halves of a `u64`.
         let (high, low) = ((handle >> 32) as u32, handle as u32);
         if handle == 0 {
             Handle::Empty

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The C helpers, one translation unit; see include/nf_zoneroute_helpers.h.
+ * The C helpers as one translation unit; see include/nf_zoneroute_helpers.h.
  */
 #include "nf_zoneroute_helpers.h"
 #include "layout_generated.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the KUnit suites need while no traffic is there to make it: connections, routes, a device,
- * and a reader of files. Process context.
+ * Fixtures of the KUnit suites, which run without traffic: connections, packets, routes, a device,
+ * and functions to read files. Process context.
  */
 #include <linux/etherdevice.h>
 #include <linux/fs.h>
@@ -25,8 +25,9 @@ struct net *nfzr_kunit_net(void)
 }
 
 /*
- * To 203.0.113.1, from this address (host order) and port. Whole: tuples are compared with what no
- * member of theirs fills, and an initialiser may leave the rest of a union as it was.
+ * Makes a tuple from the given address (host order) and port to 203.0.113.1. The tuple is zeroed as
+ * a whole, because tuples are compared including bytes that no member fills, and an initialiser may
+ * leave the rest of a union as it was.
  */
 static void nfzr_kunit_tuple(struct nf_conntrack_tuple *t, u8 protonum, u32 saddr, u16 sport,
 			     u16 dport)
@@ -41,8 +42,9 @@ static void nfzr_kunit_tuple(struct nf_conntrack_tuple *t, u8 protonum, u32 sadd
 }
 
 /*
- * An unconfirmed UDP connection of the first netns, unlike any with another number, with the
- * caller's reference. zone counts in the directions whose bits are in zone_dirs. NULL: no memory.
+ * Returns an unconfirmed UDP connection of init_net with a reference for the caller, or NULL if
+ * there is no memory. Each number gives another tuple. zone applies to the directions whose bits
+ * are set in zone_dirs.
  */
 struct nf_conn *nfzr_kunit_ct(u32 number, u16 zone, u8 zone_dirs, bool ext)
 {
@@ -68,8 +70,9 @@ struct nf_conn *nfzr_kunit_ct(u32 number, u16 zone, u8 zone_dirs, bool ext)
 }
 
 /*
- * A TCP connection of the first netns that conntrack finds, established and answered, with the
- * caller's reference; to be ended by nf_ct_delete(). NULL: no memory, or there is one.
+ * Returns an established TCP connection of init_net that has seen replies and that conntrack finds,
+ * with a reference for the caller. The caller ends it with nf_ct_delete(). Returns NULL if there is
+ * no memory or the connection exists.
  */
 struct nf_conn *nfzr_kunit_tcp(u16 port)
 {
@@ -105,8 +108,8 @@ void nfzr_kunit_ct_status(struct nf_conn *ct, unsigned long set, unsigned long c
 }
 
 /*
- * A segment of the connection, as it comes to PRE_ROUTING; options: 0 none, 1 the time stamp alone, 2
- * a selective acknowledgment. NULL: no memory.
+ * Returns a segment of the connection as PRE_ROUTING sees it, or NULL if there is no memory.
+ * options: 0 none, 1 the timestamp only, 2 a selective acknowledgment.
  */
 struct sk_buff *nfzr_kunit_segment(const struct nf_conn *ct, bool reply, const struct nfzr_probe *p,
 				   u8 options)
@@ -163,7 +166,7 @@ const struct nf_hook_state *nfzr_kunit_state(void)
 	return &nfzr_kunit_hook_state;
 }
 
-/* What conntrack's own hook does with the packet. */
+/* Passes the packet through conntrack as its own hook does. */
 void nfzr_kunit_conntrack(struct sk_buff *skb)
 {
 	rcu_read_lock();
@@ -186,7 +189,7 @@ void nfzr_kunit_ct_expire(struct nf_conn *ct)
 	WRITE_ONCE(ct->timeout, nfct_time_stamp);
 }
 
-/* What the extension holds; 0 without one. */
+/* Returns the handle in the extension, or 0 without an extension. */
 u64 nfzr_kunit_ct_handle(const struct nf_conn *ct)
 {
 	bool has_ext;
@@ -196,13 +199,16 @@ u64 nfzr_kunit_ct_handle(const struct nf_conn *ct)
 	return handle;
 }
 
-/* Writes what somebody else might into the extension. */
+/* Overwrites the extension as another user of it might. */
 void nfzr_kunit_ct_scribble(struct nf_conn *ct, u64 handle)
 {
 	nfzr_helper_ct_ext_set(ct, handle);
 }
 
-/* A route over the loopback device, with the caller's reference; gw 0: on link. NULL: no memory. */
+/*
+ * Returns a route over the loopback device with a reference for the caller, or NULL if there is no
+ * memory. gw 0: on link.
+ */
 struct dst_entry *nfzr_kunit_dst(__be32 gw)
 {
 	struct rtable *rt = rt_dst_alloc(init_net.loopback_dev, 0, RTN_UNICAST, false);
@@ -227,7 +233,7 @@ u32 nfzr_kunit_dst_refs(struct dst_entry *dst)
 	return rcuref_read(&dst->__rcuref);
 }
 
-/* As after any change of the first netns' IPv4 routes. */
+/* Bumps the genid, as any change of init_net's IPv4 routes does. */
 void nfzr_kunit_routes_changed(void)
 {
 	rt_genid_bump_ipv4(&init_net);
@@ -248,7 +254,7 @@ static const struct net_device_ops nfzr_kunit_ops = {
 	.ndo_start_xmit = nfzr_kunit_xmit,
 };
 
-/* A device of the first netns that swallows what it is to send. NULL: it could not be made. */
+/* Returns a device of init_net that drops all packets sent by it, or NULL on failure. */
 struct net_device *nfzr_kunit_dev(void)
 {
 	struct net_device *dev = alloc_netdev(0, "nfzr%d", NET_NAME_ENUM, ether_setup);
@@ -285,7 +291,10 @@ void nfzr_kunit_dev_free(struct net_device *dev)
 	free_netdev(dev);
 }
 
-/* As the first process sees it: a kernel thread has a root of its own. NULL: no such file. */
+/*
+ * Opens a file below the root of process 1, because a kernel thread has a root of its own. Returns
+ * NULL if there is no such file.
+ */
 struct file *nfzr_kunit_open(const char *path)
 {
 	struct pid *pid = find_get_pid(1);
@@ -305,7 +314,7 @@ struct file *nfzr_kunit_open(const char *path)
 	return IS_ERR(file) ? NULL : file;
 }
 
-/* Reads on in a file of seq_file's. */
+/* Reads from the current position of a seq_file. */
 ssize_t nfzr_kunit_read(struct file *file, void *buf, size_t size)
 {
 	struct kvec vec = { .iov_base = buf, .iov_len = size };
@@ -321,7 +330,7 @@ ssize_t nfzr_kunit_read(struct file *file, void *buf, size_t size)
 	return len;
 }
 
-/* At once: a kernel thread would otherwise leave it to a work item. */
+/* Closes the file at once. In a kernel thread, fput() would leave that to a work item. */
 void nfzr_kunit_close(struct file *file)
 {
 	__fput_sync(file);

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# From bindgen's layout tests, the same as static_asserts in C. Anonymous members, which have no
-# name in C, are left to rustc.
+# Translates bindgen's layout tests into static_asserts in C. Anonymous members have no name in C
+# and are checked by rustc only.
 
 BEGIN {
-	# A record is a Rust statement, however rustfmt broke its lines.
+	# A record is a Rust statement, no matter how rustfmt broke its lines.
 	RS = ";"
 	print "/* Generated from bindings_generated.rs. */"
 }

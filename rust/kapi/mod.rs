@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Safe abstractions over the kernel: the only Rust here that holds `unsafe` code.
+//! Safe abstractions over the kernel: the only Rust code here that contains `unsafe`.
 //!
-//! Each file is one family of C functions, shaped like the `kernel` crate's own abstractions: a
-//! trait for what the C side calls, a private adapter with the `extern "C"` functions, and a
-//! registration whose drop undoes it. What the `kernel` crate has is used as it is.
+//! Each file covers one family of C functions and is shaped like the `kernel` crate's own
+//! abstractions: a trait for the callbacks from C, a private adapter with the `extern "C"`
+//! functions, and a registration that is undone when it is dropped. Abstractions of the `kernel`
+//! crate are used as is.
 //!
 //! # Contexts
 //!
-//! Netfilter hooks run in softirq or in process context with bottom halves on, always under
-//! `rcu_read_lock()`; [`sync::rcu::ReadSide`] is the proof of the latter. Nothing called from a hook
-//! sleeps. Whatever must run in process context says so in its documentation.
+//! Netfilter hooks run in softirq, or in process context with bottom halves on. They always run
+//! under `rcu_read_lock()`, which [`sync::rcu::ReadSide`] proves. A function called from a hook does not
+//! sleep. A function that requires process context says so in its documentation.
 
 pub(crate) mod entry;
 pub(crate) mod fs;

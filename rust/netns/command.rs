@@ -1,40 +1,41 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What may be written to `zones`: lines of `zone N max M`, `zone N max none` and `zone N flush`.
+//! The commands that `zones` accepts, one a line: `zone N max M`, `zone N max none` and
+//! `zone N flush`.
 //!
 //! Pure: also built and tested on the host.
 
-/// What is to be done with a zone.
+/// An operation on a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Bound its connections; `None`: no more.
+    /// Limits the zone's connections; `None` removes the limit.
     Max(Option<u32>),
-    /// End its connections.
+    /// Ends the zone's connections.
     Flush,
 }
 
-/// A line.
+/// The command of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Command {
     /// The zone's id.
     pub(crate) zone: u16,
-    /// What is to be done with it.
+    /// The operation on the zone.
     pub(crate) action: Action,
 }
 
-/// Why a line is none.
+/// Why a line is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bad {
-    /// It is no command: `EINVAL`.
+    /// The line is not a command: `EINVAL`.
     Syntax,
-    /// A number is larger than it may be: `ERANGE`.
+    /// A number is too large: `ERANGE`.
     Range,
 }
 
 /// The largest limit.
 pub(crate) const MAX_LIMIT: u32 = i32::MAX as u32;
 
-/// A decimal number: digits and nothing else.
+/// Parses a decimal number of at most `max`: only digits are accepted.
 fn number(word: &[u8], max: u32) -> Result<u32, Bad> {
     if word.is_empty() || !word.iter().all(u8::is_ascii_digit) {
         return Err(Bad::Syntax);
@@ -74,7 +75,7 @@ fn command(line: &[u8]) -> Result<Command, Bad> {
     })
 }
 
-/// The commands of a text, of which each line is one; the last may lack its end.
+/// Returns the commands of a text, one for each line. The last line may lack its newline.
 pub(crate) fn commands(text: &[u8]) -> impl Iterator<Item = Result<Command, Bad>> + Clone + '_ {
     text.strip_suffix(b"\n")
         .unwrap_or(text)

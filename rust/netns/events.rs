@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What happens to the network, and what that means for cached routes.
+//! Network events, and how they invalidate cached routes.
 //!
-//! Process context or softirq, as each chain says; nothing here sleeps, but when a device goes.
+//! Runs in process context or softirq, depending on the chain. Only the unregistration of a device
+//! may sleep.
 
 use kernel::sync::ArcBorrow;
 
@@ -56,10 +57,11 @@ impl Listener for NetNs {
 }
 
 impl fib::Listener for NetState {
-    /// Routes and rules: the kernel bumps its genids when a change is done, so what is looked up in
-    /// between is not served then. (What it takes out of an IPv6 table it tells of afterwards.) Not
-    /// so for a bucket of a resilient group; and after any nexthop object changed, the set of gateways has
-    /// to be made anew before a route is kept.
+    /// Invalidates routes. When a change of a route or rule is done, the kernel bumps its genids,
+    /// so a route that was looked up during the change is not served afterwards. (Deletions from an
+    /// IPv6 table are announced after they are done.) This does not hold for a bucket of a
+    /// resilient group. After a change of any nexthop object, the set of gateways has to be rebuilt
+    /// before a route is cached.
     fn changing(this: ArcBorrow<'_, Self>, change: Change) {
         match change {
             Change::Route => this.invalidate(Event::RouteChange, Reason::RouteChanged),

@@ -45,7 +45,7 @@ use crate::{
     track::outcome::Outcome, //
 };
 
-/// Makes the directory and its files.
+/// Creates the directory and its files.
 pub(crate) fn files(init: &Init<'_>, state: Arc<NetState>) -> Result<proc::Dir<NetState>> {
     let dir = proc::Dir::new(init, c"nf_zoneroute", state)?;
     dir.writable_rows::<Zones>(c"zones")?;
@@ -54,7 +54,7 @@ pub(crate) fn files(init: &Init<'_>, state: Arc<NetState>) -> Result<proc::Dir<N
     Ok(dir)
 }
 
-/// `zones`: a line for each zone in use.
+/// `zones`: one line for each zone in use.
 struct Zones;
 
 impl proc::Rows for Zones {
@@ -84,7 +84,7 @@ impl proc::Rows for Zones {
 }
 
 impl proc::Writable for Zones {
-    /// All lines are carried out, or none.
+    /// Carries out the commands of all lines, or of none.
     fn write(net: ArcBorrow<'_, NetState>, text: &[u8]) -> Result {
         for command in commands(text) {
             command.map_err(|bad| match bad {
@@ -103,13 +103,13 @@ impl proc::Writable for Zones {
                 net.flows.flush(command.zone);
             }
         }
-        // A zone that lost its limit may have nothing else to keep it.
+        // The collector frees a zone that nothing but its former limit kept.
         NetState::arm(net);
         Ok(())
     }
 }
 
-/// What a zone may have.
+/// The limit of a zone, for printing.
 struct Max(Option<u32>);
 
 impl fmt::Display for Max {
@@ -121,7 +121,7 @@ impl fmt::Display for Max {
     }
 }
 
-/// `routes`: a line for each direction of each flow.
+/// `routes`: one line for each direction of each flow.
 struct Routes;
 
 impl proc::Rows for Routes {
@@ -169,11 +169,11 @@ impl proc::Rows for Routes {
     }
 }
 
-/// The route that a direction has, live or else staged.
+/// The route of a direction, for printing: the live one, or else the staged one.
 struct Shown<'a> {
     flow: &'a Entry<Flow>,
     direction: &'a Direction,
-    /// Why the live one is of no use any more.
+    /// Why the live route is stale, if it is.
     stale: Option<Reason>,
     rcu: &'a ReadSide<'a>,
 }
@@ -197,7 +197,7 @@ impl Shown<'_> {
         f.write_fmt(fmt!(" state={state} age_ms={}", time::to_ms(age)))
     }
 
-    /// By name, or by number when it is gone.
+    /// Prints a device's name, or its index if the device is gone.
     fn device(&self, f: &mut fmt::Formatter<'_>, ifindex: u32) -> fmt::Result {
         match self.flow.conn().net().ifname(ifindex, self.rcu) {
             Some(name) => f.write_fmt(fmt!("{name}")),
@@ -223,7 +223,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// `stats`: a line for each counter.
+/// `stats`: one line for each counter.
 struct Stats;
 
 impl proc::Text for Stats {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! /proc/sys/net/nf_zoneroute: the switches of a netns.
+//! /proc/sys/net/nf_zoneroute: the sysctls of a netns.
 
 use kernel::{prelude::*, sync::Arc};
 
@@ -15,16 +15,17 @@ use crate::{
 
 static SWITCH: Range = Range { min: 0, max: 1 };
 
-/// The longest age is what an operator may have to wait for a change that raises no event.
+/// The range of `max_age_ms`. Its maximum bounds how long a change that raises no event may take to
+/// become effective.
 static AGE: Range = Range {
     min: 1,
     max: 60_000,
 };
 
-/// Where the files are.
+/// Path of the sysctls below /proc/sys.
 const PATH: &CStr = c"net/nf_zoneroute";
 
-/// Makes the directory and its files but for `verify`.
+/// Registers the directory with all sysctls except `verify`.
 pub(crate) fn table(init: &Init<'_>, hooks: Arc<Hooks>) -> Result<Table<Hooks>> {
     let vars = [
         Var {
@@ -55,7 +56,7 @@ pub(crate) fn table(init: &Init<'_>, hooks: Arc<Hooks>) -> Result<Table<Hooks>> 
     Table::new(init, PATH, &vars, hooks)
 }
 
-/// Makes `verify`, which has hooks of its own.
+/// Registers `verify`, which has hooks of its own.
 pub(crate) fn verify(init: &Init<'_>, hooks: Arc<verify::Hooks>) -> Result<Table<verify::Hooks>> {
     let vars = [Var {
         name: c"verify",

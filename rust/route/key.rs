@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a route decision depends on beyond the connection's direction.
+//! The inputs of a route decision beyond the connection's direction.
 //!
 //! Pure: also built and tested on the host.
 
@@ -25,9 +25,10 @@ const LABEL: u32 = (1 << CLASS_SHIFT) - 1;
 const CLASS: u32 = 0xff << CLASS_SHIFT;
 
 impl Key {
-    /// `dscp`: the DSCP bits of the TOS byte or traffic class, in place. `flowlabel`: 20 bits, host
-    /// order; 0 for IPv4. `source_check`: how the receiving device checks sources, `rp_filter |
-    /// src_valid_mark << 2`; no event tells of these sysctls, so they are compared.
+    /// Creates a key. `dscp`: the DSCP bits of the TOS byte or traffic class, in place.
+    /// `flowlabel`: 20 bits, host order; 0 for IPv4. `source_check`: how the receiving device
+    /// checks sources, `rp_filter | src_valid_mark << 2`. The key holds these sysctls because no
+    /// event announces their changes.
     pub(crate) fn new(iif: u32, mark: u32, dscp: u8, flowlabel: u32, source_check: u8) -> Self {
         Self {
             iif,
@@ -38,17 +39,17 @@ impl Key {
         }
     }
 
-    /// The DSCP, 0 to 63.
+    /// Returns the DSCP, 0 to 63.
     pub(crate) fn dscp(&self) -> u32 {
         (self.rest & CLASS) >> (CLASS_SHIFT + 2)
     }
 
-    /// The flow label, 0 to 0xfffff.
+    /// Returns the flow label, 0 to 0xfffff.
     pub(crate) fn flowlabel(&self) -> u32 {
         self.rest & LABEL
     }
 
-    /// The first part in which a packet's key differs from a route's.
+    /// Returns the first part in which a packet's key differs from this key of a route.
     pub(crate) fn difference(&self, packet: &Self) -> Option<Reason> {
         let rest = self.rest ^ packet.rest;
         if self.iif != packet.iif {
@@ -67,7 +68,7 @@ impl Key {
     }
 }
 
-/// Whether something that was made at `born` is at least `max_age` old at `now`; jiffies, wrapping.
+/// Returns whether `born` is at least `max_age` before `now`. All in jiffies, which wrap.
 pub(crate) fn aged(born: u32, now: u32, max_age: u32) -> bool {
     now.wrapping_sub(born) >= max_age
 }

@@ -1,31 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Why a packet took the cached route, or did not.
+//! Why a packet took the cached route or did not.
 //!
 //! Pure: also built and tested on the host.
 
 use crate::named_enum::named_enum;
 
 named_enum! {
-    /// What a packet of a confirmed connection came to at PRE_ROUTING.
+    /// Why a packet of a confirmed connection took the cached route at PRE_ROUTING or did not.
     Reason {
         /// The cached route was used.
         Hit = "hit",
         /// The connection has no flow (yet).
         NoFlow = "no_flow",
-        /// The direction has no route yet, or lost it.
+        /// The direction has no route yet, or has lost it.
         Empty = "empty",
-        /// It came in by another device than the route's packet.
+        /// The packet came in by a device other than the route's.
         Iif = "iif",
-        /// It has another mark.
+        /// The packet has another mark.
         Mark = "mark",
-        /// It has another DSCP.
+        /// The packet has another DSCP.
         Dscp = "dscp",
-        /// It has another IPv6 flow label.
+        /// The packet has another IPv6 flow label.
         Flowlabel = "flowlabel",
-        /// The device's rp_filter or src_valid_mark was switched.
+        /// The receiving device's rp_filter or src_valid_mark changed.
         SourceCheck = "source_check",
-        /// A route was added, replaced or deleted, or a nexthop of one came or went.
+        /// A route was added, replaced or deleted, or one of its nexthops came or went.
         RouteChanged = "route_changed",
         /// A rule was added or deleted.
         RuleChanged = "rule_changed",
@@ -33,31 +33,32 @@ named_enum! {
         NexthopChanged = "nexthop_changed",
         /// An address was added or deleted.
         AddressChanged = "address_changed",
-        /// Something happened to a device.
+        /// A device changed, came up, went down or was unregistered.
         DeviceChanged = "device_changed",
-        /// A neighbour's state changed, where routes depend on it; or an IPv4 redirect came.
+        /// The state of a neighbour that routes may depend on changed, or an IPv4 redirect was
+        /// received.
         NeighbourChanged = "neighbour_changed",
-        /// An IPv6 redirect came.
+        /// An IPv6 redirect was received.
         Redirected = "redirected",
-        /// Nexthops are chosen by other parts of a packet.
+        /// The multipath hash policy changed: nexthops are chosen by other parts of a packet.
         HashChanged = "hash_changed",
         /// A nexthop object is being changed.
         Unsettled = "unsettled",
-        /// The route was as old as max_age_ms allows.
+        /// The route has reached the age of max_age_ms.
         Aged = "aged",
         /// The kernel declared the route obsolete.
         Obsolete = "obsolete",
-        /// The route's device went away.
+        /// The route's device was unregistered.
         DeviceGone = "device_gone",
-        /// A new route was tried just before; one try a jiffy.
+        /// The direction has already tried a new route in this jiffy: it may try one a jiffy.
         Limited = "limited",
         /// No memory for the route.
         NoMemory = "no_memory",
-        /// The direction's packets go into IPsec, by another route than they are given.
+        /// The direction's packets go into IPsec, and leave by a route other than the one given.
         Xfrm = "xfrm",
         /// The packet has IP options, or IPv6 extension headers.
         Options = "options",
-        /// The packet is a fragment, or was put together from some.
+        /// The packet is a fragment, or was reassembled from fragments.
         Fragment = "fragment",
         /// The packet was not addressed to this host's link-layer address.
         NotHost = "not_host",
@@ -65,48 +66,48 @@ named_enum! {
         Socket = "socket",
         /// The packet came out of IPsec.
         Secpath = "secpath",
-        /// The packet comes by way of a bridge.
+        /// The packet came through a bridge.
         Bridge = "bridge",
         /// The packet has a route already: a tunnel's metadata, loopback.
         HasDst = "has_dst",
-        /// The device it comes or goes by belongs to a VRF, or is one.
+        /// The receiving or sending device belongs to a VRF, or is one.
         L3mdev = "l3mdev",
-        /// The packet is about the connection but not of it: an ICMP error.
+        /// The packet is an ICMP error about the connection, not one of its own packets.
         Related = "related",
-        /// Addresses or ports are not what conntrack made them.
+        /// The addresses or ports are not those that conntrack and DNAT left.
         Rewritten = "rewritten",
-        /// An address is link-local, or of many hosts.
+        /// An address is link-local or multicast.
         Scope = "scope",
-        /// The kernel has no route for it.
+        /// The kernel has no route for the packet.
         NoRoute = "no_route",
-        /// The route is no plain one to another host.
+        /// The route is not a plain unicast route to another host.
         NotUnicast = "not_unicast",
-        /// The route goes out where the packet came in.
+        /// The route goes out by the device that the packet came in by.
         SameDevice = "same_device",
         /// The route has a lightweight tunnel.
         Lwtunnel = "lwtunnel",
         /// The route is an exception: a learned MTU, or (IPv6) a redirect.
         Pmtu = "pmtu",
-        /// The route's nexthop is chosen by more than the connection.
+        /// The choice of the nexthop depends on more than the connection.
         Multipath = "multipath",
-        /// Rules select on what the key lacks.
+        /// Rules select by fields that the key does not hold.
         Rules = "rules",
-        /// The route went away between the lookup and our taking it.
+        /// The route went away before a reference on it was taken.
         Gone = "gone",
     }
 }
 
 impl Reason {
-    /// How many there are.
+    /// The number of reasons.
     pub(crate) const COUNT: usize = Self::ALL.len();
 
-    /// The first of those that `kapi::skb::Unfit` numbers.
+    /// The first reason that `kapi::skb::Unfit` also numbers.
     const FIRST_UNFIT: usize = Self::Options as usize;
 
-    /// How many of those there are.
+    /// The number of reasons that `kapi::skb::Unfit` also numbers.
     pub(crate) const UNFIT_COUNT: usize = Self::COUNT - Self::FIRST_UNFIT;
 
-    /// The reason for a number of `kapi::skb::Unfit`.
+    /// Returns the reason for a number of `kapi::skb::Unfit`.
     pub(crate) fn from_unfit(index: usize) -> Self {
         Self::ALL
             .get(Self::FIRST_UNFIT.saturating_add(index))
@@ -114,13 +115,13 @@ impl Reason {
             .unwrap_or(Self::Gone)
     }
 
-    /// For an `Atomic<i8>`.
+    /// Returns the number of the reason, to be kept in an `Atomic<i8>`.
     pub(crate) fn as_raw(self) -> i8 {
-        // CAST: There are fewer than 128.
+        // CAST: There are fewer than 128 reasons: see the assertion below.
         self as i8
     }
 
-    /// Back from [`Reason::as_raw`].
+    /// Returns the reason for a number of [`Reason::as_raw`].
     pub(crate) fn from_raw(raw: i8) -> Self {
         usize::try_from(raw)
             .ok()

@@ -31,7 +31,7 @@ use crate::{
     track::outcome::Outcome, //
 };
 
-/// The key that the slots here have.
+/// Returns the key of the slots in these tests.
 fn key() -> Key {
     Key::new(3, 7, 0x28, 0x12345, 1)
 }
@@ -39,12 +39,12 @@ fn key() -> Key {
 const NOW: Now = Now {
     jiffies: u32::MAX - 10,
     generation: 5,
-    // As Reason::as_raw() has it.
+    // The value of `Reason::as_raw()`.
     cause: Reason::RuleChanged as i8,
     max_age: 250,
 };
 
-/// Slots, and where they are counted. The cache goes last.
+/// A cache for slots, and their counter. The cache is dropped last.
 struct Fixture {
     held: Arc<Held>,
     cache: Cache<Slot>,
@@ -71,7 +71,7 @@ impl Fixture {
     }
 }
 
-/// Runs `f` as a reader.
+/// Runs `f` in an RCU read-side critical section.
 fn read<R>(f: impl FnOnce(&ReadSide<'_>) -> R) -> R {
     let guard = read_lock();
     f(&ReadSide::of(&guard))

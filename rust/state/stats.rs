@@ -10,54 +10,54 @@ use crate::{
 };
 
 named_enum! {
-    /// What happens beside packets being served or not.
+    /// Events that are counted beside the packets.
     Event {
-        /// A route was kept for a packet that was given it.
+        /// A packet's route was staged.
         Staged = "staged",
         /// A staged route became the live one.
         Committed = "committed",
         /// A connection got a flow.
         FlowNew = "flow_new",
-        /// A flow ended since its connection did.
+        /// A flow ended because its connection is dead.
         FlowGone = "flow_gone",
-        /// A flow ended since the module is switched off here.
+        /// A flow ended because the module is switched off in the netns.
         FlowDisabled = "flow_disabled",
-        /// A flow ended since conntrack is switched off here: no rule wants it.
+        /// A flow ended because no rule in the netns needs conntrack any more.
         FlowUntracked = "flow_untracked",
-        /// A flow ended, or none was made, since conntrack is nearly full and may want to drop the
-        /// connection early: it is unassured.
+        /// A flow ended, or none was made, because conntrack is nearly full and the connection is
+        /// unassured, so it is a candidate for early drop.
         FlowScarce = "flow_scarce",
-        /// A connection got no flow: no zone in stock.
+        /// A connection got no flow: the stock of zones was empty.
         FlowNoZone = "flow_no_zone",
-        /// A connection got no flow: it, or its table, was busy.
+        /// A connection got no flow: the connection or its table was busy.
         FlowBusy = "flow_busy",
         /// A connection got no flow: no memory.
         FlowNoMemory = "flow_no_memory",
-        /// A connection got no extension of ours: another has the id, or no memory.
+        /// A connection did not get our extension: its id is taken, or no memory.
         NoExtension = "no_extension",
-        /// A new packet was dropped since its zone has as many connections as it may have.
+        /// A new connection's packet was dropped because its zone has reached its limit.
         Limited = "zone_limited",
-        /// A new connection was let in uncounted: no memory.
+        /// A new connection was admitted without being counted: no memory.
         LimitNoMemory = "zone_limit_no_memory",
-        /// A route was dropped since the kernel declared it obsolete.
+        /// A route was dropped because the kernel declared it obsolete.
         SlotObsolete = "slot_obsolete",
-        /// A route was dropped since its device went.
+        /// A route was dropped because its device was unregistered.
         SlotDeviceGone = "slot_device_gone",
-        /// A route was dropped since caching is switched off here.
+        /// A route was dropped because caching is switched off in the netns.
         SlotDisabled = "slot_disabled",
         /// Routes were invalidated: a device came up.
         DeviceUp = "invalidated_device_up",
         /// Routes were invalidated: a device went down.
         DeviceDown = "invalidated_device_down",
-        /// Routes were invalidated: a device went away.
+        /// Routes were invalidated: a device was unregistered.
         DeviceUnregister = "invalidated_device_unregister",
         /// Routes were invalidated: a device's link-layer address changed.
         DeviceChangeAddr = "invalidated_device_address",
         /// Routes were invalidated: a device joined or left a bridge, bond or VRF.
         DeviceChangeUpper = "invalidated_device_upper",
-        /// Routes were invalidated: a device has another name.
+        /// Routes were invalidated: a device was renamed.
         DeviceChangeName = "invalidated_device_name",
-        /// Routes were invalidated: a device has other flags, another carrier or group.
+        /// Routes were invalidated: a device's flags, carrier or group changed.
         DeviceChange = "invalidated_device_change",
         /// Routes were invalidated: a route changed.
         RouteChange = "invalidated_route",
@@ -65,32 +65,32 @@ named_enum! {
         RuleChange = "invalidated_rule",
         /// Routes were invalidated: a nexthop object changed.
         NexthopChange = "invalidated_nexthop",
-        /// Routes were invalidated: an address came or went.
+        /// Routes were invalidated: an address was added or deleted.
         AddressChange = "invalidated_address",
-        /// Routes were invalidated: a neighbour's state changed where routes depend on it, or an IPv4
-        /// redirect came.
+        /// Routes were invalidated: a neighbour that routes may depend on changed its state, or an
+        /// IPv4 redirect was received.
         NeighbourChange = "invalidated_neighbour",
-        /// Routes were invalidated: an IPv6 redirect came.
+        /// Routes were invalidated: an IPv6 redirect was received.
         Redirect = "invalidated_redirect",
-        /// Routes were invalidated: nexthops are chosen by other parts of a packet.
+        /// Routes were invalidated: the multipath hash policy changed.
         HashChange = "invalidated_hash_policy",
         /// In verify mode: a packet's connection, its state and its timeout were as predicted.
         Verified = "verify_packets",
         /// In verify mode: a packet's route was the cached one.
         VerifiedRoute = "verify_routes",
-        /// In verify mode: another packet was under way, so that nothing can be said of this one.
+        /// In verify mode: another packet was between the hooks, so the prediction does not count.
         VerifySkipped = "verify_skipped",
         /// In verify mode: conntrack found another connection, or none.
         MismatchConnection = "mismatch_connection",
-        /// In verify mode: conntrack found the other direction, or a connection not answered.
+        /// In verify mode: conntrack found the other direction, or an unreplied connection.
         MismatchDirection = "mismatch_direction",
-        /// In verify mode: conntrack left another TCP state.
+        /// In verify mode: conntrack left a TCP state other than the predicted one.
         MismatchTcp = "mismatch_tcp",
-        /// In verify mode: conntrack chose another timeout.
+        /// In verify mode: conntrack chose a timeout other than the predicted one.
         MismatchTimeout = "mismatch_timeout",
-        /// In verify mode: conntrack found a connection whose flow was not found.
+        /// In verify mode: conntrack found a connection whose flow the lookup missed.
         MismatchUnfound = "mismatch_unfound",
-        /// In verify mode: the kernel chose another route than the cached one.
+        /// In verify mode: the kernel chose a route other than the cached one.
         MismatchRoute = "mismatch_route",
     }
 }
@@ -98,9 +98,9 @@ named_enum! {
 /// A counter.
 #[derive(Clone, Copy)]
 pub(crate) enum Counter {
-    /// Packets by what their lookup came to.
+    /// Packets by the outcome of their lookup.
     Lookup(Outcome),
-    /// Packets by what they came to.
+    /// Packets by the reason why they took the cached route or did not.
     Packet(Reason),
     /// Events.
     Event(Event),
@@ -110,7 +110,7 @@ impl CounterSet for Counter {
     const COUNT: usize = Outcome::COUNT + Reason::COUNT + Event::ALL.len();
 
     fn index(self) -> usize {
-        // CAST: The enums' own numbers.
+        // CAST: To the enums' discriminants.
         match self {
             Self::Lookup(outcome) => outcome as usize,
             Self::Packet(reason) => Outcome::COUNT.saturating_add(reason as usize),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the lookup of a packet in its zone's table came to.
+//! Outcomes of the lookup of a packet in its zone's table.
 //!
 //! Pure: also built and tested on the host.
 
@@ -10,31 +10,31 @@ use crate::{
 };
 
 named_enum! {
-    /// What the lookup of a packet came to. All but a hit leave the packet to conntrack.
+    /// The outcome of a packet's lookup. All but a hit leave the packet to conntrack.
     Outcome {
-        /// It was tracked, and given its connection.
+        /// The packet was tracked here and attached to its connection.
         Hit = "hit",
-        /// No table that its zone allows knows it.
+        /// No table of the packet's zones holds its tuple.
         Unknown = "unknown",
-        /// It is neither TCP nor UDP, or has IPv6 extension headers.
+        /// The packet is neither TCP nor UDP, or has IPv6 extension headers.
         Protocol = "protocol",
-        /// It has IP options.
+        /// The packet has IP options.
         Options = "options",
-        /// It is a fragment.
+        /// The packet is a fragment.
         Fragment = "fragment",
-        /// Its headers or lengths are not what they should be.
+        /// The packet's headers or lengths are invalid.
         Malformed = "malformed",
-        /// Its checksum is wrong.
+        /// The packet's checksum is wrong.
         Checksum = "checksum",
-        /// SYN, FIN, RST, or no ACK: it is not even looked up.
+        /// The segment has SYN, FIN or RST, or no ACK: it is not looked up.
         TcpFlags = "tcp_flags",
-        /// The connection died just now.
+        /// The connection died after the lookup found it.
         Gone = "gone",
-        /// The connection was not answered yet.
+        /// The connection has seen no reply yet.
         Unreplied = "unreplied",
         /// The TCP connection is not ASSURED yet.
         Unassured = "unassured",
-        /// Sequence numbers are rewritten.
+        /// The connection's sequence numbers are rewritten.
         SeqAdjust = "seq_adjust",
         /// The connection clashed with another.
         Clash = "clash",
@@ -44,7 +44,7 @@ named_enum! {
         Helper = "helper",
         /// The TCP connection is not established, or one side is unknown.
         TcpState = "tcp_state",
-        /// TCP options that may be selective acknowledgments.
+        /// The segment has options that may be selective acknowledgments.
         TcpOptions = "tcp_options",
         /// The segment is outside of the window.
         TcpWindow = "tcp_window",
@@ -54,16 +54,16 @@ named_enum! {
 }
 
 impl Outcome {
-    /// How many there are.
+    /// The number of outcomes.
     pub(crate) const COUNT: usize = Self::ALL.len();
 
-    /// The first of those that `kapi::track::Untracked` numbers.
+    /// The first outcome that `kapi::track::Untracked` also numbers.
     const FIRST_UNTRACKED: usize = Self::Protocol as usize;
 
-    /// How many of those there are.
+    /// The number of outcomes that `kapi::track::Untracked` also numbers.
     pub(crate) const UNTRACKED_COUNT: usize = Self::TcpState as usize - Self::FIRST_UNTRACKED;
 
-    /// The outcome for a number of `kapi::track::Untracked`.
+    /// Returns the outcome for a number of `kapi::track::Untracked`.
     pub(crate) fn from_untracked(index: usize) -> Self {
         Self::ALL
             .get(Self::FIRST_UNTRACKED.saturating_add(index))

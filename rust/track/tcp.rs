@@ -1,38 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! TCP tracking by prediction: what `nf_conntrack_tcp_packet()` would leave of a connection after a
-//! segment that fits what was seen before, to the bit. All others are the kernel's.
+//! TCP tracking by prediction: a predictable segment leaves its connection, to the bit, in the
+//! state that `nf_conntrack_tcp_packet()` would leave. All other segments are left to the kernel.
 //!
-//! Such a segment belongs to an established connection of which both sides are known, carries ACK
-//! and neither SYN, FIN nor RST, and lies within all four bounds of `tcp_in_window()`; the idea is
-//! Van Jacobson's header prediction. Names and order are those of the C functions.
+//! A predictable segment belongs to an established connection of which both sides are known. It
+//! carries ACK and neither SYN, FIN nor RST, and lies within all four bounds of `tcp_in_window()`.
+//! The idea is Van Jacobson's header prediction. Names and order are those of the C functions.
 //!
 //! Pure: also built and tested on the host.
 
 use crate::kapi::nf::tcp::{Peer, Segment, Timeouts, Tracking};
 
-/// Why a segment is the kernel's to track.
+/// Why a segment is left to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Miss {
-    /// SYN, FIN or RST, or no ACK.
+    /// The segment has SYN, FIN or RST, or no ACK.
     Flags,
     /// The connection is not established, or one side is unknown.
     State,
-    /// Options that may be selective acknowledgments.
+    /// The segment has options that may be selective acknowledgments.
     Options,
-    /// Outside of a bound.
+    /// The segment is outside one of the bounds.
     Window,
 }
 
-/// `MAXACKWINCONST`: how far acknowledgments may lag behind at the least, in bytes.
+/// `MAXACKWINCONST`: the lower bound on how far acknowledgments may lag behind, in bytes.
 const MAX_ACK_WINDOW: u32 = 66_000;
 
 /// `TCP_MAX_WSCALE`.
 const MAX_SCALE: u8 = 14;
 
-/// `before()` of sequence numbers, which wrap.
+/// Compares sequence numbers, which wrap; mirrors `before()`.
 fn before(one: u32, other: u32) -> bool {
-    // CAST: The difference's sign, on purpose.
+    // CAST: Deliberate: the sign of the difference decides.
     (one.wrapping_sub(other) as i32) < 0
 }
 
@@ -40,7 +40,7 @@ fn after(one: u32, other: u32) -> bool {
     before(other, one)
 }
 
-/// Tracks a segment: the timeout that the connection gets, in jiffies. On a miss nothing changes.
+/// Tracks a segment and returns the connection's new timeout, in jiffies. A miss changes nothing.
 pub(crate) fn track(
     tracking: &mut Tracking,
     segment: &Segment,
@@ -63,7 +63,7 @@ pub(crate) fn track(
     {
         return Err(Miss::State);
     }
-    // Only then are they looked at: `tcp_sack()`.
+    // `tcp_sack()` reads the options only if the receiver permits selective acknowledgments.
     if receiver.flags & Peer::SACK_PERM != 0 && !segment.plain {
         return Err(Miss::Options);
     }
@@ -101,7 +101,7 @@ pub(crate) fn track(
     Ok(timeout(tracking, timeouts))
 }
 
-/// The four bounds of `tcp_in_window()`.
+/// Checks the four bounds of `tcp_in_window()`.
 fn in_window(sender: &Peer, receiver: &Peer, segment: &Segment) -> bool {
     let max_lag = sender.max_win.max(MAX_ACK_WINDOW);
     let below = |end: u32, room: u32| end.wrapping_sub(room).wrapping_sub(1);
@@ -111,7 +111,7 @@ fn in_window(sender: &Peer, receiver: &Peer, segment: &Segment) -> bool {
         && after(segment.ack, below(receiver.end, max_lag))
 }
 
-/// What `tcp_in_window()` then changes of both sides.
+/// Updates both sides as `tcp_in_window()` does for a segment within the bounds.
 fn update(sender: &mut Peer, receiver: &mut Peer, segment: &Segment) {
     let win = u32::from(segment.win).wrapping_shl(sender.scale.into());
     sender.max_win = sender.max_win.max(win);
@@ -138,7 +138,7 @@ fn update(sender: &mut Peer, receiver: &mut Peer, segment: &Segment) {
     }
 }
 
-/// The timeout that `nf_conntrack_tcp_packet()` picks in the end.
+/// Returns the timeout that `nf_conntrack_tcp_packet()` would pick.
 fn timeout(tracking: &Tracking, timeouts: &Timeouts) -> u32 {
     let [original, reply] = &tracking.seen;
     let unacknowledged = (original.flags | reply.flags) & Peer::DATA_UNACKNOWLEDGED != 0;

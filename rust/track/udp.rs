@@ -6,11 +6,11 @@
 
 use crate::kapi::nf::udp::Stream;
 
-/// The timeout of a connection that was answered, in jiffies; `None`: this packet is the one that
-/// makes it ASSURED, which is the kernel's to do and to announce.
+/// Returns the timeout of a connection that has seen a reply, in jiffies. `None`: this packet makes
+/// the connection ASSURED, which is left to the kernel because it also announces it.
 pub(crate) fn track(stream: &Stream) -> Option<u32> {
     // `time_after(jiffies, stream_ts)`.
-    // CAST: The difference's sign, on purpose.
+    // CAST: Deliberate: the sign of the difference decides.
     if (stream.since.wrapping_sub(stream.now) as i64) >= 0 {
         Some(stream.unreplied)
     } else if stream.assured {

@@ -1,38 +1,40 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# One scenario of the benchmark: what a packet through the router costs, by every way there is to forward
-# it, one after the other in one boot. Runs where the clock counts instructions, so that times are numbers
-# of these. Before a cost is believed, counters say that the packets went the way that it is for.
+# One scenario of the benchmark: the cost of a packet through the router, for every forwarding
+# method, one after the other in one boot. The guest's clock counts instructions, so times are
+# instruction counts. A cost is accepted only if counters confirm that the packets took the method's
+# path.
 #
-# send (send.c) is both ends of all connections; what arrives at an end is dropped there at once.
+# send (send.c) is both ends of all connections; packets that arrive at an end are dropped at once.
 #
 # bench.sh ROW [SETTING=VALUE...], see selftests/bench/rows.
 
 # shellcheck source=selftests/bench/router.sh
 . ./router.sh
 
-# The ways, in the order in which they are tried; from `off' on with the module loaded.
+# The forwarding methods, in the order in which they are tried. From `off' on the module is loaded.
 WAYS=(floor plain conntrack flowtable off route zone both)
 # NAT needs connections.
 [ "$snat" = 0 ] || WAYS=(floor conntrack flowtable off route zone both)
 [ -z "$profile" ] || read -ra WAYS <<<"${profile//,/ }"
 
-# So many packets, or connections, are measured: for longer than a second where something happens once in a
-# second, or oftener.
+# The number of packets, or of connections, to measure. It covers more than a second if the scenario
+# has events that happen once a second or more often.
 N=20000
 [ "$flows" -lt 10000 ] && [ "$churn" = 0 ] || N=200000
 [ "$new" = 0 ] || N=$new
-# A million connections are opened once, and all have their flows and routes before some of them are measured.
+# A million connections are opened only once. All get their flows and routes before a part of them
+# is measured.
 HUGE=
 if [ "$flows" -gt 100000 ]; then
 	HUGE=again N=500000
 	WAYS=(floor plain conntrack off zone route both flowtable)
 fi
-# Not every packet is served where routes become old meanwhile.
+# If routes become stale during the run, not every packet is served.
 PARTLY=
 [ "$churn" = 0 ] && [ "$max_age" -ge 60000 ] || PARTLY=1
-# Twice the same, where nothing else happens.
+# If nothing else happens during the run, it is measured twice.
 TWICE=
 [ "$new" != 0 ] || [ -n "$PARTLY$HUGE$profile" ] || TWICE=1
 PER_WAY=1
@@ -41,7 +43,7 @@ plan $((${#WAYS[@]} * PER_WAY + (${#HUGE} > 0 ? 3 : 1)))
 sinks
 start_send
 
-# forwarded: packets that r's IP layer forwarded.
+# forwarded: prints the packets that r's IP layer forwarded.
 forwarded() {
 	if [ "$family" = 6 ]; then
 		awk '$1 == "Ip6OutForwDatagrams" { print $2 }' "/proc/${HOLDER[r]}/net/snmp6"
@@ -50,13 +52,13 @@ forwarded() {
 	fi
 }
 
-# got: packets that came to both ends.
+# got: prints the packets that arrived at both ends.
 got() {
 	awk '$1 ~ /^[cs]0:/ { sum += $3 } END { print sum + 0 }' \
 		"/proc/${HOLDER[c]}/net/dev" "/proc/${HOLDER[s]}/net/dev"
 }
 
-# counted NAME: a counter of the module, if it is there.
+# counted NAME: prints a counter of the module; 0 if the module is not loaded.
 counted() {
 	if [ -d /sys/module/nf_zoneroute ]; then stat_of "$1"; else echo 0; fi
 }
@@ -64,7 +66,7 @@ counted() {
 TRACING=/sys/kernel/tracing
 [ -d "$TRACING/events" ] || mount -t tracefs none "$TRACING"
 
-# fib_lookups: how many the kernel makes for as many packets as are told then.
+# fib_lookups WORDS...: has `send' do it, and sets LOOKUPS to the FIB lookups that the kernel made.
 fib_lookups() {
 	echo >"$TRACING/trace"
 	echo 1 | tee "$TRACING"/events/fib*/*_table_lookup/enable >/dev/null
@@ -73,15 +75,16 @@ fib_lookups() {
 	LOOKUPS=$(grep -c 'table_lookup' "$TRACING/trace") || true
 }
 
-# about COUNT: whether so many packets came to the ends, but for a stray one of the hosts' own.
+# about COUNT: whether COUNT packets arrived at the ends; up to 10 more may be the hosts' own.
 about() {
 	if [ "$GOT" -lt "$1" ] || [ "$GOT" -gt $(($1 + 10)) ]; then
 		is "arrived $GOT" "arrived $1"
 	fi
 }
 
-# went WAY: whether as many packets as were sent went by this way and no other. FORWARDED, GOT, HITS
-# and FOUND are what the counters gained meanwhile, LOOKUPS what the kernel looked up for FEW others.
+# went WAY: whether all packets that were sent took this method's path. FORWARDED, GOT, HITS and
+# FOUND are the increments of the counters; LOOKUPS is the number of FIB lookups for a later run of
+# FEW * 2 packets.
 went() {
 	local wanted_hits=0 wanted_found=0 forwarded=$SENT
 	case $1 in
@@ -91,7 +94,8 @@ went() {
 		;;
 	plain) is "$CONNECTIONS" 0 || return 1 ;;
 	flowtable)
-		# Each unrelated change ends its routes, and with them its flows, for a while.
+		# Each unrelated change invalidates its routes, and with them its flows, for a
+		# while.
 		forwarded=0
 		[ "$churn" = 0 ] || forwarded=$FORWARDED
 		[ -n "$HUGE" ] || is "$OFFLOADED" "$flows" || return 1
@@ -119,7 +123,7 @@ went() {
 	esac
 }
 
-# went_new WAY: the same for connections that come and go.
+# went_new WAY: the same for connections that are opened and closed.
 went_new() {
 	case $1 in
 	floor) is "$FORWARDED" 0 && about 0 ;;
@@ -134,7 +138,7 @@ went_new() {
 	esac
 }
 
-# warm WAY: until all packets go that way; zones are put in use some at a time.
+# warm WAY: sends until all packets take that path; only some zones at a time can be put in use.
 warm() {
 	local hits found rounds
 	for rounds in $(seq 50); do
@@ -154,12 +158,13 @@ warm() {
 }
 
 FEW=$((flows < 100 ? flows : 100))
-# A round of packets, both ways.
+# One packet of each connection, in both directions.
 SLICE=$((flows * 2))
 for way in "${WAYS[@]}"; do
 	set_way "$way" "$HUGE"
 	if [ "$new" != 0 ]; then
-		# What is used for the first time is somebody else's.
+		# A first run, not measured: it bears the cost of everything that is used for the
+		# first time.
 		tell new "$N"
 	elif [ -n "$HUGE" ]; then
 		SLICE=20000
@@ -173,16 +178,16 @@ for way in "${WAYS[@]}"; do
 		both) check 'connections have their routes' [ "$(stat_of dst_references)" -ge $((flows * 198 / 100)) ] ;;
 		esac
 		tell slice $((SLICE / 2))
-		# The collector looks at all of them, once, when something was switched.
+		# After a sysctl changed, the collector scans all connections once.
 		sleep 2.1
 		warm "$way"
 	else
 		tell open
-		# A UDP connection is ASSURED when it is two seconds old.
+		# A UDP connection becomes ASSURED when it is two seconds old.
 		sleep 2.1
 		warm "$way"
 	fi
-	# Each instruction is written down by the host meanwhile: see profile.py.
+	# The host logs each instruction meanwhile: see profile.py.
 	if [ -n "$profile" ]; then
 		few=$([ "$new" = 0 ] && echo run $((FEW * 2)) || echo new 50)
 		echo "# profile ready $way ${few#* }"
@@ -209,13 +214,13 @@ for way in "${WAYS[@]}"; do
 		OFFLOADED=$(in_ns r conntrack -L -f "ipv$family" 2>/dev/null | grep -c OFFLOAD) || true
 	if [ "$new" = 0 ]; then
 		fib_lookups run $((FEW * 2))
-		check "$way: the packets went that way" went "$way"
+		check "$way: the packets took that path" went "$way"
 	else
-		check "$way: the connections went that way" went_new "$way"
+		check "$way: connections took that path" went_new "$way"
 	fi
 	if [ -n "$TWICE" ]; then
 		off=$((ns > before ? ns - before : before - ns))
-		check "$way: the same once more, within 0.5 %" [ $((off * 200)) -le "$ns" ]
+		check "$way: a second run is within 0.5 %" [ $((off * 200)) -le "$ns" ]
 	fi
 	echo "# bench $ROW $way $SENT $ns"
 	case $PARTLY$way in
@@ -228,5 +233,5 @@ if [ -n "$profile" ]; then
 	echo '# profile end'
 fi
 exec 7>&-
-# Bad page, oops, warning.
-check 'the kernel has nothing to complain of' [ $(($(cat /proc/sys/kernel/tainted) & (1 << 5 | 1 << 7 | 1 << 9))) = 0 ]
+# Taint flags: bad page, oops, warning.
+check 'the kernel is not tainted' [ $(($(cat /proc/sys/kernel/tainted) & (1 << 5 | 1 << 7 | 1 << 9))) = 0 ]

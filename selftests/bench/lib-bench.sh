@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# What selftests/bench/run and selftests/bench/profile share. Sourced after selftests/lib-host.sh, in the
-# clone's root.
+# Shared by selftests/bench/run and selftests/bench/profile. Sourced after selftests/lib-host.sh, in
+# the root of the clone.
 
-# all_rows: their names.
+# all_rows: prints the names of all rows.
 all_rows() {
 	awk '!/^#/ && NF { printf "%s ", $1 }' selftests/bench/rows
 }
 
-# settings_of ROW: what selftests/bench/rows has for it.
+# settings_of ROW: prints its settings in selftests/bench/rows.
 settings_of() {
 	awk -v row="$1" '$1 == row { $1 = ""; print substr($0, 2); found = 1 } END { exit !found }' selftests/bench/rows ||
 		die "there is no row $1 in selftests/bench/rows: there are $(all_rows)"
 }
 
-# script_of ROW
+# script_of ROW: prints the script that runs it.
 script_of() {
 	case $1 in
 	memory | whole) echo "$1.sh" ;;
@@ -23,7 +23,7 @@ script_of() {
 	esac
 }
 
-# What the guest has for a disk.
+# bench_disk: builds the module and the programs, and fills the guest's disk.
 bench_disk() {
 	local program
 	qemu/build.sh stock
@@ -35,18 +35,18 @@ bench_disk() {
 	cp build/stock/nf_zoneroute.ko selftests/*.sh selftests/*.py selftests/bench/*.sh build/disk-bench/
 }
 
-# bench_guest ROW SETTINGS LOG: one scenario in a guest of its own; what it prints comes as it does.
+# bench_guest ROW SETTINGS LOG: runs one scenario in a guest of its own, whose output goes to LOG.
 bench_guest() {
 	NFZR_SCALE=2000000 boot_guest scale build/disk-bench "$3" "${3%.log}-console.log" \
 		"bash $(script_of "$1") $1 $2 && echo '# row done'"
 }
 
-# judged LOG: whether all checks of a row were made and passed.
+# judged LOG: whether all checks of a row were run and passed.
 judged() {
 	grep -q '^# row done$' "$1" && ! grep -q '^not ok' "$1"
 }
 
-# versions: of what was measured with what.
+# versions: prints the versions of the module, the kernel and the tools.
 versions() {
 	local release version
 	read -r release version <<<"$(pinned_kernel)"

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What connections, zones and network namespaces take of the router's memory, by what is used before and
-# after: so many connections by conntrack, and with the module; so many zones with a limit and nothing else;
-# so many tenants, each with a zone or with a network namespace.
+# The memory that connections, zones and network namespaces take in the router, as the difference
+# before and after: connections with conntrack alone and with the module; zones with only a limit;
+# tenants with a zone or a network namespace each.
 #
 # memory.sh ROW [SETTING=VALUE...], see selftests/bench/rows.
 
@@ -17,20 +17,20 @@ plan 9
 sinks
 start_send
 
-# used: bytes of slabs, of per-CPU memory and of what is mapped on its own.
+# used: prints the bytes in slabs, per-CPU memory, vmalloc areas, page tables and kernel stacks.
 used() {
 	awk '$1 == "Slab:" || $1 == "Percpu:" || $1 == "VmallocUsed:" || $1 == "PageTables:" || $1 == "KernelStack:" { sum += $2 }
 		END { print sum * 1024 }' /proc/meminfo
 }
 
-# took NAME COUNT BEFORE
+# took NAME COUNT BEFORE: prints and checks the bytes that each of COUNT objects takes.
 took() {
 	local bytes=$((($(used) - $3) / $2))
 	echo "# memory $ROW $1 $bytes bytes"
 	check "$1 takes memory" [ "$bytes" -gt 0 ]
 }
 
-# connections WAY
+# connections WAY: opens MANY connections and sends packets on them.
 connections() {
 	set_way "$1"
 	tell open
@@ -40,7 +40,7 @@ connections() {
 	done
 }
 
-# lines FILE: how many it has.
+# lines FILE: prints the number of lines of a file of /proc/net/nf_zoneroute.
 lines() {
 	shown "$1" | wc -l
 }
@@ -49,15 +49,15 @@ set_way floor
 before=$(used)
 connections conntrack
 took 'a connection, by conntrack' "$MANY" "$before"
-check 'there were as many' is "$(in_ns r conntrack -C)" "$MANY"
+check 'all connections exist' is "$(in_ns r conntrack -C)" "$MANY"
 set_way off
 in_ns r conntrack -F 2>/dev/null
 before=$(used)
 connections both
 took 'a connection, with the module' "$MANY" "$before"
-check 'there were as many, with their flows and routes' \
+check 'all connections exist, with their flows and routes' \
 	is "$(in_ns r conntrack -C) $(stat_of ct_references) $(stat_of dst_references)" "$MANY $MANY $((MANY * 2))"
-check 'a flow with both routes takes no more than 256 bytes' [ "$(awk '$1 == "nf_zoneroute_flow" { flow = $4 }
+check 'a flow with both slots takes at most 256 bytes' [ "$(awk '$1 == "nf_zoneroute_flow" { flow = $4 }
 	$1 == "nf_zoneroute_slot" { slot = $4 } END { print flow + 2 * slot }' /proc/slabinfo)" -le 256 ]
 set_way off
 until_true 60 no_references
@@ -68,10 +68,10 @@ for zone in range(1001, int(sys.argv[1]) + 1001):
     with open("/proc/net/nf_zoneroute/zones", "w") as file:
         file.write(f"zone {zone} max 100\n")' "$MANY"
 took 'a zone with a limit and no connection' "$MANY" "$before"
-check 'there were as many zones' [ "$(lines zones)" -ge "$MANY" ]
+check 'all zones exist' [ "$(lines zones)" -ge "$MANY" ]
 
-# Tenants, each with two devices, addresses, a way to the server and a firewall that tracks: with a zone, a
-# table of routes and a rule; or with a network namespace.
+# Tenants, each with two devices, addresses, a route to the server and a firewall with connection
+# tracking: either with a zone, a routing table and a rule, or with a network namespace.
 before=$(used)
 for i in $(seq "$TENANTS"); do
 	echo "link add in$i type veth peer name out$i"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# Costs above the floor against what grows: gnuplot -e "results='DIRECTORY'" plots.gp
-# What it draws table.py has left there.
+# Plots the costs above the floor against rules, routes, flows and zones:
+# gnuplot -e "results='DIRECTORY'" plots.gp
+# Reads the .dat files that table.py writes to DIRECTORY.
 
 set terminal svg size 720,420 font 'sans-serif,13' background 'white'
 set datafile separator '\t'

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Where the instructions of a packet go: runs on the host, beside a guest that runs bench.sh with profile=1.
+"""Profiles the instructions of a packet; runs on the host beside a guest that runs bench.sh.
 
 profile.py CONTROL-DIR GUEST-LOG TRACE ROW
 
-When the guest says that it is ready, the emulator writes down each instruction's address until it says that
-it is done. The symbols are the guest's own.
+From the guest's "ready" until its "done", the emulator logs the address of each instruction. The
+symbols come from the guest.
 """
 
 import bisect
@@ -18,7 +18,7 @@ import time
 
 
 def wait_for(log, pattern, since):
-    """The match, and where in the log it ends."""
+    """Returns the match and its end in the log; None if the guest ended, or after 20 minutes."""
     until = time.monotonic() + 1200
     while time.monotonic() < until:
         if os.path.exists(log):
@@ -35,7 +35,7 @@ def wait_for(log, pattern, since):
 
 
 class Socket:
-    """A line-wise connection to the emulator."""
+    """A line-based connection to the emulator."""
 
     def __init__(self, path):
         self.sock = socket.socket(socket.AF_UNIX)
@@ -45,7 +45,7 @@ class Socket:
         self.sock.sendall(line.encode() + b"\n")
 
     def command(self, line):
-        """One of the monitor's, until it prompts again."""
+        """Sends a monitor command; returns its output up to the next prompt."""
         self.say(line)
         answer = b""
         while not answer.rstrip().endswith(b"(qemu)"):

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# The router that the scenarios of the benchmark have, and the ways there are for it to forward. Sourced, with
-# the name of a row and its settings (selftests/bench/rows) for arguments.
+# The router of the benchmark's scenarios, and its forwarding methods. Sourced, with the name of a
+# row and its settings (selftests/bench/rows) as arguments.
 #
 #   c (c0) --- c1 r s1 --- (s0) s
 
-# In the guest all is in one directory.
+# In the guest all scripts are in one directory.
 # shellcheck source=selftests/lib.sh
 . ./lib.sh
 
-# Some of these are for the script that has this one.
+# Some of these are for the script that sources this one.
 # shellcheck disable=SC2034
 ROW=$1
 shift
@@ -29,7 +29,7 @@ else
 	ip6=-4
 fi
 
-# hashsize and limits for the most, the same for all.
+# hashsize and limits large enough for the number of flows, the same for all methods.
 echo $((flows > 32768 ? flows : 65536)) >/sys/module/nf_conntrack/parameters/hashsize
 sysctl -qw net.netfilter.nf_conntrack_max=$((flows * 2 + 400000))
 make_ns c r s
@@ -54,7 +54,7 @@ ip -n r -b - <<-END
 	route add fd00:1::/64 via fd00:a::2
 	route add $SERVER6 via fd00:b::2
 END
-# Rules that no packet matches, before those that do; and routes to elsewhere.
+# Rules that no packet matches, before those that match; and routes to other destinations.
 if [ "$rules" -gt 0 ]; then
 	for i in $(seq "$rules"); do
 		if [ "$family" = 6 ]; then
@@ -66,7 +66,8 @@ if [ "$rules" -gt 0 ]; then
 	ip -n r "$ip6" -b /tmp/rules
 fi
 if [ "$routes" -gt 0 ]; then
-	# Of all lengths that there are, always the same; a twentieth of them near what packets go to.
+	# Prefixes of many lengths, the same in each run; 5 % of them near the packets'
+	# destinations.
 	python3 - "$routes" >/tmp/routes <<-'END'
 		import random, sys
 		random.seed(1)
@@ -84,7 +85,8 @@ if [ "$routes" -gt 0 ]; then
 	ip -n r -b /tmp/routes
 fi
 
-# firewall [RULE] [BEFORE]: the forward chain, with a rule before those about connections.
+# firewall [RULE] [BEFORE]: loads the forward chain, with RULE before the ct state rules and BEFORE
+# (a flowtable) before the chain.
 firewall() {
 	local i
 	{
@@ -121,8 +123,8 @@ firewall() {
 	in_ns r nft -f /tmp/firewall
 }
 
-# set_way WAY [again]: the router is as it says, and nothing is left of the last one; with `again' the
-# connections are.
+# set_way WAY [again]: configures the router for a method and removes all state of the previous one;
+# with `again' connections are kept.
 set_way() {
 	in_ns r nft flush ruleset
 	[ "${2-}" = again ] || in_ns r conntrack -F >/dev/null 2>&1 || true
@@ -158,7 +160,7 @@ set_way() {
 	esac
 }
 
-# sinks: what arrives at the ends is dropped there at once.
+# sinks: makes both ends drop all packets on arrival.
 sinks() {
 	local end
 	for end in 'c c0' 's s0'; do
@@ -173,7 +175,7 @@ sinks() {
 	done
 }
 
-# start_send: both ends of the connections.
+# start_send: starts `send', which is both ends of the connections.
 start_send() {
 	mkfifo /tmp/send.in /tmp/send.out
 	./send "$proto" "$family" "$flows" "$ports" "$snat" c c0 "$(mac_of r c1)" s s0 "$(mac_of r s1)" \
@@ -183,7 +185,7 @@ start_send() {
 	[ "$churn" = 0 ] || tell churn "$churn" r
 }
 
-# tell WORDS...: has `send' do it; its answer is in ANSWER.
+# tell WORDS...: gives `send' a command; sets ANSWER to its answer.
 # shellcheck disable=SC2034
 tell() {
 	echo "$*" >&7

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Requests and answers over TCP, one after the other: rr CLIENT-NETNS SERVER-NETNS ADDRESS COUNT
+ * Request-response pairs over TCP, one at a time: rr CLIENT-NETNS SERVER-NETNS ADDRESS COUNT
  *
- * Prints how many ns one took on average, all that both hosts and the router do included.
+ * Prints the average time of a pair in ns, including the work of both hosts and the router.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -65,7 +65,7 @@ int main(int argc, char **argv)
 	pid_t server;
 
 	if (argc != 5 || inet_pton(AF_INET, argv[3], &to.sin_addr) != 1)
-		errx(1, "see the source");
+		errx(1, "usage: rr CLIENT-NETNS SERVER-NETNS ADDRESS COUNT");
 	count = atoi(argv[4]);
 	fd = open_in(argv[2]);
 	if (bind(fd, (struct sockaddr *)&to, sizeof(to)) || listen(fd, 1))

@@ -1,27 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Packets for the benchmark: both ends of many connections through a router, in one process.
+ * Sends the benchmark's packets: both ends of many connections through a router, in one process.
  *
  *   send PROTO FAMILY FLOWS PORTS SNAT CLIENT-NETNS CLIENT-DEV ROUTER-MAC SERVER-NETNS SERVER-DEV ROUTER-MAC
  *
- * PROTO: udp or tcp. FAMILY: 4 or 6. PORTS: how many connections a client's address has. SNAT: 1 when the
- * router gives client 10.1.x.y (fd00:1::y) the address 10.2.x.y (fd00:2::y). Client and server are netns
- * and device to send by, to that link-layer address.
+ * PROTO: udp or tcp. FAMILY: 4 or 6. PORTS: the number of connections per client address. SNAT: 1
+ * if the router translates client 10.1.x.y (fd00:1::y) to 10.2.x.y (fd00:2::y). CLIENT-DEV and
+ * SERVER-DEV are the devices to send from, to the ROUTER-MAC that follows each.
  *
- * Then each line of standard input is done, and answered by a line:
+ * Then each line of standard input is a command, and is answered by a line:
  *
- *   open       the connections come about, and are answered
- *   run N      N packets of them, half from the clients and half from the server
- *   one N      the same, from the client only
- *   slice N    from now on packets are those of the first N connections
- *   new N      N connections come and go: opened, one request and its answer, closed
- *   churn HZ   from now on that many unrelated routes per second are added or deleted in the netns ROUTER
- *              while packets are sent
+ *   open       opens the connections, with one packet in each direction
+ *   run N      sends N packets on them, half from the clients and half from the server
+ *   one N      the same, from the clients only
+ *   slice N    from now on sends only on the first N connections
+ *   new N      N connections: opened, one request and its answer, closed
+ *   churn HZ ROUTER
+ *              from now on adds or deletes HZ unrelated routes per second in the netns ROUTER while
+ *              packets are sent
  *
- * Packets are sent by up to 64: so many from the clients, then as many from the server. The answer: how many
- * packets (new: connections) there were, how many ns they took (where the clock counts instructions, so many
- * instructions), and how many routes were changed meanwhile. Segments are as Linux sends them: with
- * timestamps.
+ * Packets are sent in batches of up to 64: a batch from the clients, then one of the same size from
+ * the server. The answer to `run', `one' and `new' has the number of packets (new: connections),
+ * the time
+ * in ns (if the clock counts instructions: their number), and the number of routes changed
+ * meanwhile. TCP segments have timestamps, as those of Linux.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -55,12 +57,12 @@ enum dir { CLIENT, SERVER };
 
 struct end {
 	int sock;
-	uint8_t mac[6];		/* its own */
+	uint8_t mac[6];		/* the end's own address */
 	uint8_t router[6];
 };
 
 struct flow {
-	uint32_t seq[2];	/* what CLIENT and SERVER send next */
+	uint32_t seq[2];	/* next sequence numbers of CLIENT and SERVER */
 };
 
 static bool tcp, six, snat;
@@ -114,9 +116,9 @@ static void churn(void)
 		m.dst[size - 1] = number / 2;
 		if (send(churn_sock, &m, m.nlh.nlmsg_len, 0) < 0)
 			err(1, "route");
-		/* The kernel answers what it refuses. */
+		/* The kernel answers only a request that it rejects. */
 		if (recv(churn_sock, &m, sizeof(m), MSG_DONTWAIT) >= 0)
-			errx(1, "a route was refused");
+			errx(1, "a route was rejected");
 		churned++;
 	}
 }
@@ -154,7 +156,7 @@ static void put32(uint8_t *at, uint32_t value)
 	put16(at + 2, value);
 }
 
-/* The address of a client, as itself or as the router has it towards the server. */
+/* Writes the address of a client: its own, or the one that the router translates it to. */
 static void client_address(uint8_t *at, unsigned int client, bool translated)
 {
 	if (six) {
@@ -177,7 +179,7 @@ static void server_address(uint8_t *at)
 	}
 }
 
-/* The frame of a packet from one end. Returns its size. */
+/* Builds the frame of a packet from one end. Returns its size. */
 static unsigned int build(uint8_t *frame, enum dir from, unsigned int client, uint16_t port,
 			  uint8_t flags, unsigned int payload, struct flow *f)
 {
@@ -240,7 +242,7 @@ static unsigned int build(uint8_t *frame, enum dir from, unsigned int client, ui
 	memset(l4 + header, 'x', payload);
 	total = sum(src, 2 * addr, (tcp ? IPPROTO_TCP : IPPROTO_UDP) + header + payload);
 	total = fold(sum(l4, header + payload, total));
-	/* To UDP, 0 is no checksum. */
+	/* In UDP, 0 means no checksum. */
 	put16(l4 + (tcp ? 16 : 6), total || tcp ? total : 0xffff);
 	return ETH_HLEN + ip_size + header + payload;
 }
@@ -267,7 +269,7 @@ static void add(unsigned int slot, enum dir from, unsigned int client, uint16_t 
 	iov[slot].iov_len = build(frames[slot], from, client, port, flags, payload, f);
 }
 
-/* One packet of each of so many connections. */
+/* Sends one packet on each of `count` connections. */
 static void packets(enum dir from, unsigned int first, unsigned int count, uint8_t flags,
 		    unsigned int payload)
 {
@@ -279,7 +281,7 @@ static void packets(enum dir from, unsigned int first, unsigned int count, uint8
 	flush(from, count);
 }
 
-/* Until what was sent was also worked off: ksoftirqd may have some of it. */
+/* Waits until all packets were processed: ksoftirqd may still have some. */
 static void settle(void)
 {
 	struct timespec t = { .tv_nsec = 1 };
@@ -383,7 +385,7 @@ static void open_end(struct end *end, char **args)
 	int one = 1;
 
 	enter(args[0]);
-	/* No protocol: it receives nothing. */
+	/* Protocol 0: the socket receives no packets. */
 	end->sock = socket(AF_PACKET, SOCK_RAW, 0);
 	strncpy(req.ifr_name, args[1], IFNAMSIZ - 1);
 	if (end->sock < 0 || ioctl(end->sock, SIOCGIFHWADDR, &req))
@@ -395,7 +397,7 @@ static void open_end(struct end *end, char **args)
 		err(1, "%s", args[1]);
 	if (sscanf(args[2], "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &end->router[0], &end->router[1],
 		   &end->router[2], &end->router[3], &end->router[4], &end->router[5]) != 6)
-		errx(1, "%s is no link-layer address", args[2]);
+		errx(1, "%s is not a link-layer address", args[2]);
 }
 
 static void do_churn(unsigned int hz, const char *router)
@@ -415,7 +417,7 @@ int main(int argc, char **argv)
 	unsigned int i, n;
 
 	if (argc != 12)
-		errx(1, "see the source");
+		errx(1, "see the comment at the top of send.c for the usage");
 	tcp = !strcmp(argv[1], "tcp");
 	six = !strcmp(argv[2], "6");
 	flows = strtoul(argv[3], NULL, 10);
@@ -450,7 +452,7 @@ int main(int argc, char **argv)
 		} else if (sscanf(line, "churn %u %15s", &n, router) == 2) {
 			do_churn(n, router);
 		} else {
-			errx(1, "what is %s", line);
+			errx(1, "unknown command: %s", line);
 		}
 	}
 	return 0;

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""What the benchmark's guests said, as tables: table.py DIRECTORY LOG...
+"""Tables of the benchmark's results, from the guests' logs: table.py DIRECTORY LOG...
 
-On the terminal each way's cost above the floor, and in how much of conntrack's that is; in DIRECTORY the same
-as results.tsv and results.md, and whole.tsv and memory.tsv for the rows that are not about single packets.
+Prints the cost of each method above the floor, and its ratio to conntrack's. Writes the same to
+results.tsv and results.md in DIRECTORY, and the rows that do not measure single packets to
+whole.tsv and memory.tsv.
 """
 
 import sys
 
-# What grows, and the rows along it.
+# The plots: the quantity that grows, and the rows along it.
 PLOTS = {
     "rules": {"0": "udp4", "10": "rules-10", "100": "rules-100", "1000": "rules-1000"},
     "routes": {"a few": "udp4", "20,000": "routes-20000", "500,000": "routes-500000"},

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Whole systems, hosts and router together: what iperf3 has of TCP throughput, with segments as large as the
-# devices take them and with each of a packet's size, and how long a request and its answer take. By every
-# way there is, in one boot, where the clock counts instructions.
+# Whole systems, hosts and router together: the TCP throughput of iperf3, with segments as large as
+# the devices take and with packet-sized ones, and the latency of a request and its answer. With
+# every forwarding method, in one boot, where the clock counts instructions.
 #
 # whole.sh ROW [SETTING=VALUE...], see selftests/bench/rows.
 
@@ -17,15 +17,16 @@ ip -n s addr add "$SERVER/32" dev lo
 ip -n c route add default via 10.0.1.1
 ip -n s route add default via 10.0.2.1
 
-# passed: packets that came to the router, that its IP layer forwarded, and that the module served.
+# passed: prints the packets that the router received, that its IP layer forwarded, and that the
+# module served.
 passed() {
 	awk '$1 ~ /^[cs]1:/ { sum += $3 } END { printf "%d ", sum }' "/proc/${HOLDER[r]}/net/dev"
 	awk '$1 == "Ip:" && $2 ~ /^[0-9]/ { printf "%s ", $7 }' "/proc/${HOLDER[r]}/net/snmp"
 	if [ -d /sys/module/nf_zoneroute ]; then stat_of hit; else echo 0; fi
 }
 
-# measured WAY WHAT UNIT COMMAND...: prints what the command does; whether its packets went that way, but for
-# the first ones.
+# measured WAY WHAT UNIT COMMAND...: prints the command's value; whether its packets took that path,
+# except the first ones.
 measured() {
 	local way=$1 what=$2 unit=$3 came forwarded hits before value
 	shift 3
@@ -43,7 +44,7 @@ measured() {
 	esac
 }
 
-# throughput: Mbit/s.
+# throughput: prints Mbit/s.
 throughput() {
 	in_ns c iperf3 -c "$SERVER" -t 3 -O 1 -J |
 		python3 -c 'import json, sys; print(int(json.load(sys.stdin)["end"]["sum_received"]["bits_per_second"] / 1e6))'
@@ -59,11 +60,11 @@ for way in "${WAYS[@]}"; do
 			in_ns "${end[0]}" ethtool -K "${end[1]}" tso "$([ "$size" = large ] && echo on || echo off)" \
 				gso "$([ "$size" = large ] && echo on || echo off)" gro off
 		done
-		check "$way: $size segments went that way" measured "$way" "throughput-$size" Mbit/s throughput
+		check "$way: $size segments, that path" measured "$way" "throughput-$size" Mbit/s throughput
 	done
-	check "$way: requests went that way" measured "$way" latency ns ./rr c s "$SERVER" 5000
+	check "$way: requests took that path" measured "$way" latency ns ./rr c s "$SERVER" 5000
 	case $way in
-	plain) check "$way: nothing is tracked" is "$(in_ns r conntrack -C)" 0 ;;
-	*) check "$way: all is tracked" [ "$(in_ns r conntrack -C)" -ge 3 ] ;;
+	plain) check "$way: no connection is tracked" is "$(in_ns r conntrack -C)" 0 ;;
+	*) check "$way: connections are tracked" [ "$(in_ns r conntrack -C)" -ge 3 ] ;;
 	esac
 done

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A module for tests alone: it is told of changes of routes, rules and nexthop objects after nf_zoneroute
- * was, and takes its time before it lets the kernel make them. What is announced and not yet so is looked
- * up by other CPUs meanwhile.
+ * A test module. It is notified of changes of routes, rules and nexthop objects after nf_zoneroute,
+ * and delays the kernel before it makes them. Meanwhile, other CPUs do lookups while a change is
+ * announced but not yet made.
  */
 #include <linux/delay.h>
 #include <linux/kprobes.h>
@@ -14,15 +14,15 @@
 
 static unsigned int delay_ms;
 module_param(delay_ms, uint, 0644);
-MODULE_PARM_DESC(delay_ms, "How long each change is held up, in ms");
+MODULE_PARM_DESC(delay_ms, "Delay of each change, in ms");
 
 static unsigned int held_up;
 module_param(held_up, uint, 0444);
-MODULE_PARM_DESC(held_up, "How many changes were");
+MODULE_PARM_DESC(held_up, "Number of delayed changes");
 
 static unsigned int held_up_after;
 module_param(held_up_after, uint, 0444);
-MODULE_PARM_DESC(held_up_after, "How many buckets were once more, when all had been told");
+MODULE_PARM_DESC(held_up_after, "Number of buckets delayed again after the whole chain was called");
 
 static unsigned int nfzr_delay_id;
 
@@ -58,7 +58,7 @@ static int __net_init nfzr_delay_init(struct net *net)
 	struct nfzr_delay *d = net_generic(net, nfzr_delay_id);
 	int err;
 
-	/* After everybody else. */
+	/* The lowest priority: called after all other notifiers. */
 	d->fib = (struct notifier_block){ .notifier_call = nfzr_delay_event, .priority = INT_MIN };
 	d->nexthop = d->fib;
 	d->nexthop.notifier_call = nfzr_delay_nexthop_event;
@@ -86,7 +86,7 @@ static struct pernet_operations nfzr_delay_ops = {
 	.size = sizeof(struct nfzr_delay),
 };
 
-/* 0: a bucket is announced. */
+/* Returns 0, so that the return is probed, if the call announces a bucket. */
 static int nfzr_delay_called(struct kretprobe_instance *ri, struct pt_regs *regs)
 {
 	const void *chain = (void *)regs_get_kernel_argument(regs, 0);
@@ -115,8 +115,9 @@ static int nfzr_delay_told(struct kretprobe_instance *ri, struct pt_regs *regs)
 }
 
 /*
- * Who announces a bucket has given the chain's semaphore back, and not moved the bucket yet. He is kept
- * there without being preempted, since a probe's handler is not.
+ * When the handler runs, the task that announces a bucket has released the chain's semaphore, but
+ * has not moved the bucket yet. The task is delayed there without being preempted, because a
+ * probe's handler is not preempted.
  */
 static struct kretprobe nfzr_delay_probe = {
 	.kp.symbol_name = "blocking_notifier_call_chain",
@@ -144,5 +145,5 @@ static void __exit nfzr_delay_module_exit(void)
 }
 module_exit(nfzr_delay_module_exit);
 
-MODULE_DESCRIPTION("Holds up changes of routes, for the tests of nf_zoneroute");
+MODULE_DESCRIPTION("Delays changes of routes for the tests of nf_zoneroute");
 MODULE_LICENSE("GPL");

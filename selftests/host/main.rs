@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The pure parts of the module, built for the host at the paths that they have in the module.
+//! Tests of the module's pure parts, built for the host at the same paths as in the module.
 
 #![cfg(test)]
 #![deny(unsafe_code)]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What holds for whatever packets, clocks and other modules may bring: tried on many inputs.
+//! Properties that hold for any input from packets, clocks and other modules, tried on many inputs.
 
 use proptest::prelude::*;
 
@@ -23,13 +23,13 @@ const CASES: u32 = 20_000;
 fn config() -> ProptestConfig {
     ProptestConfig {
         cases: CASES,
-        // The failing input is printed; nothing is written beside the sources.
+        // The failing input is printed; no file is written beside the sources.
         failure_persistence: None,
         ..ProptestConfig::default()
     }
 }
 
-/// Numbers, with those at the edges more often than chance has it.
+/// Numbers, with edge values more frequent than by chance.
 fn number() -> impl Strategy<Value = u32> {
     prop_oneof![
         4 => any::<u32>(),
@@ -46,7 +46,7 @@ fn key() -> impl Strategy<Value = Key> {
     )
 }
 
-/// A number not far from another: where the bounds of a window are.
+/// Returns a number near another one, where the bounds of a window are.
 fn near(base: u32, (kind, off): (u8, i32)) -> u32 {
     let off = match kind % 9 {
         0..4 => off % 4,
@@ -56,7 +56,7 @@ fn near(base: u32, (kind, off): (u8, i32)) -> u32 {
     base.wrapping_add(off as u32)
 }
 
-/// A connection's state and a segment that may fit it.
+/// A connection's state, and a segment that may fit it.
 fn connection() -> impl Strategy<Value = (Tracking, Segment)> {
     (
         (number(), number()),
@@ -132,7 +132,7 @@ fn timeouts() -> impl Strategy<Value = Timeouts> {
     )
 }
 
-/// The same connection with other initial sequence numbers.
+/// Returns the same connection with other initial sequence numbers.
 fn shifted(mut tracking: Tracking, by: [u32; 2]) -> Tracking {
     let [original, reply] = by;
     let last_is_reply = tracking.last_dir != 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! TCP tracking by prediction, example by example: each bound at its edge and one beyond, and each
-//! field that a segment changes. The numbers are worked out from `tcp_in_window()` by hand.
+//! TCP tracking by prediction, in examples: each bound at its edge and one beyond it, and each
+//! field that a segment changes. The numbers were derived by hand from `tcp_in_window()`.
 
 use crate::{
     kapi::nf::tcp::{Peer, Segment, Timeouts, Tracking},
@@ -15,7 +15,8 @@ const TIMEOUTS: Timeouts = Timeouts {
     max_retrans: 3,
 };
 
-/// The client sent up to 1000, the server up to 5000; windows of 10,000 and 20,000 bytes.
+/// The client has sent up to 1000, the server up to 5000; their windows are 10,000 and 20,000
+/// bytes.
 fn established() -> Tracking {
     Tracking {
         seen: [
@@ -42,7 +43,7 @@ fn established() -> Tracking {
     }
 }
 
-/// From the client: `len` bytes from `seq` on, all of the server's acknowledged.
+/// A segment of the client: `len` bytes from `seq` on; it acknowledges all of the server's data.
 fn data(seq: u32, len: u32) -> Segment {
     Segment {
         reply: false,
@@ -175,7 +176,7 @@ fn a_window_that_shrinks_takes_nothing_back() {
 
 #[test]
 fn data_that_ends_behind_the_window_widens_it() {
-    // It begins at the edge, so it is in the window.
+    // It begins at the edge, so it counts as inside the window.
     let (after, _) = tracked(&data(21_000, 100)).unwrap();
     assert_eq!(after.seen[1].max_win, 20_100);
     assert_eq!(after.seen[0].max_end, 21_000);
@@ -189,7 +190,7 @@ fn the_upper_bound_of_data_is_the_end_of_the_window() {
 
 #[test]
 fn the_lower_bound_of_data_is_a_window_behind() {
-    // 1000 - 20,000: only where it ends counts.
+    // 1000 - 20,000: the bound applies to the segment's end only.
     assert!(tracked(&data(1000u32.wrapping_sub(20_000), 0)).is_ok());
     assert_eq!(
         tracked(&data(1000u32.wrapping_sub(20_001), 0)),

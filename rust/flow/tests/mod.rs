@@ -45,7 +45,7 @@ use crate::{
 
 const SALT: Salt = Salt::new(0x1234_5678);
 
-/// The flows of a netns, by themselves. The cache goes last.
+/// The flow table of a netns, without the rest of the module. The cache is dropped last.
 struct Fixture {
     flows: Pin<KBox<FlowTable>>,
     held: Arc<Held>,
@@ -65,12 +65,12 @@ impl Fixture {
         })
     }
 
-    /// Makes a connection's flow; its number. `handle`: as the packet read it.
+    /// Creates a connection's flow and returns its number. `handle` is as read from the packet.
     fn make(&self, ct: &Conn, handle: Option<u64>) -> Result<u32, NoFlow> {
         self.make_and_end(ct, handle).0
     }
 
-    /// The same, and how many flows were ended for it.
+    /// As `make()`; also returns how many flows were ended for it.
     fn make_and_end(&self, ct: &Conn, handle: Option<u64>) -> (Result<u32, NoFlow>, usize) {
         let guard = read_lock();
         let flow = Flow::new(self.held.clone(), 0);
@@ -90,7 +90,7 @@ impl Fixture {
         (made.map(|flow| flow.index()), ended.get())
     }
 
-    /// The number of the flow that is found.
+    /// Returns the number of the flow that a lookup finds.
     fn find(&self, ct: &Conn, handle: Option<u64>, dir: Dir) -> Option<u32> {
         let guard = read_lock();
         let found = self.flows.find(ct, handle, dir, &ReadSide::of(&guard));
@@ -105,11 +105,11 @@ impl Fixture {
             .is_some_and(|(_, flow)| self.flows.kill(flow, &rcu))
     }
 
-    /// Flows and arrivals of a zone.
+    /// Returns the number of flows in a zone, and of flows created there.
     fn zone(&self, id: u16) -> Option<(i64, i64)> {
         let guard = read_lock();
         let zone = self.flows.zones().get(id, &ReadSide::of(&guard));
-        // CAST: Small numbers.
+        // CAST: The tests create few flows, so the tally fits.
         zone.map(|zone| (zone.flows(), zone.tally(Tally::New) as i64))
     }
 }
@@ -185,7 +185,7 @@ mod flow_cases {
     }
 }
 
-/// So many connections, all with a flow.
+/// Creates `count` connections, each with a flow.
 fn many(all: &Fixture, count: u32) -> Result<KVec<ARef<Conn>>> {
     let mut cts = KVec::new();
     for number in 0..count {
@@ -241,7 +241,7 @@ mod table_cases {
         let old = handle_of(&ct);
         let killed = all.kill(index);
         let ended = all.find(&ct, Some(old), Dir::Original);
-        // Another connection gets its number, after all others of its bitmap.
+        // Another connection gets the same number, after all others of its bitmap.
         let mut next = all.make(&other, Some(0)).map_err(|_| EINVAL)?;
         for _ in 0..1100 {
             if next == index {
@@ -367,7 +367,7 @@ mod table_cases {
     fn every_flow_is_visited_once() -> Result {
         let all = Fixture::new()?;
         let cts = many(&all, 600)?;
-        // In ascending order, so none twice.
+        // Numbers ascend, so no flow is visited twice.
         let (mut last, mut ascending) = (0, true);
         let visited = all.flows.for_each(|flow, _| {
             ascending &= flow.index() > last;
@@ -438,7 +438,7 @@ mod zone_cases {
         let index = all.make(&second, None).map_err(|_| EINVAL)?;
         all.kill(index);
         rcu_barrier();
-        // It was in use since: the first look is forgotten.
+        // The zone was used in between: the first look does not count.
         let looks = [all.flows.zones().collect(), all.flows.zones().collect()];
         assert_eq!(look, 1);
         assert_eq!(looks, [1, 0]);

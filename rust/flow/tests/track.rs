@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! KUnit suites of tracking: predictions against what conntrack itself does, and packets that are
-//! looked up in a zone's table.
+//! KUnit suites of tracking: predictions compared with conntrack's own result, and lookups of
+//! packets in a zone's table.
 
 use kernel::prelude::*;
 
@@ -39,7 +39,7 @@ impl Random {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        // CAST: The better half.
+        // CAST: Takes the upper half, whose bits are better distributed.
         (self.0 >> 32) as u32
     }
 
@@ -47,7 +47,7 @@ impl Random {
         self.next() % bound
     }
 
-    /// A number by another, where the bounds of a window are.
+    /// Returns a number near another one, where the bounds of a window are.
     fn near(&mut self, base: u32) -> u32 {
         let reach = match self.below(8) {
             0..4 => 3,
@@ -77,7 +77,7 @@ impl Random {
         }
     }
 
-    /// A connection's past, around two sequence numbers.
+    /// Returns a tracking state around two sequence numbers.
     fn tracking(&mut self, bases: [u32; 2]) -> Tracking {
         let [original, reply] = bases;
         Tracking {
@@ -95,7 +95,7 @@ impl Random {
         }
     }
 
-    /// A segment that may fit it; now and then the last one again.
+    /// Returns a segment that may fit the state; in one of four cases the last one again.
     fn segment(&mut self, bases: [u32; 2], last: &Tracking) -> Segment {
         if self.below(4) == 0 {
             return Segment {
@@ -121,7 +121,7 @@ impl Random {
         let seq = self.near(ours);
         Segment {
             reply,
-            // Besides ACK, what conntrack does not look at, and now and then what it does.
+            // ACK and flags that conntrack ignores; sometimes also flags that it looks at.
             flags: match self.below(16) {
                 0 => self.next() as u8,
                 _ => {
@@ -141,7 +141,7 @@ impl Random {
         }
     }
 
-    /// A segment that lies within the windows, or only just outside.
+    /// Returns a segment within the windows, or just outside.
     fn fitting(&mut self, reply: bool, tracking: &Tracking) -> Segment {
         let [original, answer] = tracking.seen;
         let (sender, receiver) = if reply {
@@ -176,7 +176,7 @@ impl Random {
     }
 }
 
-/// A segment with nothing about it.
+/// Returns a plain ACK without data.
 fn acknowledgment(reply: bool) -> Segment {
     Segment {
         reply,
@@ -189,7 +189,8 @@ fn acknowledgment(reply: bool) -> Segment {
     }
 }
 
-/// What a packet's connection is predicted to become, and its timeout; `None`: it is conntrack's.
+/// Returns the predicted state and timeout of a packet's connection; `None` if the packet is left
+/// to conntrack.
 fn predict(ct: &Conn, packet: &TestPacket, dir: Dir) -> Option<(Tracking, u32)> {
     packet.in_hook(|skb, state| {
         let probe = read(skb, state)?;
@@ -202,7 +203,7 @@ fn predict(ct: &Conn, packet: &TestPacket, dir: Dir) -> Option<(Tracking, u32)> 
     })
 }
 
-/// Why a packet of the connection would be left to conntrack.
+/// Returns why a packet of the connection would be left to conntrack.
 fn why(ct: &Conn) -> Result<Option<Outcome>> {
     let segment = acknowledgment(false);
     let packet = TestPacket::new(ct, &segment, Options::None)?;
@@ -213,7 +214,8 @@ fn why(ct: &Conn) -> Result<Option<Outcome>> {
     }))
 }
 
-/// The number of the flow that a segment's packet is found by.
+/// Returns the number of the flow that a packet's lookup finds, and whether it is the reply
+/// direction.
 fn lookup(flows: &FlowTable, ct: &Conn, reply: bool) -> Result<Option<(u32, bool)>> {
     let segment = acknowledgment(reply);
     let packet = TestPacket::new(ct, &segment, Options::None)?;
@@ -225,7 +227,7 @@ fn lookup(flows: &FlowTable, ct: &Conn, reply: bool) -> Result<Option<(u32, bool
     }))
 }
 
-/// What the lookup reads of a packet.
+/// Returns what the lookup reads from a packet.
 fn read(skb: &SkBuff, state: &State<'_>) -> Option<Probe> {
     let mut probe = Probe::new();
     skb.probe(&mut probe, state).then_some(probe)
@@ -289,7 +291,7 @@ mod track_cases {
         let ct = TcpConn::new(4001)?;
         let mut reasons = KVec::new();
         reasons.push(why(&ct)?, GFP_KERNEL)?;
-        // SEEN_REPLY, ASSURED; SEQ_ADJUST, NAT_CLASH, OFFLOAD, HW_OFFLOAD.
+        // Cleared: SEEN_REPLY, ASSURED. Set below: SEQ_ADJUST, NAT_CLASH, OFFLOAD, HW_OFFLOAD.
         for bit in [1, 2] {
             ct.status(0, 1 << bit);
             reasons.push(why(&ct)?, GFP_KERNEL)?;

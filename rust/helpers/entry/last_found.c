@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What each CPU found last, and which packets it served: see rust/kapi/entry/last_found.rs. Any context: no other
- * task runs on the CPU while its place is read or written, but a softirq may.
+ * The last entry that each CPU found, and the packets that it served: see rust/kapi/entry/last_found.rs. Any
+ * context. No other task runs on the CPU while its slot is read or written, but a softirq may.
  */
 #include <linux/hash.h>
 #include <linux/percpu.h>
@@ -13,15 +13,15 @@ void nfzr_helper_recent_found(struct nfzr_recent __percpu *recent, struct nfzr_l
 
 	preempt_disable();
 	r = this_cpu_ptr(recent);
-	/* In this order: who is interrupted in between has an earlier count. */
+	/* In this order: a softirq between the writes leaves its entry with an earlier count. */
 	WRITE_ONCE(r->links, links);
 	WRITE_ONCE(r->ended, ended);
 	preempt_enable();
 }
 
 /*
- * The links of the ct's entry, if they are what this CPU found and no entry ended since. Under
- * rcu_read_lock().
+ * Returns the links of the ct's entry if this CPU found it last and no entry has ended since, else
+ * NULL. Under rcu_read_lock().
  */
 struct nfzr_links *nfzr_helper_recent_entry(const struct nfzr_recent __percpu *recent, const u64 *ended,
 					    const struct nf_conn *ct)
@@ -32,11 +32,11 @@ struct nfzr_links *nfzr_helper_recent_entry(const struct nfzr_recent __percpu *r
 
 	preempt_disable();
 	r = this_cpu_ptr(recent);
-	/* In this order: a softirq in between leaves an earlier count. */
+	/* In this order: if a softirq runs between the reads, the count is an earlier one. */
 	since = READ_ONCE(r->ended);
 	links = READ_ONCE(r->links);
 	preempt_enable();
-	/* Only then it may be looked into. */
+	/* links may be dereferenced only if no entry has ended since. */
 	if (!links || smp_load_acquire(ended) != since || links->ct != ct)
 		return NULL;
 	return links;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A zone's table: the kernel's rhashtable, keyed by the tuple of a ct's direction, which it reads
- * in the ct itself. Remove: any context. Insert, find, lookup: under rcu_read_lock(). Init, walk,
- * destroy: process context.
+ * A zone's table: an rhashtable keyed by the tuple of a ct's direction, which it reads in the ct
+ * itself. Remove: any context. Insert, find, lookup: under rcu_read_lock(). Init, walk, destroy:
+ * process context.
  *
- * The hash is keyed, so that nobody outside can choose tuples that fall into one bucket: by a secret
- * of the module, by the netns and by the seed that rhashtable gives each table.
+ * The hash is keyed so that an outside sender cannot choose tuples that fall into one bucket. The
+ * key is made of a secret of the module, the netns and the seed that rhashtable gives each table.
  */
 #include <linux/random.h>
 #include <linux/rhashtable.h>
@@ -14,7 +14,7 @@
 #include <net/netfilter/nf_conntrack_tuple.h>
 #include <net/netns/hash.h>
 
-/* Written once, while the module is loaded. */
+/* Written once, when the module is loaded. */
 static hsiphash_key_t nfzr_secret __read_mostly;
 
 struct nfzr_key {
@@ -66,8 +66,9 @@ static u32 nfzr_obj_hash(const void *obj, u32 len, u32 seed)
 }
 
 /*
- * What keeps a direction out: itself, or its tuple of another connection, which is gone. One that is being
- * linked or unlinked nobody can end, so it does not.
+ * Returns 0 if obj keeps a direction from being inserted: it is the same direction, or it has the
+ * same tuple and is the live entry of a dead connection. An entry that is being linked or unlinked
+ * does not keep it out, because the inserter could not end it.
  */
 static int nfzr_obj_cmp(struct rhashtable_compare_arg *arg, const void *obj)
 {
@@ -99,12 +100,12 @@ static u32 nfzr_query_hash(const void *data, u32 len, u32 seed)
 }
 
 /*
- * As nf_ct_key_equal(): the tuple, and the zone that the packet has for the tuple's direction, which
- * must be the table's. Entries of connections that are gone are none.
+ * As nf_ct_key_equal(): compares the tuple, and the packet's zone for the tuple's direction, which
+ * must be the table's zone. Entries of dead connections do not match.
  */
 static int nfzr_query_cmp(struct rhashtable_compare_arg *arg, const void *obj)
 {
-	/* The caller's, who is told how many were met. */
+	/* The caller's query, which counts the non-matching entries. */
 	struct nfzr_query *query = (struct nfzr_query *)arg->key;
 	struct nfzr_key key = nfzr_key_of(obj);
 
@@ -116,7 +117,7 @@ static int nfzr_query_cmp(struct rhashtable_compare_arg *arg, const void *obj)
 	return 1;
 }
 
-/* A direction of a connection. */
+/* Compares a connection and a direction. */
 static int nfzr_find_cmp(struct rhashtable_compare_arg *arg, const void *obj)
 {
 	const struct nfzr_key *key = arg->key;
@@ -125,7 +126,7 @@ static int nfzr_find_cmp(struct rhashtable_compare_arg *arg, const void *obj)
 	return key->ct != other.ct || key->dir != other.dir;
 }
 
-/* These two are for lookups only: rhashtable's own code never sees them, since they are constant. */
+/* The next two are constants for lookups only; rhashtable's own code never sees them. */
 static const struct rhashtable_params nfzr_find_params = {
 	.key_len = sizeof(struct nfzr_key),
 	.head_offset = 0,
@@ -143,9 +144,9 @@ static const struct rhashtable_params nfzr_query_params = {
 };
 
 /*
- * Draws the secret, before the first table is made. Not by get_random_once(): that queues work which
- * patches the module's text, and do_init_module() frees a module whose init fails without waiting for
- * it.
+ * Draws the secret. Called before the first table is created. get_random_once() is not an option,
+ * because it queues work that patches the module's text, and if the module's init fails,
+ * do_init_module() frees the module without waiting for that work.
  */
 void nfzr_helper_table_draw_secret(void)
 {
@@ -158,8 +159,8 @@ int nfzr_helper_table_init(struct rhashtable *ht)
 }
 
 /*
- * NULL: it is in the table now. Else an error pointer, or the link that keeps it out, under
- * rcu_read_lock(): of the same ct, or of one that is gone and had the tuple.
+ * Inserts a link. Returns NULL on success, an error pointer, or the link that keeps it out: one of
+ * the same ct, or of a dead ct with the same tuple. Under rcu_read_lock().
  */
 struct rhash_head *nfzr_helper_table_insert(struct rhashtable *ht, struct rhash_head *link)
 {
@@ -181,20 +182,21 @@ struct rhash_head *nfzr_helper_table_find(struct rhashtable *ht, const struct nf
 	return rhashtable_lookup(ht, &key, nfzr_find_params);
 }
 
-/* The link of the direction that a packet goes, if its connection is in the table. */
+/* Returns the link of a packet's connection and direction, or NULL if it is not in the table. */
 struct rhash_head *nfzr_helper_table_lookup(struct rhashtable *ht, struct nfzr_query *query)
 {
 	BUILD_BUG_ON(!__builtin_constant_p(nfzr_query_params.key_len));
 	return rhashtable_lookup_likely(ht, query, nfzr_query_params);
 }
 
-/* How often a walk begins again since the table is resized under it. */
+/* How often a walk starts over because the table was resized during it. */
 #define NFZR_MAX_RESTARTS 64
 
 /*
- * Calls visit with every link, under rcu_read_lock(); it may remove it. What is added or removed
- * meanwhile may be visited or not, and others twice; what stays is visited unless something was
- * removed from its bucket. A fatal signal ends the walk.
+ * Calls visit for every link, under rcu_read_lock(); visit may remove the link. Links that are
+ * added or removed during the walk may be visited or not, and other links may be visited twice. A
+ * link that stays is visited unless a link was removed from its bucket. A fatal signal ends the
+ * walk.
  */
 void nfzr_helper_table_walk(struct rhashtable *ht,
 			    void (*visit)(void *context, struct rhash_head *link), void *context)

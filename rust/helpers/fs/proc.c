@@ -18,8 +18,8 @@ void *nfzr_helper_seq_data(const struct seq_file *seq)
 }
 
 /*
- * Whether who writes to an open file of a netns' seq_file, and who opened it, may administer the
- * netns: as for netlink, a file handed to somebody else gives him nothing.
+ * Returns whether both the writer and the opener of a netns' seq_file have CAP_NET_ADMIN in that
+ * netns. As with netlink, a file descriptor passed to another process grants no privilege.
  */
 bool nfzr_helper_seq_may_admin(struct file *file)
 {

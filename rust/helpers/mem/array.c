@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Pointers by number: the kernel's generic radix tree, which is read without a lock and, unlike an
- * XArray, by inline code. A place is written by atomic exchange. What was once used stays allocated until
- * the end. Any context; nothing sleeps.
+ * An array of pointers: the kernel's generic radix tree. Unlike an XArray, it is read by inline
+ * code; it is read without a lock. A slot is written by atomic exchange. The memory of a slot stays
+ * allocated until the array is freed. Any context; nothing sleeps.
  */
 #include <linux/generic-radix-tree.h>
 
@@ -18,7 +18,7 @@ void *nfzr_helper_array_load(struct __genradix *array, u32 index)
 	return place ? READ_ONCE(*place) : NULL;
 }
 
-/* -EBUSY: the place is taken. */
+/* Stores entry at index. Returns -EBUSY if the slot is taken, -ENOMEM if there is no memory. */
 int nfzr_helper_array_insert(struct __genradix *array, u32 index, void *entry)
 {
 	void **place = nfzr_array_place(array, index);
@@ -31,7 +31,7 @@ int nfzr_helper_array_insert(struct __genradix *array, u32 index, void *entry)
 	return cmpxchg(place, NULL, entry) ? -EBUSY : 0;
 }
 
-/* What was there. entry is NULL, or something was there. */
+/* Returns the old pointer. The caller passes a NULL entry, or the slot is in use. */
 void *nfzr_helper_array_replace(struct __genradix *array, u32 index, void *entry)
 {
 	void **place = nfzr_array_place(array, index);
@@ -42,8 +42,9 @@ void *nfzr_helper_array_replace(struct __genradix *array, u32 index, void *entry
 #define NFZR_LEAF (GENRADIX_NODE_SIZE / sizeof(void *))
 
 /*
- * The first that is at *index or later, whose place is written to *index, if it is among so many places.
- * NULL: it is not, and *index is where to go on; U32_MAX: there is nothing more.
+ * Returns the first pointer at *index or later, within the given number of places, and writes its
+ * index to *index. If there is none, returns NULL and writes to *index where to continue, or
+ * U32_MAX if the rest of the array is empty.
  */
 void *nfzr_helper_array_next(struct __genradix *array, u32 *index, u32 places)
 {
@@ -75,10 +76,10 @@ void nfzr_helper_array_free(struct __genradix *array)
 	__genradix_free(array);
 }
 
-/* The lowest number that nobody has in min..=max; -ENOSPC: there is none. */
+/* Allocates the lowest free number in min..=max. Returns -ENOSPC if there is none. */
 int nfzr_helper_ida_alloc(struct ida *ida, u32 min, u32 max)
 {
-	/* rust/kapi/mem/array.rs has it as a number. */
+	/* rust/kapi/mem/array.rs repeats this value. */
 	BUILD_BUG_ON(IDA_BITMAP_BITS != 1024);
 	return ida_alloc_range(ida, min, max, GFP_ATOMIC | __GFP_NOWARN);
 }

@@ -14,7 +14,7 @@ int nfzr_helper_dev_ifindex(const struct net_device *dev)
 	return dev->ifindex;
 }
 
-/* Under rcu_read_lock(). False: no such device in the netns. */
+/* Returns false if the netns has no such device. Under rcu_read_lock(). */
 bool nfzr_helper_ifname(struct net *net, u32 ifindex, char name[IFNAMSIZ])
 {
 	const struct net_device *dev = dev_get_by_index_rcu(net, ifindex);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the arguments of notifiers say. Called by the chains: in process context or softirq.
+ * Reads the arguments of notifiers. Called by the notifier chains: process context or softirq.
  */
 #include <linux/inetdevice.h>
 #include <linux/jhash.h>
@@ -32,7 +32,7 @@ struct net *nfzr_helper_ifa6_net(void *info)
 	return dev_net(ifa->idev->dev);
 }
 
-/* Not so for multicast routing. */
+/* Returns false for multicast routing. */
 bool nfzr_helper_fib_is_ip(void *info)
 {
 	const struct fib_notifier_info *fib = info;
@@ -41,12 +41,12 @@ bool nfzr_helper_fib_is_ip(void *info)
 }
 
 /*
- * A gateway's place in a set, which it may share with others: by its device, and its address as its
- * neighbour has it.
+ * Returns the bit of a gateway in a set, which it may share with other gateways: a hash of its
+ * device and of its address in the form that the neighbour table uses.
  */
 static u32 nfzr_gateway_place(const struct net_device *dev, u8 family, const void *addr)
 {
-	/* As __ipv4_neigh_lookup_noref() has it. */
+	/* As in __ipv4_neigh_lookup_noref(). */
 	if (family == AF_INET && dev->flags & (IFF_LOOPBACK | IFF_POINTOPOINT))
 		return jhash_1word(0, dev->ifindex) % NFZR_GATEWAY_PLACES;
 	return jhash(addr, family == AF_INET6 ? sizeof(struct in6_addr) : sizeof(struct in_addr),
@@ -71,8 +71,8 @@ static void nfzr_add_member(u64 *set, const struct nexthop *nh)
 }
 
 /*
- * Adds to the set the gateways of the groups of a netns among which a packet's is chosen by how their
- * neighbours are: nexthop_select_path_hthr(). Under RTNL.
+ * Adds to the set the gateways of the netns' groups in which the choice of a nexthop depends on the
+ * state of neighbours: nexthop_select_path_hthr(). Under RTNL.
  */
 void nfzr_helper_group_gateways(const struct net *net, u64 set[NFZR_GATEWAY_WORDS])
 {
@@ -86,7 +86,7 @@ void nfzr_helper_group_gateways(const struct net *net, u64 set[NFZR_GATEWAY_WORD
 		if (!nh->is_group)
 			continue;
 		group = rtnl_dereference(nh->nh_grp);
-		/* Those of bridges' forwarding databases have no devices, and look at none. */
+		/* Groups of bridge FDB nexthops have no devices, and do not look at neighbours. */
 		if (!group->hash_threshold || group->fdb_nh)
 			continue;
 		for (i = 0; i < group->num_nh; i++)
@@ -95,9 +95,9 @@ void nfzr_helper_group_gateways(const struct net *net, u64 set[NFZR_GATEWAY_WORD
 }
 
 /*
- * Waits until every bucket of a resilient group that was announced has moved. nh_res_bucket_migrate()
- * calls the chain, under its semaphore, and then moves the bucket before it sleeps; if idle buckets
- * move, not under RTNL. Process context without RTNL.
+ * Waits until every announced bucket of a resilient group has moved. nh_res_bucket_migrate() calls
+ * the chain, under the chain's semaphore, and then moves the bucket before it sleeps. It moves idle
+ * buckets without RTNL. Process context without RTNL; sleeps.
  */
 void nfzr_helper_wait_for_buckets(struct net *net)
 {
@@ -109,9 +109,10 @@ void nfzr_helper_wait_for_buckets(struct net *net)
 }
 
 /*
- * What a change of a neighbour's state may do to routes. The choice among nexthops looks at those of
- * groups of nexthop objects, or at all if the sysctl says so; and IPv4 tells in this way of redirects,
- * where they are accepted. In both cases *place is the neighbour's in the set of gateways.
+ * Returns which routes a change of a neighbour's state may affect. The choice among nexthops looks
+ * at the neighbours of groups of nexthop objects, or at all neighbours if the sysctl
+ * fib_multipath_use_neigh is set. Where IPv4 accepts redirects, it announces them by this event
+ * too. In both cases *place is the neighbour's bit in the set of gateways.
  */
 enum nfzr_neigh_news nfzr_helper_neigh_news(void *info, u32 *place)
 {
@@ -120,8 +121,9 @@ enum nfzr_neigh_news nfzr_helper_neigh_news(void *info, u32 *place)
 	const struct in_device *in_dev;
 
 	/*
-	 * Who reads the set without a gateway reads it before that was put there, which is long before a
-	 * route by it is kept again: that one's lookup finds the neighbour as it is now.
+	 * A reader that finds the set without a gateway reads it before the gateway was added. That
+	 * is long before a route by the gateway is cached again, and the lookup of that route sees
+	 * the neighbour's current state.
 	 */
 	smp_mb();
 	*place = nfzr_gateway_place(neigh->dev, neigh->tbl->family, neigh->primary_key);
@@ -134,7 +136,7 @@ enum nfzr_neigh_news nfzr_helper_neigh_news(void *info, u32 *place)
 	return NFZR_NEIGH_OF_GATEWAY;
 }
 
-/* The netns that a netevent is about. NULL: it is of no interest. Under rcu_read_lock(). */
+/* Returns the netns of a netevent, or NULL if the event is irrelevant. Under rcu_read_lock(). */
 struct net *nfzr_helper_netevent_net(unsigned long event, void *info)
 {
 	const struct neighbour *neigh = info;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What IPv4 and IPv6 have in common of packets and routes. All run in a netfilter hook: softirq or
- * process context, under rcu_read_lock().
+ * Checks of packets and routes that IPv4 and IPv6 share. All functions run in a netfilter hook:
+ * softirq or process context, under rcu_read_lock().
  */
 #include <linux/netfilter_bridge.h>
 #include <net/dst_metadata.h>
@@ -17,16 +17,17 @@ static __always_inline bool nfzr_is_l3(const struct net_device *dev)
 	return netif_is_l3_master(dev) || netif_is_l3_slave(dev);
 }
 
-/* The protocols whose ports are in the tuple, as conntrack has them. */
+/* Returns whether conntrack's tuple has the ports of this protocol. */
 static __always_inline bool nfzr_has_ports(u8 protocol)
 {
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
 }
 
 /*
- * True when the ports that routing looks at are the ones that conntrack and DNAT left: the inverse of
- * the other direction's tuple for the destination, this direction's tuple for the source. Whatever
- * rewrites a packet behind conntrack's back fails this. `size' is that of the IP header.
+ * Returns whether the ports that routing looks at are those that conntrack and DNAT left: the
+ * inverse of the other direction's tuple for the destination, this direction's tuple for the
+ * source. A packet that was rewritten without conntrack's knowledge fails this check. `size' is the
+ * size of the IP header.
  */
 static __always_inline bool nfzr_is_tuple_ports(const struct sk_buff *skb, unsigned int size, u8 protocol,
 				const struct nf_conn *ct, enum ip_conntrack_dir dir)
@@ -44,7 +45,10 @@ static __always_inline bool nfzr_is_tuple_ports(const struct sk_buff *skb, unsig
 	return ports && ports[0] == this->src.u.all && ports[1] == other->src.u.all;
 }
 
-/* What both families read of a packet. False: it has no connection, or no receiving device. */
+/*
+ * Reads the fields that both families share. Returns false if the packet has no connection or no
+ * receiving device.
+ */
 static __always_inline bool nfzr_packet_begin(const struct sk_buff *skb, const struct nf_hook_state *state,
 			      struct nfzr_packet *p, enum ip_conntrack_info *ctinfo)
 {
@@ -72,20 +76,21 @@ static __always_inline enum nfzr_fit nfzr_packet_fit(const struct sk_buff *skb, 
 		return NFZR_UNFIT_SECPATH;
 	if (nf_bridge_info_exists(skb))
 		return NFZR_UNFIT_BRIDGE;
-	/* Later it is the one that was chosen. */
+	/* In later hooks, the dst is the one that routing chose. */
 	if (skb_dst(skb) && state->hook == NF_INET_PRE_ROUTING)
 		return NFZR_UNFIT_HAS_DST;
 	if (nfzr_is_l3(state->in))
 		return NFZR_UNFIT_L3MDEV;
-	/* An ICMP error bears the connection it is about, not its own addresses. */
+	/* An ICMP error carries the connection that it is about, not one of its own addresses. */
 	if (ctinfo == IP_CT_RELATED || ctinfo == IP_CT_RELATED_REPLY)
 		return NFZR_UNFIT_RELATED;
 	return NFZR_FIT;
 }
 
 /*
- * Whether rules select only on what the key has; else no route of the netns is cached. Ports are
- * fixed by the ct where they are in its tuple; elsewhere the flow dissector finds others (an SPI).
+ * Returns whether rules select only by fields of the key; otherwise no route of the netns is
+ * cached. If the ct's tuple has ports, the ct fixes them. For other protocols, the flow dissector
+ * finds other values (an SPI).
  */
 static bool nfzr_rules_keyed(const struct fib_rules_ops *ops, bool by_ports, u8 protocol)
 {
@@ -106,9 +111,10 @@ static bool nfzr_rules_keyed(const struct fib_rules_ops *ops, bool by_ports, u8 
 }
 
 /*
- * The cookie of an IPv6 route is the netns' genid from before the lookup, which every insertion into
- * any table bumps when it is done, as rules, devices and exceptions do. The kernel's own cookie knows
- * of the table that the route is in only, and is asked as it is now: for a deletion.
+ * The cookie of an IPv6 route is the netns' genid from before the lookup. Every completed insertion
+ * into any table bumps the genid, as do changes of rules, devices and exceptions. The kernel's own
+ * cookie covers only the table that holds the route. Its current value is passed to dst_check(),
+ * which detects a deletion.
  */
 static bool nfzr_valid6(struct dst_entry *dst, u32 cookie)
 {
@@ -116,7 +122,7 @@ static bool nfzr_valid6(struct dst_entry *dst, u32 cookie)
 	       dst_check(dst, rt6_get_cookie(dst_rt6_info(dst)));
 }
 
-/* Whether the kernel still holds the route for valid. */
+/* Returns whether the route is still valid for the kernel. */
 bool nfzr_helper_dst_valid(struct dst_entry *dst, u32 cookie)
 {
 	return dst->ops->family == AF_INET6 ? nfzr_valid6(dst, cookie) : !!dst_check(dst, cookie);
@@ -127,7 +133,7 @@ void nfzr_helper_dst_put(struct dst_entry *dst)
 	dst_release(dst);
 }
 
-/* The address family of a route's gateway, which is written to *gw; 0: on link. */
+/* Writes a route's gateway to gw and returns its address family, or 0 if the route is on link. */
 u16 nfzr_helper_dst_gateway(const struct dst_entry *dst, u8 gw[16])
 {
 	const struct rtable *rt = dst_rtable(dst);

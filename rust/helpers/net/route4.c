@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * IPv4: what the hooks read of a packet, the kernel's own route lookup, and the hand-over of a
- * cached route. All run in a netfilter hook: softirq or process context, under rcu_read_lock().
+ * IPv4: reading a packet for the hooks, the kernel's own route lookup, and attaching a cached route
+ * to a packet. All functions run in a netfilter hook: softirq or process context, under
+ * rcu_read_lock().
  */
 #include <linux/inetdevice.h>
 #include <linux/ip.h>
@@ -9,7 +10,7 @@
 #include <net/ip.h>
 #include <net/route.h>
 
-/* As nfzr_is_tuple_ports() has it, for the addresses too. */
+/* As nfzr_is_tuple_ports(), but compares the addresses too. */
 static bool nfzr_is_tuple4(const struct sk_buff *skb, const struct iphdr *iph,
 			   const struct nf_conn *ct, enum ip_conntrack_dir dir)
 {
@@ -34,7 +35,9 @@ static enum nfzr_fit nfzr_packet_fit4(const struct sk_buff *skb, const struct ip
 	return fit;
 }
 
-/* False: the packet has no connection, or no place where one could be used. */
+/*
+ * Returns false if the packet has no connection, or no receiving device with an IPv4 configuration.
+ */
 bool nfzr_helper_packet4(struct sk_buff *skb, const struct nf_hook_state *state,
 			 struct nfzr_packet *p)
 {
@@ -62,9 +65,10 @@ static bool nfzr_rules_keyed4(const struct net *net, u8 protocol)
 }
 
 /*
- * Whether the nexthop is chosen by what the connection fixes: its addresses (policy 0), and its
- * ports where it has some (policy 1; else the hash may be of an SPI or of a tunnelled packet). Groups
- * of nexthop objects look at neighbours, too, whose changes are told.
+ * Returns whether the choice of the nexthop depends only on what the connection fixes: its
+ * addresses (policy 0), and its ports if it has any (policy 1; without ports, the hash may cover an
+ * SPI or a tunnelled packet). Groups of nexthop objects also look at neighbours, but changes of
+ * those are announced.
  */
 static bool nfzr_multipath_keyed4(const struct net *net, u8 protocol)
 {
@@ -92,8 +96,9 @@ static enum nfzr_fit nfzr_route_fit4(const struct net *net, const struct sk_buff
 	if (dst->lwtstate)
 		return NFZR_UNFIT_LWTUNNEL;
 	/*
-	 * Not so if it expires: where a neighbour does not answer, the route that all on its link share
-	 * does (ipv4_link_failure()), which means nothing without a learned MTU.
+	 * An expiry alone does not count. If a neighbour does not answer, the route that all
+	 * destinations on its link share gets an expiry too (ipv4_link_failure()), which means
+	 * nothing without a learned MTU.
 	 */
 	if (rt->rt_pmtu)
 		return NFZR_UNFIT_PMTU;
@@ -105,9 +110,9 @@ static enum nfzr_fit nfzr_route_fit4(const struct net *net, const struct sk_buff
 }
 
 /*
- * The lookup that ip_rcv_finish() would do next, with its arguments. On success the packet has
- * its route as if the kernel had done it; on failure it has none, so that the kernel repeats the
- * lookup and drops the packet for a reason of its own.
+ * Does the lookup that ip_rcv_finish() would do next, with the same arguments. On success, the
+ * packet has its route as if the kernel had done the lookup. On failure, it has none, so that the
+ * kernel repeats the lookup and drops the packet with its own drop reason.
  */
 void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r)
 {
@@ -116,7 +121,7 @@ void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r)
 	struct dst_entry *dst;
 	int genid = rt_genid_ipv4(net);
 
-	/* What is found before a change bears the genid from before it. */
+	/* A route found before a change gets the genid from before the change. */
 	smp_rmb();
 	r->dst = NULL;
 	r->multipath = false;
@@ -129,20 +134,20 @@ void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r)
 	if (r->fit != NFZR_FIT)
 		return;
 	/*
-	 * A route found before a change and allocated after it bears the new genid: the kernel sends
-	 * this one packet by it, but it must not serve others.
+	 * A route found before a change but allocated after it has the new genid. The kernel sends
+	 * this packet by it, but it must not be cached for other packets.
 	 */
 	if (dst_rtable(dst)->rt_genid != genid || !dst_hold_safe(dst)) {
 		r->fit = NFZR_UNFIT_GONE;
 		return;
 	}
 	r->dst = dst;
-	r->cookie = 0;	/* ipv4_dst_check() has no use for one */
+	r->cookie = 0;	/* ipv4_dst_check() ignores it */
 	r->oif = dst_dev_rcu(dst)->ifindex;
 	r->multipath = IPCB(skb)->flags & IPSKB_MULTIPATH;
 }
 
-/* Gives the packet the route if the kernel still holds it for valid. */
+/* Attaches the route to the packet. Returns false if the route is not valid for the kernel now. */
 bool nfzr_helper_use_dst4(struct sk_buff *skb, struct dst_entry *dst, u32 cookie, bool multipath)
 {
 	if (!dst_check(dst, cookie))

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * IPv6: what the hooks read of a packet, the kernel's own route lookup, and the hand-over of a
- * cached route. All run in a netfilter hook: softirq or process context, under rcu_read_lock().
+ * IPv6: reading a packet for the hooks, the kernel's own route lookup, and attaching a cached route
+ * to a packet. All functions run in a netfilter hook: softirq or process context, under
+ * rcu_read_lock().
  */
 #include <linux/ipv6.h>
 #include <net/dsfield.h>
@@ -10,7 +11,7 @@
 #include <net/ip6_route.h>
 #include <net/ipv6.h>
 
-/* As nfzr_is_tuple_ports() has it, for the addresses too. */
+/* As nfzr_is_tuple_ports(), but compares the addresses too. */
 static bool nfzr_is_tuple6(const struct sk_buff *skb, const struct ipv6hdr *ip6h,
 			   const struct nf_conn *ct, enum ip_conntrack_dir dir)
 {
@@ -19,7 +20,7 @@ static bool nfzr_is_tuple6(const struct sk_buff *skb, const struct ipv6hdr *ip6h
 	       nfzr_is_tuple_ports(skb, sizeof(*ip6h), ip6h->nexthdr, ct, dir);
 }
 
-/* Addresses that mean something on a link only, or many hosts. */
+/* Returns whether an address is link-local or multicast. */
 static bool nfzr_is_scoped(const struct in6_addr *addr)
 {
 	return ipv6_addr_type(addr) & (IPV6_ADDR_MULTICAST | IPV6_ADDR_LINKLOCAL);
@@ -38,7 +39,7 @@ static enum nfzr_fit nfzr_packet_fit6(const struct sk_buff *skb, const struct ip
 		return fit;
 	if (nfzr_is_scoped(&ip6h->saddr) || nfzr_is_scoped(&ip6h->daddr))
 		return NFZR_UNFIT_SCOPE;
-	/* Rules see the first header's number. */
+	/* Rules see the protocol number of the first header. */
 	if (ip6h->nexthdr != nf_ct_protonum(ct))
 		return NFZR_UNFIT_OPTIONS;
 	if (!nfzr_is_tuple6(skb, ip6h, ct, CTINFO2DIR(ctinfo)))
@@ -46,7 +47,7 @@ static enum nfzr_fit nfzr_packet_fit6(const struct sk_buff *skb, const struct ip
 	return NFZR_FIT;
 }
 
-/* False: the packet has no connection, or no place where one could be used. */
+/* Returns false if the packet has no connection or no receiving device. */
 bool nfzr_helper_packet6(struct sk_buff *skb, const struct nf_hook_state *state,
 			 struct nfzr_packet *p)
 {
@@ -70,10 +71,11 @@ static bool nfzr_rules_keyed6(const struct net *net, u8 protocol)
 }
 
 /*
- * Whether the nexthop is chosen by what the connection and the key fix. Policy 0 hashes the addresses
- * and the flow label; for policy 1 see nfzr_multipath_keyed4(). (A route does not tell whether it is
- * one of several: routes of a nexthop object share theirs.) Where the netns does not forward, but some
- * device of it does, neighbours have a say in any choice.
+ * Returns whether the choice of the nexthop depends only on what the connection and the key fix.
+ * Policy 0 hashes the addresses and the flow label; for policy 1 see nfzr_multipath_keyed4(). (A
+ * route does not tell whether it is one of several, because routes by a nexthop object share that
+ * object's nexthop.) If forwarding is off for the netns but on for one of its devices, every choice
+ * depends on neighbours.
  */
 static bool nfzr_multipath_keyed6(const struct net *net, const struct sk_buff *skb, u8 protocol)
 {
@@ -103,7 +105,7 @@ static enum nfzr_fit nfzr_route_fit6(const struct net *net, const struct sk_buff
 		return NFZR_UNFIT_L3MDEV;
 	if (dst->lwtstate)
 		return NFZR_UNFIT_LWTUNNEL;
-	/* An exception: a learned MTU, or a redirect. */
+	/* A route exception: a learned MTU or a redirect. */
 	if (rt->rt6i_flags & RTF_CACHE)
 		return NFZR_UNFIT_PMTU;
 	if (!nfzr_multipath_keyed6(net, skb, protocol))
@@ -114,8 +116,8 @@ static enum nfzr_fit nfzr_route_fit6(const struct net *net, const struct sk_buff
 }
 
 /*
- * The lookup that ip6_rcv_finish() would do next. The packet has its route as if the kernel had done
- * it, be it one that drops it.
+ * Does the lookup that ip6_rcv_finish() would do next. Afterwards the packet has its route as if
+ * the kernel had done the lookup, even if that route drops the packet.
  */
 void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r)
 {
@@ -124,7 +126,7 @@ void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r)
 
 	r->dst = NULL;
 	r->cookie = rt_genid_ipv6(net);
-	/* What is found before a change bears the genid from before it. */
+	/* A route found before a change gets the genid from before the change. */
 	smp_rmb();
 	ip6_route_input(skb);
 	dst = skb_dst(skb);
@@ -140,7 +142,7 @@ void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r)
 	r->multipath = IP6CB(skb)->flags & IP6SKB_MULTIPATH;
 }
 
-/* Gives the packet the route if the kernel still holds it for valid. */
+/* Attaches the route to the packet. Returns false if the route is not valid for the kernel now. */
 bool nfzr_helper_use_dst6(struct sk_buff *skb, struct dst_entry *dst, u32 cookie, bool multipath)
 {
 	if (!nfzr_valid6(dst, cookie))

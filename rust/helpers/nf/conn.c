@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Connections. Any context; the caller has a reference on the ct or is under rcu_read_lock() with
- * one that something else holds.
+ * Connections. Any context. The caller holds a reference to the ct, or is under rcu_read_lock()
+ * while another owner holds a reference.
  */
 #include <linux/netfilter_ipv4.h>
 #include <net/netfilter/nf_conntrack_act_ct.h>
@@ -10,8 +10,8 @@
 #include <net/netfilter/nf_nat.h>
 
 /*
- * A ct that we hold stays linked in nf_nat's table by source. Using a symbol of nf_nat keeps that
- * module, and so that table, loaded for as long as we are.
+ * A referenced ct stays linked in nf_nat's table by source. Using a symbol of nf_nat keeps that
+ * module, and so its table, loaded as long as this module is.
  */
 static void *const nfzr_pin_nf_nat __used = nf_nat_packet;
 
@@ -25,7 +25,7 @@ void nfzr_helper_ct_put(struct nf_conn *ct)
 	nf_ct_put(ct);
 }
 
-/* Nothing tells a module that a ct died; this is what can be seen of it. */
+/* Returns whether the ct is dead. There is no notification of a ct's death, only these flags. */
 bool nfzr_helper_ct_gone(const struct nf_conn *ct)
 {
 	return nf_ct_is_dying(ct) || nf_ct_is_expired(ct);
@@ -36,7 +36,7 @@ bool nfzr_helper_ct_assured(const struct nf_conn *ct)
 	return test_bit(IPS_ASSURED_BIT, &ct->status);
 }
 
-/* Whether the netns has so many connections that conntrack will soon drop some early. */
+/* Returns whether the netns has so many connections that conntrack will soon start early drop. */
 bool nfzr_helper_ct_scarce(const struct net *net)
 {
 	unsigned int max = READ_ONCE(nf_conntrack_max);
@@ -45,8 +45,9 @@ bool nfzr_helper_ct_scarce(const struct net *net)
 }
 
 /*
- * Whether conntrack looks at packets of a family that come in: it does while a rule wants it. Its
- * hooks have no name that others can see, but a priority of their own. Under rcu_read_lock().
+ * Returns whether conntrack processes incoming packets of a family, which it does while a rule
+ * needs it. Its hook functions are not visible to modules, so the hook is recognised by its
+ * priority. Under rcu_read_lock().
  */
 bool nfzr_helper_ct_is_on(const struct net *net, u8 pf)
 {
@@ -62,7 +63,7 @@ bool nfzr_helper_ct_is_on(const struct net *net, u8 pf)
 		return false;
 	ops = nf_hook_entries_get_hook_ops(hooks);
 	for (i = 0; i < hooks->num_hook_entries; i++)
-		/* Chains of rules, which users give priorities, have a type. */
+		/* Chains of rules, whose priorities users choose, have a hook_ops_type. */
 		if (READ_ONCE(ops[i])->priority == NF_IP_PRI_CONNTRACK &&
 		    READ_ONCE(ops[i])->hook_ops_type == NF_HOOK_OP_UNDEFINED)
 			return true;
@@ -84,7 +85,7 @@ bool nfzr_helper_ct_is_tcp(const struct nf_conn *ct)
 	return nf_ct_protonum(ct) == IPPROTO_TCP;
 }
 
-/* Whichever directions it counts in. */
+/* Returns the zone id, regardless of the directions that it applies to. */
 u16 nfzr_helper_ct_own_zone(const struct nf_conn *ct)
 {
 	return nf_ct_zone(ct)->id;
@@ -118,8 +119,8 @@ static void nfzr_read_ext(const struct nf_conn *ct, u64 *handle, bool *has_ext)
 }
 
 /*
- * Only for an unconfirmed ct, which nobody else has seen yet: the extension, with a first handle.
- * False: there is one, or no memory.
+ * Adds the extension with an initial handle. Only for an unconfirmed ct, which no other CPU can see
+ * yet. Returns false if the extension exists or there is no memory.
  */
 bool nfzr_helper_ct_ext_add(struct nf_conn *ct, u64 handle)
 {

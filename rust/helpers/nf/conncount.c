@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * How many connections a zone has, counted in nf_conncount's lists, which find out by themselves which
- * of their connections are gone, and do not count one twice: both by walking a list. So there are many
- * short ones, chosen by a connection's original tuple. The one that a new connection comes into is
- * walked with it; the others some at a time when the limit is reached, and all by the collector.
+ * Counts the connections of a zone in nf_conncount lists. nf_conncount detects dead connections and
+ * duplicates by walking a list. Therefore there are many short lists, selected by a connection's
+ * original tuple. Adding a connection walks its list. When the limit is reached, some of the other
+ * lists are walked. The collector walks all of them.
  *
- * One that waits in an NFQUEUE before it is confirmed is taken for gone, as everywhere with
- * nf_conncount.
+ * A connection that waits in an NFQUEUE before it is confirmed counts as dead, as with every user
+ * of nf_conncount.
  *
- * Locks: a list's own here, then nf_conncount's. Both keep bottom halves off.
+ * Locks: the list's lock here, then nf_conncount's. Both disable bottom halves.
  */
 #include <linux/mm.h>
 #include <linux/random.h>
@@ -17,13 +17,16 @@
 #include <net/netfilter/nf_conntrack_core.h>
 #include <net/netfilter/nf_conntrack_count.h>
 
-/* Connections to a list, when there are as many as may be. */
+/* Target connections per list at the limit. */
 #define NFZR_COUNT_PER_LIST 8
 
 #define NFZR_COUNT_MIN_LISTS 64U
 #define NFZR_COUNT_MAX_LISTS 16384U
 
-/* Connections that may be looked at in a jiffy while the limit is reached, on each CPU. */
+/*
+ * Connections scanned per jiffy while the limit is reached. CPUs share the count without a lock, so
+ * several of them may each scan that many.
+ */
 #define NFZR_GC_PER_JIFFY 256
 
 struct nfzr_count_list {
@@ -37,7 +40,7 @@ static u32 nfzr_count_lists(u32 max)
 					NFZR_COUNT_MAX_LISTS));
 }
 
-/* For about max connections. False: no memory. Process context. */
+/* Initialises c for about max connections. Returns false without memory. Process context. */
 bool nfzr_helper_conncount_init(struct nfzr_conncount *c, u32 max)
 {
 	u32 i;
@@ -55,7 +58,7 @@ bool nfzr_helper_conncount_init(struct nfzr_conncount *c, u32 max)
 	return true;
 }
 
-/* Nobody else uses it any more. Process context. */
+/* Frees the lists. The caller is the last user of c. Process context. */
 void nfzr_helper_conncount_free(struct nfzr_conncount *c)
 {
 	u32 i;
@@ -65,7 +68,7 @@ void nfzr_helper_conncount_free(struct nfzr_conncount *c)
 	kvfree(c->lists);
 }
 
-/* Whether lists are still short with max connections. */
+/* Returns whether the lists stay short with max connections. */
 bool nfzr_helper_conncount_fits(const struct nfzr_conncount *c, u32 max)
 {
 	return max / (c->mask + 1) < 8 * NFZR_COUNT_PER_LIST ||
@@ -79,7 +82,10 @@ u32 nfzr_helper_conncount_count(const struct nfzr_conncount *c)
 	return count < 0 ? 0 : count;
 }
 
-/* Has nf_conncount walk the list, which it does once in a jiffy only, and notes what that changed. */
+/*
+ * Makes nf_conncount walk the list and adds the change to c->count. nf_conncount would walk a list
+ * only once per jiffy, so last_gc is set back.
+ */
 static int nfzr_conncount_walk(struct nfzr_conncount *c, struct nfzr_count_list *l, struct net *net,
 			       const struct sk_buff *skb, u16 l3num)
 {
@@ -97,7 +103,7 @@ static int nfzr_conncount_walk(struct nfzr_conncount *c, struct nfzr_count_list 
 	return err;
 }
 
-/* Forgets all connections that are gone. Process context. */
+/* Removes all dead connections. Process context; may sleep. */
 void nfzr_helper_conncount_collect(struct nfzr_conncount *c)
 {
 	struct net *net = READ_ONCE(c->net);
@@ -115,7 +121,7 @@ void nfzr_helper_conncount_collect(struct nfzr_conncount *c)
 	}
 }
 
-/* Forgets some that are gone, from where it left off last time, until there are fewer than max. */
+/* Removes dead connections, continuing after the last scan, until there are fewer than max. */
 static void nfzr_conncount_make_room(struct nfzr_conncount *c, struct net *net, u32 max)
 {
 	u32 i, now = (u32)jiffies;
@@ -141,8 +147,8 @@ static void nfzr_conncount_make_room(struct nfzr_conncount *c, struct net *net, 
 }
 
 /*
- * Counts the new connection of a packet. 0: it is counted; -EDQUOT: there are max without it; -ENOMEM:
- * it is not counted.
+ * Counts the new connection of a packet. Returns 0 if it is counted, -EDQUOT if there are already
+ * max others, -ENOMEM if it could not be counted.
  */
 int nfzr_helper_conncount_add(struct nfzr_conncount *c, const struct sk_buff *skb,
 			      const struct nf_hook_state *state, u32 max)
@@ -162,7 +168,10 @@ int nfzr_helper_conncount_add(struct nfzr_conncount *c, const struct sk_buff *sk
 			       &c->key) & c->mask];
 	spin_lock_bh(&l->lock);
 	err = nfzr_conncount_walk(c, l, state->net, skb, state->pf);
-	/* Another CPU took the last place: this one is not confirmed, so a walk forgets it again. */
+	/*
+	 * Another CPU used up the limit. This connection is not confirmed yet, so a walk removes it
+	 * again.
+	 */
 	if (nfzr_helper_conncount_count(c) > max) {
 		nfzr_conncount_walk(c, l, state->net, NULL, 0);
 		err = -EDQUOT;

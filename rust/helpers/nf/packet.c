@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the hooks read of a packet of either family. All run in a netfilter hook: softirq or process
- * context, under rcu_read_lock().
+ * Packet fields that the hooks read in the same way for both families. All functions run in a
+ * netfilter hook: softirq or process context, under rcu_read_lock().
  */
 #include <linux/ip.h>
 #include <linux/ipv6.h>
@@ -17,7 +17,7 @@ bool nfzr_helper_is_unconfirmed(const struct sk_buff *skb)
 	return ct && !nf_ct_is_confirmed(ct);
 }
 
-/* IPv6 has no flag for what it forwards, but notes what came in by a device. */
+/* IPv6 has no flag for forwarded packets, but records the receiving device of a packet. */
 static bool nfzr_is_forwarded(const struct sk_buff *skb, const struct nf_hook_state *state)
 {
 	if (state->pf == NFPROTO_IPV4)
@@ -25,7 +25,7 @@ static bool nfzr_is_forwarded(const struct sk_buff *skb, const struct nf_hook_st
 	return IP6CB(skb)->iif && !ipv6_addr_is_multicast(&ipv6_hdr(skb)->daddr);
 }
 
-/* At POST_ROUTING. False: not a forwarded packet of a confirmed connection. */
+/* At POST_ROUTING. Returns false unless skb is a forwarded packet of a confirmed connection. */
 bool nfzr_helper_forwarded(struct sk_buff *skb, const struct nf_hook_state *state,
 			   struct nfzr_forwarded *f)
 {
@@ -39,7 +39,7 @@ bool nfzr_helper_forwarded(struct sk_buff *skb, const struct nf_hook_state *stat
 		return false;
 	if (ctinfo == IP_CT_RELATED || ctinfo == IP_CT_RELATED_REPLY)
 		return false;
-	/* Its original tuple is another connection's. */
+	/* The original tuple of this ct belongs to another connection. */
 	if (test_bit(IPS_NAT_CLASH_BIT, &ct->status))
 		return false;
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Tracking of packets that a zone's table knows: what is read of a packet before conntrack sees it,
- * and what conntrack would do with it. All run in a PRE_ROUTING hook: softirq or process context,
- * under rcu_read_lock(). ct->lock is taken by nfzr_helper_tcp_begin() and nothing else is under it.
+ * Tracking of packets whose connection is in a zone's table: reads a packet before conntrack sees
+ * it, and does what conntrack would do with it. All functions run in a PRE_ROUTING hook: softirq or
+ * process context, under rcu_read_lock(). nfzr_helper_tcp_begin() takes ct->lock; no other lock
+ * nests inside it.
  */
 #include <linux/ip.h>
 #include <linux/ipv6.h>
@@ -17,13 +18,13 @@
 #include <net/netns/hash.h>
 #include <net/tcp.h>
 
-/* rust/kapi/nf/tcp.rs has these as numbers. */
+/* rust/kapi/nf/tcp.rs repeats these values. */
 static_assert(TCP_CONNTRACK_ESTABLISHED == 3);
 static_assert(IP_CT_TCP_FLAG_SACK_PERM == 0x02);
 static_assert(IP_CT_TCP_FLAG_DATA_UNACKNOWLEDGED == 0x10);
 static_assert(IP_CT_TCP_FLAG_MAXACK_SET == 0x20);
 
-/* The addresses, and where the transport header is. */
+/* Reads the addresses and the offset of the transport header. */
 static enum nfzr_track nfzr_probe_ipv4(const struct sk_buff *skb, struct nfzr_probe *p)
 {
 	const struct iphdr *iph = ip_hdr(skb);
@@ -40,7 +41,7 @@ static enum nfzr_track nfzr_probe_ipv4(const struct sk_buff *skb, struct nfzr_pr
 	return NFZR_TRACK;
 }
 
-/* A header after the first makes it another protocol than TCP or UDP. */
+/* With an extension header, the protocol is neither TCP nor UDP. */
 static enum nfzr_track nfzr_probe_ipv6(const struct sk_buff *skb, struct nfzr_probe *p)
 {
 	const struct ipv6hdr *ip6h = ipv6_hdr(skb);
@@ -53,7 +54,7 @@ static enum nfzr_track nfzr_probe_ipv6(const struct sk_buff *skb, struct nfzr_pr
 	return NFZR_TRACK;
 }
 
-/* Whether a segment's options are none, or the ones that tcp_sack() leaves out of account. */
+/* Returns whether a segment has no options, or only those that tcp_sack() ignores. */
 static bool nfzr_tcp_is_plain(const struct sk_buff *skb, const struct nfzr_probe *p,
 			      const struct tcphdr *th)
 {
@@ -69,7 +70,7 @@ static bool nfzr_tcp_is_plain(const struct sk_buff *skb, const struct nfzr_probe
 							(TCPOPT_TIMESTAMP << 8) | TCPOLEN_TIMESTAMP);
 }
 
-/* As tcp_error() and segment_seq_plus_len() have it. */
+/* Mirrors tcp_error() and segment_seq_plus_len(). */
 static enum nfzr_track nfzr_probe_tcp(const struct sk_buff *skb, struct nfzr_probe *p)
 {
 	struct tcphdr _th;
@@ -79,7 +80,7 @@ static enum nfzr_track nfzr_probe_tcp(const struct sk_buff *skb, struct nfzr_pro
 	if (!th || th->doff * 4 < sizeof(*th) || len < th->doff * 4)
 		return NFZR_UNTRACK_MALFORMED;
 	p->flags = tcp_flag_byte(th);
-	/* What begins or ends a connection, rust/track/tcp.rs leaves to conntrack. */
+	/* rust/track/tcp.rs leaves segments that open or close a connection to conntrack. */
 	if ((p->flags & (TCPHDR_FIN | TCPHDR_SYN | TCPHDR_RST | TCPHDR_ACK)) != TCPHDR_ACK)
 		return NFZR_UNTRACK_TCP_FLAGS;
 	p->tuple.src.u.tcp.port = th->source;
@@ -93,7 +94,7 @@ static enum nfzr_track nfzr_probe_tcp(const struct sk_buff *skb, struct nfzr_pro
 	return NFZR_TRACK;
 }
 
-/* As udp_error() has it. */
+/* Mirrors udp_error(). */
 static enum nfzr_track nfzr_probe_udp(const struct sk_buff *skb, struct nfzr_probe *p)
 {
 	struct udphdr _uh;
@@ -112,8 +113,9 @@ static enum nfzr_track nfzr_probe_udp(const struct sk_buff *skb, struct nfzr_pro
 }
 
 /*
- * Reads a packet that conntrack has not seen yet. False: it has, or is not to; or a bridge shows it.
- * Else p->why says whether the packet is of a kind that is looked up. *p comes zeroed.
+ * Reads a packet that conntrack has not seen yet. Returns false if conntrack has seen it, if it is
+ * marked untracked, or if it comes from a bridge. Otherwise p->why says whether the packet is of a
+ * kind that is looked up. The caller zeroes *p.
  */
 bool nfzr_helper_probe(struct sk_buff *skb, const struct nf_hook_state *state, struct nfzr_probe *p)
 {
@@ -147,14 +149,14 @@ bool nfzr_helper_probe(struct sk_buff *skb, const struct nf_hook_state *state, s
 	return true;
 }
 
-/* What a status says against the ct, if it does. */
+/* Returns the reason why a status rules the ct out, or NFZR_TRACK. */
 static enum nfzr_track nfzr_status_why(const struct nf_conn *ct, unsigned long status)
 {
 	if (!(status & IPS_CONFIRMED) || (status & IPS_DYING))
 		return NFZR_UNTRACK_GONE;
 	if (!(status & IPS_SEEN_REPLY))
 		return NFZR_UNTRACK_UNREPLIED;
-	/* For UDP the prediction itself looks at it. */
+	/* For UDP, the prediction itself checks IPS_ASSURED. */
 	if (!(status & IPS_ASSURED) && nf_ct_protonum(ct) == IPPROTO_TCP)
 		return NFZR_UNTRACK_UNASSURED;
 	if (status & IPS_SEQ_ADJUST)
@@ -166,7 +168,10 @@ static enum nfzr_track nfzr_status_why(const struct nf_conn *ct, unsigned long s
 	return NFZR_TRACK;
 }
 
-/* Whether conntrack would do no more with a packet of the ct than what is predicted here. */
+/*
+ * Returns NFZR_TRACK if conntrack would do no more with a packet of the ct than is predicted here,
+ * else the reason why not.
+ */
 static __always_inline enum nfzr_track nfzr_ct_why(const struct nf_conn *ct)
 {
 	const unsigned long good = IPS_CONFIRMED | IPS_SEEN_REPLY | IPS_ASSURED;
@@ -176,7 +181,7 @@ static __always_inline enum nfzr_track nfzr_ct_why(const struct nf_conn *ct)
 
 	if (nf_ct_is_expired(ct))
 		return NFZR_UNTRACK_GONE;
-	/* Mostly there is nothing. */
+	/* In most cases nothing rules the ct out. */
 	if (unlikely((status & (good | bad)) != good)) {
 		why = nfzr_status_why(ct, status);
 		if (why != NFZR_TRACK)
@@ -187,7 +192,10 @@ static __always_inline enum nfzr_track nfzr_ct_why(const struct nf_conn *ct)
 	return NFZR_TRACK;
 }
 
-/* The check of tcp_error() and udp_error(). What it finds out stays in the skb for the kernel's own. */
+/*
+ * Mirrors the checksum check of tcp_error() and udp_error(). The result stays in the skb for the
+ * kernel's own check.
+ */
 static __always_inline bool nfzr_checksum_good(struct sk_buff *skb, const struct nf_hook_state *state,
 			       const struct nfzr_probe *p)
 {
@@ -206,8 +214,9 @@ static __always_inline enum nfzr_track nfzr_track_why(struct sk_buff *skb, const
 }
 
 /*
- * The state of a TCP connection under its lock, which nfzr_helper_tcp_end() gives back, and the
- * timeouts that it may get. NULL, and no lock: *why says why not.
+ * Locks a TCP connection and returns its state, and in *t the timeouts that it may get. The caller
+ * unlocks it with nfzr_helper_tcp_end(). On failure, returns NULL without the lock, and the reason
+ * in *why.
  */
 struct ip_ct_tcp *nfzr_helper_tcp_begin(struct sk_buff *skb, const struct nf_hook_state *state,
 					struct nf_conn *ct, const struct nfzr_probe *p,
@@ -228,7 +237,10 @@ struct ip_ct_tcp *nfzr_helper_tcp_begin(struct sk_buff *skb, const struct nf_hoo
 	t->max_retrans = READ_ONCE(tn->tcp_max_retrans);
 
 	spin_lock_bh(&ct->lock);
-	/* Set before the lock is taken for the offsets: who does not see the one sees no other. */
+	/*
+	 * The bit is set before the lock is taken to write the offsets. If the bit is clear here,
+	 * no offset is set either.
+	 */
 	if (test_bit(IPS_SEQ_ADJUST_BIT, &ct->status)) {
 		spin_unlock_bh(&ct->lock);
 		*why = NFZR_UNTRACK_SEQ_ADJUST;
@@ -242,7 +254,7 @@ void nfzr_helper_tcp_end(struct nf_conn *ct)
 	spin_unlock_bh(&ct->lock);
 }
 
-/* What decides the timeout of a UDP connection. */
+/* Reads the inputs of a UDP connection's timeout, unless the ct is left to conntrack. */
 enum nfzr_track nfzr_helper_udp_begin(struct sk_buff *skb, const struct nf_hook_state *state,
 				      struct nf_conn *ct, const struct nfzr_probe *p,
 				      struct nfzr_udp *u)
@@ -264,9 +276,9 @@ enum nfzr_track nfzr_helper_udp_begin(struct sk_buff *skb, const struct nf_hook_
 }
 
 /*
- * What is left for conntrack to do with a packet that it would accept: timeout (in jiffies) and
- * counters, and the ct itself in the place of the template, if there is one. Somebody holds a
- * reference on the ct; the packet gets one of its own.
+ * Does the rest of conntrack's work for a packet that it would accept: refreshes the timeout (in
+ * jiffies) and the counters, and attaches the ct in place of the template, if there is one. The
+ * caller makes sure that a reference to the ct is held; the packet gets its own.
  */
 void nfzr_helper_attach(struct sk_buff *skb, struct nf_conn *ct, u8 dir, u32 timeout)
 {
@@ -276,13 +288,13 @@ void nfzr_helper_attach(struct sk_buff *skb, struct nf_conn *ct, u8 dir, u32 tim
 
 	nf_ct_refresh_acct(ct, ctinfo, skb, timeout);
 	nf_conntrack_get(&ct->ct_general);
-	/* nf_ct_set() wants nothing there. */
+	/* nf_ct_set() requires an empty _nfct. */
 	skb->_nfct = 0;
 	nf_ct_set(skb, ct, ctinfo);
 	nf_conntrack_put(tmpl);
 }
 
-/* For verify mode: what conntrack made of a packet. False: it has no connection. */
+/* For verify mode: reads the ct that conntrack attached. Returns false if there is none. */
 bool nfzr_helper_attached(struct sk_buff *skb, struct nfzr_attached *a)
 {
 	enum ip_conntrack_info ctinfo;
@@ -296,7 +308,7 @@ bool nfzr_helper_attached(struct sk_buff *skb, struct nfzr_attached *a)
 	return true;
 }
 
-/* A copy of a TCP connection's state. */
+/* Copies the state of a TCP connection under its lock. */
 void nfzr_helper_tcp_copy(struct nf_conn *ct, struct ip_ct_tcp *to)
 {
 	spin_lock_bh(&ct->lock);
@@ -304,7 +316,7 @@ void nfzr_helper_tcp_copy(struct nf_conn *ct, struct ip_ct_tcp *to)
 	spin_unlock_bh(&ct->lock);
 }
 
-/* When the ct expires, in jiffies; false: its timeout is fixed. */
+/* Writes the time when the ct expires, in jiffies. Returns false if its timeout is fixed. */
 bool nfzr_helper_ct_expiry(const struct nf_conn *ct, u32 *expiry)
 {
 	*expiry = READ_ONCE(ct->timeout);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What verify mode asks of a packet's route. First in FORWARD: softirq or process context, under
- * rcu_read_lock().
+ * Compares a packet's route for verify mode. Runs first in FORWARD: softirq or process context,
+ * under rcu_read_lock().
  */
 #include <net/inet_dscp.h>
 #include <net/ip.h>
@@ -10,7 +10,7 @@
 #include <net/route.h>
 #include <net/xfrm.h>
 
-/* Whether two routes lead the same way: the kernel may keep several of one nexthop. */
+/* Returns whether two routes lead the same way. The kernel may keep several for one nexthop. */
 static bool nfzr_same_way4(const struct dst_entry *a, const struct dst_entry *b)
 {
 	const struct rtable *ra = dst_rtable(a), *rb = dst_rtable(b);
@@ -23,7 +23,7 @@ static bool nfzr_same_way4(const struct dst_entry *a, const struct dst_entry *b)
 						ra->rt_gw4 == rb->rt_gw4));
 }
 
-/* Whether two routes lead the same way: each CPU has its own of a nexthop. */
+/* Returns whether two routes lead the same way. Each CPU has its own route for a nexthop. */
 static bool nfzr_same_way6(const struct dst_entry *a, const struct dst_entry *b)
 {
 	const struct rt6_info *ra = dst_rt6_info(a), *rb = dst_rt6_info(b);
@@ -39,7 +39,7 @@ static bool nfzr_same_way(const struct dst_entry *a, const struct dst_entry *b)
 	return b->ops->family == AF_INET6 ? nfzr_same_way6(a, b) : nfzr_same_way4(a, b);
 }
 
-/* The kernel's choice for the packet now; NULL: none. */
+/* Returns the route that the kernel chooses for the packet now, or NULL if there is none. */
 static const struct dst_entry *nfzr_choose(struct sk_buff *skb, u16 family)
 {
 	const struct iphdr *iph = ip_hdr(skb);
@@ -52,8 +52,9 @@ static const struct dst_entry *nfzr_choose(struct sk_buff *skb, u16 family)
 }
 
 /*
- * Whether the packet goes the way of dst, a route of its family; false in *known: nothing can be said,
- * since its own was chosen before a change, or replaced. Before anybody changed the packet.
+ * Returns whether the packet's route leads the same way as dst, a route of the packet's family.
+ * *known is false if that cannot be decided, because the packet's route was chosen before a change,
+ * or was replaced. Call this before any hook modifies the packet.
  */
 bool nfzr_helper_goes_by(struct sk_buff *skb, const struct dst_entry *dst, bool *known)
 {
@@ -61,7 +62,7 @@ bool nfzr_helper_goes_by(struct sk_buff *skb, const struct dst_entry *dst, bool 
 	char cb[sizeof(skb->cb)];
 	unsigned long has;
 
-	/* Policies are looked up after the route, and may have put a bundle in its place. */
+	/* IPsec policies are looked up after the route and may have put a bundle in its place. */
 	*known = skb_dst(skb) && !dst_xfrm(skb_dst(skb));
 	if (!*known || nfzr_same_way(skb_dst(skb), dst))
 		return *known;

@@ -14,7 +14,7 @@ void nfzr_helper_percpu_add(u64 __percpu *base, size_t index, u64 events)
 	this_cpu_add(base[index], events);
 }
 
-/* Exchanges what value points to with what this CPU has. */
+/* Swaps this CPU's memory at base with *value, size bytes. */
 void nfzr_helper_percpu_exchange(void __percpu *base, void *value, size_t size)
 {
 	u8 *here, *there = value;
@@ -27,7 +27,7 @@ void nfzr_helper_percpu_exchange(void __percpu *base, void *value, size_t size)
 	local_bh_enable();
 }
 
-/* Zeroes what all CPUs have. */
+/* Zeroes the memory of all CPUs. */
 void nfzr_helper_percpu_clear(void __percpu *base, size_t size)
 {
 	int cpu;

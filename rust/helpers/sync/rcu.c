@@ -4,7 +4,7 @@
  */
 #include <linux/rcupdate.h>
 
-/* An inline function where the kernel has no lazy callbacks. */
+/* call_rcu_hurry() is an inline function in kernels without lazy callbacks. */
 void nfzr_helper_call_rcu_hurry(struct rcu_head *head, rcu_callback_t func)
 {
 	call_rcu_hurry(head, func);

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What each CPU found last, and which packets it served: the hooks of a packet run one after the other on
-//! one CPU, mostly, so that the later ones need not search what the first one found. Hints, which may be
-//! another packet's, or gone.
+//! The last entry that each CPU found, and the packets that it served. A packet's hooks mostly run
+//! one after the other on one CPU, so later hooks need not repeat the lookup of the first. These
+//! are hints: they may belong to another packet, or be stale.
 //!
-//! An entry is believed only under RCU, for the connection that it is of, and while no entry ended since
-//! before it was found: then it was still linked when that was read, so that the grace period after which
-//! it is freed cannot end before the reader does. What is there may be written by a softirq at any moment:
-//! the count is written after the entry and read before it, so that it is never a later one than the
-//! entry's own.
+//! An entry is used only under RCU, only for its own connection, and only if no entry has ended
+//! since before it was found. It was then still linked when the count was read, so the grace period
+//! after which it is freed cannot end before the reader's critical section does. A softirq may
+//! overwrite a CPU's slot at any moment. The count is therefore written after the entry and read
+//! before it, so that it is never later than the entry's own.
 
 use core::{
     marker::PhantomData,
@@ -33,7 +33,7 @@ use crate::{
     },
 };
 
-/// How many entries had ended at some time.
+/// The number of entries that had ended at some time.
 #[derive(Clone, Copy)]
 pub(in crate::kapi) struct Ended(u64);
 
@@ -41,27 +41,29 @@ pub(in crate::kapi) struct Ended(u64);
 ///
 /// # Invariants
 ///
-/// `places` is a per-CPU allocation of `struct nfzr_recent`. The entry in each is one that was found in a
-/// table of the registry, by a search that began when no fewer entries had ended than are there with it.
+/// `places` is a per-CPU allocation of `struct nfzr_recent`. Each entry there was found in a table
+/// of the registry by a lookup. When the lookup began, at least as many entries had ended as are
+/// stored there.
 pub(crate) struct Recent<T: Send + Sync> {
     places: NonNull<bindings::nfzr_recent>,
-    /// Entries that ended.
+    /// The number of entries that have ended.
     ended: Atomic<u64>,
     _entries: PhantomData<fn() -> T>,
 }
 
-// SAFETY: Per-CPU memory is made to be used by all CPUs, each its own part.
+// SAFETY: Per-CPU memory is made for use by all CPUs, each accessing its own part.
 unsafe impl<T: Send + Sync> Send for Recent<T> {}
 // SAFETY: As above.
 unsafe impl<T: Send + Sync> Sync for Recent<T> {}
 
 impl<T: Send + Sync> Recent<T> {
-    /// Nothing was found yet. Process context.
+    /// Creates the per-CPU slots, all empty. Process context.
     pub(crate) fn new() -> Result<Self> {
         let size = size_of::<bindings::nfzr_recent>();
-        // SAFETY: A plain allocation, of zeroes; the alignment is that of a `u64`, as the struct's is.
+        // SAFETY: The allocation needs process context only. It is zeroed and aligned as a `u64`,
+        // like the struct.
         let places = unsafe { bindings::nfzr_helper_percpu_alloc(size) };
-        // INVARIANT: Just allocated, with no entries.
+        // INVARIANT: Allocated above, without entries.
         Ok(Self {
             places: NonNull::new(places.cast()).ok_or(ENOMEM)?,
             ended: Atomic::new(0),
@@ -69,30 +71,30 @@ impl<T: Send + Sync> Recent<T> {
         })
     }
 
-    /// To be asked before an entry is searched. Any context.
+    /// Returns the number of ended entries, to be read before a lookup. Any context.
     pub(in crate::kapi) fn ended(&self) -> Ended {
-        // ORDERING: Acquire: the search comes after it.
+        // ORDERING: Acquire: the lookup comes after this load.
         Ended(self.ended.load(Acquire))
     }
 
-    /// An entry is not linked any more, and about to be handed to RCU. Any context.
+    /// Records that an entry was unlinked and is about to be handed to RCU. Any context.
     pub(in crate::kapi) fn end(&self) {
-        // ORDERING: Release, to who reads it before he searches: by then it was unlinked.
+        // ORDERING: Release, pairs with `ended`: a lookup after this count misses the entry.
         self.ended.fetch_add(1, Release);
     }
 
-    /// This CPU found an entry of this registry in a table, by a search that began after `ended` was asked
-    /// for. Any context.
+    /// Records that this CPU found an entry of this registry in a table, by a lookup that began
+    /// after `ended` was read. Any context.
     #[inline]
     pub(in crate::kapi) fn found(&self, entry: &Entry<T>, ended: Ended) {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant `places` is the allocation that the helper expects.
         unsafe { bindings::nfzr_helper_recent_found(self.places.as_ptr(), entry.links(), ended.0) };
     }
 
-    /// The entry of a connection, if this CPU found it last. Any context.
+    /// Returns the entry of a connection, if this CPU found that entry last. Any context.
     #[inline]
     pub(crate) fn entry<'r>(&'r self, ct: &Conn, _rcu: &ReadSide<'r>) -> Option<&'r Entry<T>> {
-        // SAFETY: By the type invariant, and under RCU.
+        // SAFETY: By the type invariant `places` is what the helper expects, and this is under RCU.
         let links = unsafe {
             bindings::nfzr_helper_recent_entry(
                 self.places.as_ptr(),
@@ -101,22 +103,22 @@ impl<T: Send + Sync> Recent<T> {
             )
         };
         let entry = NonNull::new(links)?.cast::<Entry<T>>();
-        // SAFETY: None ended since before it was found, so it was linked a moment ago, and is not freed
-        // before `'r` ends.
+        // SAFETY: No entry has ended since before this one was found. It was thus linked a moment
+        // ago and is not freed before `'r` ends.
         Some(unsafe { entry.as_ref() })
     }
 
-    /// Whether this CPU served a packet. Any context.
+    /// Records whether this CPU served `skb`. Any context.
     #[inline]
     pub(crate) fn serve(&self, skb: &SkBuff, served: bool) {
-        // SAFETY: By the type invariant; the packet is only compared.
+        // SAFETY: By the type invariant; the packet's address is only compared.
         unsafe { bindings::nfzr_helper_recent_serve(self.places.as_ptr(), skb.as_raw(), served) };
     }
 
-    /// Whether this CPU served the packet, or one that was where this one is now. Any context.
+    /// Returns whether this CPU served `skb`, or an earlier packet at its address. Any context.
     #[inline]
     pub(crate) fn is_served(&self, skb: &SkBuff) -> bool {
-        // SAFETY: By the type invariant; the packet is only compared.
+        // SAFETY: By the type invariant; the packet's address is only compared.
         unsafe { bindings::nfzr_helper_recent_is_served(self.places.as_ptr(), skb.as_raw()) }
     }
 }

@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Entries for connections: each owns one reference on its connection, has a number in a registry,
-//! and is linked once per direction into a table, where it is found by tuple.
+//! Entries for connections. Each entry owns one reference on its connection, has a number in a
+//! registry, and is linked once per direction into a table, where lookups find it by tuple.
 //!
-//! A table is the kernel's rhashtable, keyed by the tuple in the connection itself; a registry is
-//! its generic radix tree. Both are read under RCU and grow on their own.
+//! A table is the kernel's rhashtable, keyed by the tuple in the connection itself. A registry is
+//! the kernel's generic radix tree. Both are read under RCU and grow by themselves.
 //!
 //! # Life of an entry
 //!
 //! new (being linked) -> live -> dead -> unlinked -> [grace period] -> value dropped, connection
-//! put, memory freed. Live to dead has one winner, who unlinks and hands the entry to RCU. Whoever
-//! finds an entry is under RCU, so it is whole for as long as he looks at it, dead or not.
+//! put, memory freed. Only one caller moves an entry from live to dead; it unlinks the entry and
+//! hands it to RCU. Entries are found under RCU and stay valid for that critical section, even when
+//! dead.
 //!
 //! # Locks
 //!
-//! rhashtable's bucket lock, that of the numbers: each inside one call, never one in the other, and
-//! nothing is put, allocated by us or printed under them. Both keep interrupts off.
+//! rhashtable's bucket lock and the lock of the numbers are each taken and released within one
+//! call, and never nested. While one is held, we put, allocate and print nothing. Both disable
+//! interrupts.
 //!
 //! C header: [`include/linux/rhashtable.h`](srctree/include/linux/rhashtable.h)
 
@@ -55,19 +57,19 @@ use crate::{
     },
 };
 
-// CAST: Small numbers.
+// CAST: The states are small numbers.
 const NEW: i32 = bindings::nfzr_state_NFZR_NEW as i32;
 const LIVE: i32 = bindings::nfzr_state_NFZR_LIVE as i32;
 const DEAD: i32 = bindings::nfzr_state_NFZR_DEAD as i32;
 
-/// The entry of a connection, with a value.
+/// The entry of a connection, which holds a value.
 ///
 /// Owners: the registry, from `insert` to the end of `kill`; then RCU.
 ///
 /// # Invariants
 ///
-/// * One reference on `links.ct` is ours.
-/// * `links.link[dir]` is in `tables[dir]` while the state is live; each table counts the entry as
+/// * We own one reference on `links.ct`.
+/// * While the state is live, `links.link[dir]` is in `tables[dir]`. Each table counts the entry as
 ///   a user until the entry is dropped.
 #[repr(C)]
 pub(crate) struct Entry<T: Send + Sync> {
@@ -76,7 +78,7 @@ pub(crate) struct Entry<T: Send + Sync> {
     value: T,
 }
 
-// SAFETY: The C side and atomics synchronise what is in `links`; the rest is not changed.
+// SAFETY: The C side and atomics synchronise `links`; the other fields do not change.
 unsafe impl<T: Send + Sync> Send for Entry<T> {}
 // SAFETY: As above.
 unsafe impl<T: Send + Sync> Sync for Entry<T> {}
@@ -98,7 +100,7 @@ impl<T: Send + Sync> Entry<T> {
     }
 
     fn link(&self, dir: Dir) -> *mut bindings::rhash_head {
-        // CAST: `links` starts with the two links.
+        // CAST: The two links are the first field of `links`.
         let first = self.links.get().cast::<bindings::rhash_head>();
         // SAFETY: The array has two elements.
         unsafe { first.add(usize::from(dir.as_raw())) }
@@ -110,31 +112,32 @@ impl<T: Send + Sync> Entry<T> {
             Dir::Original => original,
             Dir::Reply => reply,
         };
-        // SAFETY: By the type invariant the table counts us, and so stays.
+        // SAFETY: By the type invariant the table counts this entry, and so is not freed.
         unsafe { table.as_ref() }
     }
 
     fn state(&self) -> &Atomic<i32> {
         // SAFETY: The field is valid as long as `self`.
         let state = unsafe { ptr::addr_of_mut!((*self.links.get()).state) };
-        // SAFETY: Nothing but this accesses the state once the entry is made.
+        // SAFETY: Once the entry exists, its state is accessed only by this atomic, and read by
+        // `READ_ONCE()` in C.
         unsafe { Atomic::from_ptr(state) }
     }
 
-    /// The connection.
+    /// Returns the connection.
     pub(crate) fn conn(&self) -> &Conn {
-        // SAFETY: Not changed once the entry is made, and by the type invariant we hold a
-        // reference.
+        // SAFETY: `ct` does not change once the entry exists, and by the type invariant we own a
+        // reference on it.
         unsafe { Conn::from_raw((*self.links.get()).ct) }
     }
 
-    /// The number in the registry: 1 to [`Registry::MAX_INDEX`].
+    /// Returns the entry's number in the registry: 1 to [`Registry::MAX_INDEX`].
     pub(crate) fn index(&self) -> u32 {
-        // SAFETY: Written before anyone could find the entry.
+        // SAFETY: The index was written before the entry was published.
         unsafe { (*self.links.get()).index }
     }
 
-    /// Whether the entry is the connection's.
+    /// Returns whether this is the entry of `ct`.
     pub(crate) fn is_of(&self, ct: &Conn) -> bool {
         ptr::eq(self.conn(), ct)
     }
@@ -143,7 +146,7 @@ impl<T: Send + Sync> Entry<T> {
 impl<T: Send + Sync> Drop for Entry<T> {
     fn drop(&mut self) {
         let ct = NonNull::from(self.conn());
-        // SAFETY: The reference is ours, by the type invariant; this is where it goes.
+        // SAFETY: By the type invariant we own the reference; it is given up here.
         drop(unsafe { ARef::from_raw(ct) });
         for dir in Dir::ALL {
             self.table(dir).leave();
@@ -151,10 +154,11 @@ impl<T: Send + Sync> Drop for Entry<T> {
     }
 }
 
-/// A `struct rhashtable` of links, and how many entries' directions count on it.
+/// A `struct rhashtable` of links, and the number of its users.
 struct RawTable {
     ht: Opaque<bindings::rhashtable>,
-    /// Entries' directions that are linked or were until RCU frees them; [`CLOSED`]: no more.
+    /// Directions of entries, counted from before they are linked until RCU frees their entry.
+    /// [`CLOSED`]: no new ones are accepted.
     users: Atomic<i32>,
 }
 
@@ -175,8 +179,8 @@ impl RawTable {
     }
 
     fn leave(&self) {
-        // ORDERING: Release, to the full exchange of `close`: what the entry did to the table
-        // comes before the table's end.
+        // ORDERING: Release, pairs with the full exchange in `close`: the entry's accesses to the
+        // table precede the table's end.
         self.users.fetch_sub(1, Release);
     }
 
@@ -185,30 +189,30 @@ impl RawTable {
     }
 }
 
-/// Draws the secret that keys the hash of all tables. Once, while the module is loaded and before the
-/// first table is made.
+/// Draws the secret that keys the hash of all tables. Called once, while the module is loaded and
+/// before the first table is created.
 pub(crate) fn draw_secret() {
     // SAFETY: No requirements.
     unsafe { bindings::nfzr_helper_table_draw_secret() };
 }
 
-/// A table of entries by tuple.
+/// A table of entries, keyed by tuple.
 ///
 /// # Invariants
 ///
-/// `raw` is boxed memory of ours with an initialised rhashtable.
+/// `raw` is boxed memory owned by the table, with an initialised rhashtable.
 pub(crate) struct Table<T: Send + Sync> {
     raw: NonNull<RawTable>,
     _entries: PhantomData<fn() -> T>,
 }
 
-// SAFETY: The C side synchronises what is in the table.
+// SAFETY: The C side synchronises accesses to the table.
 unsafe impl<T: Send + Sync> Send for Table<T> {}
 // SAFETY: As above.
 unsafe impl<T: Send + Sync> Sync for Table<T> {}
 
 impl<T: Send + Sync> Table<T> {
-    /// An empty table. Process context: rhashtable's own rule.
+    /// Creates an empty table. Process context, which rhashtable requires.
     pub(crate) fn new() -> Result<Self> {
         let raw = KBox::new(
             RawTable {
@@ -217,9 +221,9 @@ impl<T: Send + Sync> Table<T> {
             },
             GFP_KERNEL,
         )?;
-        // SAFETY: Boxed, so it stays where it is.
+        // SAFETY: `raw` is boxed, so it does not move.
         to_result(unsafe { bindings::nfzr_helper_table_init(raw.ht.get()) })?;
-        // INVARIANT: Initialised just now.
+        // INVARIANT: Initialised above.
         Ok(Self {
             raw: NonNull::from(KBox::leak(raw)),
             _entries: PhantomData,
@@ -227,18 +231,18 @@ impl<T: Send + Sync> Table<T> {
     }
 
     fn raw(&self) -> &RawTable {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant `raw` is valid memory of this table.
         unsafe { self.raw.as_ref() }
     }
 
-    /// The entry of a connection that is in this table with that direction. Any context.
+    /// Returns the entry of a connection whose direction `dir` is in this table. Any context.
     pub(crate) fn find<'r>(
         &self,
         ct: &Conn,
         dir: Dir,
         _rcu: &ReadSide<'r>,
     ) -> Option<&'r Entry<T>> {
-        // SAFETY: Initialised, and under RCU.
+        // SAFETY: By the type invariant the table is initialised, and this is under RCU.
         let link = unsafe {
             bindings::nfzr_helper_table_find(self.raw().ht.get(), ct.as_raw(), dir.as_raw())
         };
@@ -248,8 +252,9 @@ impl<T: Send + Sync> Table<T> {
         })
     }
 
-    /// The entry, and its direction, of the connection that a packet belongs to if its zone is
-    /// `zone`, which is this table's; and how many entries of others were met. Any context.
+    /// Returns the entry of the connection that a packet belongs to, and the packet's direction, if
+    /// the packet's zone is `zone`, which is this table's. Also returns the number of non-matching
+    /// entries compared during the lookup (chain length). Any context.
     pub(crate) fn lookup<'r>(
         &self,
         probe: &Probe,
@@ -261,7 +266,7 @@ impl<T: Send + Sync> Table<T> {
             zone,
             others: 0,
         };
-        // SAFETY: Initialised, and under RCU.
+        // SAFETY: By the type invariant the table is initialised, and this is under RCU.
         let link = unsafe { bindings::nfzr_helper_table_lookup(self.raw().ht.get(), &mut query) };
         let found = NonNull::new(link).map(|link| {
             // SAFETY: Found under RCU, so the entry is not freed before `'r` ends.
@@ -270,32 +275,32 @@ impl<T: Send + Sync> Table<T> {
         (found, query.others)
     }
 
-    /// The entry that a link of this table is of, and the link's direction.
+    /// Returns the entry that contains a link of this table, and the link's direction.
     ///
     /// # Safety
     ///
     /// The link is in the table, or was in this read-side critical section, which lasts for `'r`.
     unsafe fn entry_of<'r>(link: NonNull<bindings::rhash_head>) -> (&'r Entry<T>, Dir) {
-        // An entry's address is a multiple of 16, and its links are its first 16 bytes.
+        // An entry is aligned to 16 bytes, and its two links are its first 16 bytes.
         let offset = link.addr().get() % align_of::<bindings::nfzr_links>();
         let dir = if offset == 0 {
             Dir::Original
         } else {
             Dir::Reply
         };
-        // SAFETY: Every link is one of the two that an `Entry<T>` starts with.
+        // SAFETY: Every link is one of the two at the start of an `Entry<T>`.
         let entry = unsafe { link.byte_sub(offset) }.cast::<Entry<T>>();
-        // SAFETY: By the function's requirement it is not freed before `'r` ends.
+        // SAFETY: By the function's requirement the entry is not freed before `'r` ends.
         (unsafe { entry.as_ref() }, dir)
     }
 
-    /// Calls `f` with every entry and the direction that it has in this table; one with both
-    /// directions here comes twice. `f` may end it. An entry that stays while none ends is not
-    /// missed. Process context; lets others run.
+    /// Calls `f` with every entry and the direction that it has in this table. An entry with both
+    /// directions in this table is visited twice. `f` may kill the entry. If no entry is killed
+    /// meanwhile, no entry that stays is missed. Process context; lets other tasks run.
     pub(crate) fn walk<F: FnMut(&Entry<T>, Dir, &ReadSide<'_>)>(&self, mut f: F) {
         /// # Safety
         ///
-        /// Called by the walk through a `Table<T>`, under RCU, with the context that it was given.
+        /// Called by the walk through a `Table<T>`, under RCU, with the context passed to the walk.
         unsafe extern "C" fn visit<T, F>(context: *mut c_void, link: *mut bindings::rhash_head)
         where
             T: Send + Sync,
@@ -303,15 +308,15 @@ impl<T: Send + Sync> Table<T> {
         {
             // SAFETY: By the function's requirement.
             let rcu = unsafe { ReadSide::assume_held() };
-            // SAFETY: The walk hands us links of the table, which are not null.
+            // SAFETY: The walk passes links of the table, which are not null.
             let link = unsafe { NonNull::new_unchecked(link) };
-            // SAFETY: In the table until now, in this read-side critical section.
+            // SAFETY: The link was in the table in this read-side critical section.
             let (entry, dir) = unsafe { Table::<T>::entry_of(link) };
-            // SAFETY: The context is the walk's own closure, which nothing else uses meanwhile.
+            // SAFETY: The context is the walk's own closure, which has no other user meanwhile.
             (unsafe { &mut *context.cast::<F>() })(entry, dir, &rcu);
         }
 
-        // SAFETY: Initialised; `f` stays until the walk ends.
+        // SAFETY: By the type invariant the table is initialised; `f` lives until the walk ends.
         unsafe {
             bindings::nfzr_helper_table_walk(
                 self.raw().ht.get(),
@@ -321,29 +326,29 @@ impl<T: Send + Sync> Table<T> {
         };
     }
 
-    /// How many buckets the table has now.
+    /// Returns the table's current number of buckets.
     pub(crate) fn buckets(&self) -> u32 {
-        // SAFETY: Initialised, by the type invariant.
+        // SAFETY: By the type invariant the table is initialised.
         unsafe { bindings::nfzr_helper_table_buckets(self.raw().ht.get()) }
     }
 
-    /// Closes the table for good if nothing counts on it; `true`: it is closed.
+    /// Closes the table for good if it has no users. Returns whether this call closed it.
     pub(crate) fn close(&self) -> bool {
         self.raw().close()
     }
 }
 
 impl<T: Send + Sync> Drop for Table<T> {
-    /// Process context.
+    /// Frees the table. Process context.
     fn drop(&mut self) {
         let users = self.raw().users.load(Relaxed);
         if kernel::warn_on!(users != 0 && users != CLOSED) {
-            // An entry still points here: keep the memory rather than have it used after.
+            // An entry still points here: leak the table to prevent a use after free.
             return;
         }
-        // SAFETY: Initialised, and nothing is linked into it nor will be.
+        // SAFETY: By the type invariant the table is initialised. It has no users now.
         unsafe { bindings::nfzr_helper_table_destroy(self.raw().ht.get()) };
-        // SAFETY: From `KBox::leak` in `new`.
+        // SAFETY: The pointer is from `KBox::leak` in `new`.
         drop(unsafe { KBox::from_raw(self.raw.as_ptr()) });
     }
 }
@@ -352,7 +357,7 @@ impl<T: Send + Sync> Drop for Table<T> {
 ///
 /// # Invariants
 ///
-/// Every pointer in `raw` is to the value of an initialised `Object<Entry<T>>`, which the registry
+/// Every pointer in `raw` is to the value of an initialised `Object<Entry<T>>` that the registry
 /// owns.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Registry<T: Send + Sync> {
@@ -360,9 +365,9 @@ pub(crate) struct Registry<T: Send + Sync> {
     raw: RawArray,
     #[pin]
     numbers: Numbers,
-    /// There was an entry once.
+    /// Whether there ever was an entry.
     used: Atomic<bool>,
-    /// What each CPU found last of them.
+    /// The entry that each CPU found last.
     recent: Recent<T>,
     _owner: PhantomData<T>,
 }
@@ -371,7 +376,7 @@ impl<T: Send + Sync> Registry<T> {
     /// The highest number.
     pub(crate) const MAX_INDEX: u32 = i32::MAX as u32;
 
-    /// An empty registry.
+    /// Creates an empty registry.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             raw <- RawArray::new(),
@@ -382,13 +387,13 @@ impl<T: Send + Sync> Registry<T> {
         })
     }
 
-    /// Makes and links an entry. A live one that stands there by the same tuple, of a connection that is
-    /// gone, `end` is to kill: it would stay until somebody looks for such ones, as many as are made of one
-    /// and the same tuple, all in one bucket. Does not sleep.
+    /// Allocates and links an entry. If the tuple is taken by a live entry of a dead connection,
+    /// `end` must kill that entry. Otherwise such entries would stay until the next scan for them,
+    /// and all entries of one tuple would gather in one bucket. Does not sleep.
     ///
-    /// Errors: `EEXIST`, the connection has one in these tables; `EAGAIN`, a table is closed;
-    /// `ENOMEM`; `EBUSY`, there are too many to be killed, or `end` does not; and what rhashtable has
-    /// (`EBUSY`, it is being rebuilt; `E2BIG`).
+    /// Errors: `EEXIST`, the connection has an entry in these tables; `EAGAIN`, a table is closed;
+    /// `ENOMEM`; `EBUSY`, too many entries need to be killed, or `end` does not kill them; and
+    /// rhashtable's own (`EBUSY`, it is being rebuilt; `E2BIG`).
     pub(crate) fn insert<'r>(
         &'r self,
         cache: &Cache<Entry<T>>,
@@ -412,42 +417,42 @@ impl<T: Send + Sync> Registry<T> {
                 state: NEW,
                 ..Default::default()
             }),
-            // INVARIANT: Both count us, and the reference on the connection is ours.
+            // INVARIANT: Both tables count this entry, and it owns the reference on the connection.
             tables: [original.raw, reply.raw],
             value,
         };
-        // On failure the entry is dropped, and with it what it holds.
+        // On failure the entry is dropped, with everything that it holds.
         let object = RcuBox::from(cache.alloc(entry)?);
         let entry: &Entry<T> = &object;
-        // What is dropped is handed to RCU, too.
+        // Also for an entry whose insertion fails, because its drop hands it to RCU, too.
         self.used.store(true, Relaxed);
         let index = self.numbers.take(Self::MAX_INDEX)?;
-        // SAFETY: Nobody can find the entry yet.
+        // SAFETY: The entry is not published yet.
         unsafe { (*entry.links.get()).index = index };
-        // The value comes first in an object.
+        // The value is the first field of an object.
         let raw = NonNull::from(entry).cast();
         if let Err(err) = self.raw.insert(index, raw) {
             self.numbers.give_back(index);
             return Err(err);
         }
         if let Err(err) = Self::link(entry, &end, rcu) {
-            // Nobody kills an entry that is new, so this is its only end.
+            // A new entry is not killed, so only this removes it.
             self.erase(index);
             return Err(err);
         }
         let entry = NonNull::from(entry);
-        // INVARIANT: From here on the registry is the owner.
+        // INVARIANT: From here on the registry owns the entry.
         core::mem::forget(object);
-        // SAFETY: The registry's, which frees it a grace period after somebody ended it.
+        // SAFETY: The registry owns the entry and frees it a grace period after it was killed.
         let entry: &'r Entry<T> = unsafe { entry.as_ref() };
-        // ORDERING: Release, to the full exchange of `kill`: who kills sees both links.
+        // ORDERING: Release, pairs with the full exchange in `kill`: the killer sees both links.
         entry.state().store(LIVE, Release);
         Ok(entry)
     }
 
-    /// Takes the entry with a number out, which is linked no more.
+    /// Removes the entry with this number, which is not linked any more.
     fn erase(&self, index: u32) -> *mut c_void {
-        // Somebody may have found it, even before all its links were made.
+        // A lookup may have found the entry, even before both its links were made.
         self.recent.end();
         let entry = self.raw.erase(index);
         self.numbers.give_back(index);
@@ -466,19 +471,19 @@ impl<T: Send + Sync> Registry<T> {
         end: &impl Fn(&Entry<T>),
         _rcu: &ReadSide<'_>,
     ) -> Result {
-        /// How many are killed: there is one, mostly none.
+        /// The most entries to kill. There is at most one, and usually none.
         const MOST: usize = 4;
 
         let mut left = MOST;
         loop {
             let (table, link) = (entry.table(dir).ht.get(), entry.link(dir));
-            // SAFETY: The table counts the entry; the link is in no table yet, and the entry
-            // stays until it is unlinked and a grace period after.
+            // SAFETY: The table counts the entry. The link is in no table yet, and the entry lives
+            // until a grace period after it is unlinked.
             let met = from_err_ptr(unsafe { bindings::nfzr_helper_table_insert(table, link) })?;
             let Some(met) = NonNull::new(met) else {
                 return Ok(());
             };
-            // SAFETY: Met in the table, in this read-side critical section.
+            // SAFETY: The link was in the table in this read-side critical section.
             let (met, _) = unsafe { Table::<T>::entry_of(met) };
             if ptr::eq(met.conn(), entry.conn()) {
                 return Err(EEXIST);
@@ -489,36 +494,37 @@ impl<T: Send + Sync> Registry<T> {
     }
 
     fn unlink(entry: &Entry<T>, dir: Dir) {
-        // SAFETY: The table counts the entry, and the link is in it: the caller linked it, or won
-        // its death.
+        // SAFETY: The table counts the entry, and the link is in the table: the caller linked it,
+        // or moved the entry from live to dead.
         unsafe { bindings::nfzr_helper_table_remove(entry.table(dir).ht.get(), entry.link(dir)) };
     }
 
-    /// What each CPU found last.
+    /// Returns the entries that each CPU found last.
     pub(crate) fn recent(&self) -> &Recent<T> {
         &self.recent
     }
 
-    /// The entry with a number. Any context.
+    /// Returns the entry with this number. Any context.
     pub(crate) fn get<'r>(&'r self, index: u32, _rcu: &ReadSide<'r>) -> Option<&'r Entry<T>> {
         let entry = NonNull::new(self.raw.load(index).cast::<Entry<T>>())?;
-        // SAFETY: By the type invariant; an entry that left is freed after a grace period.
+        // SAFETY: By the type invariant an entry; a removed one is freed after a grace period.
         Some(unsafe { entry.as_ref() })
     }
 
-    /// The first entry with the number `from` or a later one. Any context.
+    /// Returns the first entry numbered `from` or higher, with its number. Any context.
     pub(crate) fn next<'r>(
         &'r self,
         from: u32,
         _rcu: &ReadSide<'r>,
     ) -> Option<(u32, &'r Entry<T>)> {
         let (index, entry) = self.raw.next(from)?;
-        // SAFETY: As in `get`.
+        // SAFETY: As in `get`: an entry that is not freed before `'r` ends.
         Some((index, unsafe { entry.cast::<Entry<T>>().as_ref() }))
     }
 
-    /// Looks for the first entry with the number `from` or a later one, among as many numbers as may be
-    /// looked at at a time: it, and where to go on; `None`: there are no more. Any context.
+    /// Looks for the first entry numbered `from` or higher, among a bounded count of numbers.
+    /// Returns the entry, if any, and the number at which to continue; `None`: there are no more.
+    /// Any context.
     pub(crate) fn scan<'r>(
         &'r self,
         from: u32,
@@ -530,13 +536,13 @@ impl<T: Send + Sync> Registry<T> {
             Some(_) => index.checked_add(1),
             None => (index != u32::MAX).then_some(index),
         };
-        // SAFETY: As in `get`.
+        // SAFETY: As in `get`: an entry that is not freed before `'r` ends.
         let entry = entry.map(|entry| unsafe { entry.cast::<Entry<T>>().as_ref() });
         (entry, next)
     }
 
-    /// The entry that a packet belongs to: [`Table::lookup`], remembered as what this CPU found last.
-    /// The table must be one of this registry's. Any context.
+    /// Returns the entry that a packet belongs to, as [`Table::lookup`] does, and records it as the
+    /// last one that this CPU found. The table must be one of this registry's. Any context.
     #[inline(always)]
     pub(crate) fn lookup<'r>(
         &'r self,
@@ -553,7 +559,7 @@ impl<T: Send + Sync> Registry<T> {
         (found, others)
     }
 
-    /// Ends an entry of this registry; `true`: by this call. Any context.
+    /// Kills an entry of this registry. Returns whether this call killed it. Any context.
     pub(crate) fn kill(&self, entry: &Entry<T>, rcu: &ReadSide<'_>) -> bool {
         let index = entry.index();
         if !self
@@ -570,8 +576,8 @@ impl<T: Send + Sync> Registry<T> {
         }
         let object = self.erase(index).cast::<Object<Entry<T>>>();
         if let Some(object) = NonNull::new(object) {
-            // SAFETY: The registry owned it and gave it up just now. The value comes first in an
-            // object, so a pointer to the one is a pointer to the other.
+            // SAFETY: The registry owned the entry and gave it up above. The value is the first
+            // field of an object, so a pointer to either is a pointer to the other.
             drop(unsafe { RcuBox::from_raw(object) });
         }
         true
@@ -580,8 +586,8 @@ impl<T: Send + Sync> Registry<T> {
 
 #[pinned_drop]
 impl<T: Send + Sync> PinnedDrop for Registry<T> {
-    /// Process context: if there ever were entries, waits until RCU has freed them, so that their
-    /// tables may be dropped.
+    /// Kills all entries. If there ever were entries, waits until RCU has freed them, so that their
+    /// tables may be dropped. Process context.
     fn drop(self: Pin<&mut Self>) {
         let mut from = 0;
         {
@@ -593,7 +599,7 @@ impl<T: Send + Sync> PinnedDrop for Registry<T> {
             }
         }
         if self.used.load(Relaxed) {
-            // Also for entries that others killed just before.
+            // Also waits for entries that other callers killed just before.
             rcu::rcu_barrier();
         }
     }

@@ -2,8 +2,8 @@
 
 //! Files in a netns' /proc/net: tables of rows, and single texts.
 //!
-//! Rows are found by a number that stays theirs, and a reader remembers the number where he
-//! stopped: so while the table changes under him, no row that stays is missed or shown twice.
+//! Each row keeps its number, and a reader stores the number at which it stopped. If the table
+//! changes between reads, no row that stays is missed or shown twice.
 //!
 //! C header: [`include/linux/proc_fs.h`](srctree/include/linux/proc_fs.h)
 
@@ -30,12 +30,13 @@ use crate::{
 
 /// A table whose rows are numbered.
 pub(crate) trait Rows {
-    /// Where the rows are.
+    /// The data that holds the rows.
     type Data: Send + Sync + 'static;
     /// A row.
     type Row;
 
-    /// The first row with the number `from` or a later one. Process context, under RCU.
+    /// Returns the first row numbered `from` or higher, with its number. Process context, under
+    /// RCU.
     fn find<'r>(
         data: &'r Self::Data,
         from: u32,
@@ -46,28 +47,28 @@ pub(crate) trait Rows {
     fn show(data: &Self::Data, row: &Self::Row, to: &SeqFile, rcu: &ReadSide<'_>);
 }
 
-/// A table that can be written to.
+/// A table that is also writable.
 pub(crate) trait Writable: Rows {
-    /// Does what the text says, which is at most a page, or nothing of it. Process context; may sleep.
-    /// The writer has CAP_NET_ADMIN in the netns' user namespace.
+    /// Applies `text`, which is at most a page, as a whole or not at all. Process context; may
+    /// sleep. The writer has CAP_NET_ADMIN in the netns' user namespace.
     fn write(data: ArcBorrow<'_, Self::Data>, text: &[u8]) -> Result;
 }
 
-/// A text.
+/// A file of free text.
 pub(crate) trait Text {
-    /// What it tells of.
+    /// The data that the text describes.
     type Data: Send + Sync + 'static;
 
-    /// Prints it. Process context.
+    /// Prints the text. Process context.
     fn show(data: &Self::Data, to: &SeqFile);
 }
 
-/// A directory of /proc/net and its files; dropping it waits for their readers and removes it.
-/// Process context; sleeps.
+/// A directory in /proc/net, with its files. Dropping it waits for the files' users and removes
+/// all. Process context; sleeps.
 ///
 /// # Invariants
 ///
-/// `dir` is a directory that this owns; its files' data is `data`.
+/// `dir` is a directory that this value owns; `data` is the data of its files.
 pub(crate) struct Dir<D: Send + Sync + 'static> {
     dir: *mut bindings::proc_dir_entry,
     data: Arc<D>,
@@ -75,19 +76,19 @@ pub(crate) struct Dir<D: Send + Sync + 'static> {
 
 // SAFETY: The C side may be called from any thread, and `data` may be sent and shared.
 unsafe impl<D: Send + Sync + 'static> Send for Dir<D> {}
-// SAFETY: As above; adding files locks on the C side.
+// SAFETY: As above; the C side locks when it adds a file.
 unsafe impl<D: Send + Sync + 'static> Sync for Dir<D> {}
 
 impl<D: Send + Sync + 'static> Dir<D> {
-    /// Makes /proc/net/`name`. Process context.
+    /// Creates /proc/net/`name`. Process context.
     pub(crate) fn new(init: &Init<'_>, name: &CStr, data: Arc<D>) -> Result<Self> {
         let net = init.net().as_raw();
-        // SAFETY: The netns is being set up, and has its /proc/net.
+        // SAFETY: The netns is being set up, and its /proc/net exists.
         let dir = unsafe { bindings::nfzr_helper_proc_mkdir(net, name.as_char_ptr()) };
         if dir.is_null() {
             return Err(ENOMEM);
         }
-        // INVARIANT: Made just now.
+        // INVARIANT: Created above.
         Ok(Self { dir, data })
     }
 
@@ -95,17 +96,17 @@ impl<D: Send + Sync + 'static> Dir<D> {
         Arc::as_ptr(&self.data).cast_mut().cast()
     }
 
-    /// Adds a table, for root to read. Process context.
+    /// Adds a table that root can read. Process context.
     pub(crate) fn rows<R: Rows<Data = D>>(&self, name: &CStr) -> Result {
-        // SAFETY: The directory is there, the operations are static, and the data stays until
-        // the files are removed.
+        // SAFETY: By the type invariant the directory exists. The operations are static, and the
+        // data lives until the files are removed.
         let file = unsafe {
             bindings::proc_create_net_data(
                 name.as_char_ptr(),
                 0o440,
                 self.dir,
                 &RowsAdapter::<R>::OPS,
-                // The state that every /proc/net file starts with.
+                // Every /proc/net file starts with this state.
                 core::mem::size_of::<bindings::seq_net_private>() as u32,
                 self.data(),
             )
@@ -116,7 +117,7 @@ impl<D: Send + Sync + 'static> Dir<D> {
         Ok(())
     }
 
-    /// Adds a table that can be written to, for root. Process context.
+    /// Adds a table that root can read and write. Process context.
     pub(crate) fn writable_rows<R: Writable<Data = D>>(&self, name: &CStr) -> Result {
         // SAFETY: As in `rows`.
         let file = unsafe {
@@ -136,7 +137,7 @@ impl<D: Send + Sync + 'static> Dir<D> {
         Ok(())
     }
 
-    /// Adds a text, for root to read. Process context.
+    /// Adds a text that root can read. Process context.
     pub(crate) fn text<T: Text<Data = D>>(&self, name: &CStr) -> Result {
         // SAFETY: As in `rows`.
         let file = unsafe {
@@ -157,7 +158,7 @@ impl<D: Send + Sync + 'static> Dir<D> {
 
 impl<D: Send + Sync + 'static> Drop for Dir<D> {
     fn drop(&mut self) {
-        // SAFETY: Ours, by the type invariant; removes the files too, and waits for who is in one.
+        // SAFETY: Ours, by the type invariant. Also removes the files and waits for their users.
         unsafe { bindings::proc_remove(self.dir) };
     }
 }
@@ -168,7 +169,7 @@ impl<D: Send + Sync + 'static> Drop for Dir<D> {
 ///
 /// Called by seq_file for a file that [`Dir::text`] made for `T`.
 unsafe extern "C" fn show_text<T: Text>(seq: *mut bindings::seq_file, _: *mut c_void) -> c_int {
-    // SAFETY: The file was made with a `T::Data` that stays until the file is removed.
+    // SAFETY: The file was created with a `T::Data` that lives until the file is removed.
     let data = unsafe { &*bindings::nfzr_helper_seq_data(seq).cast::<T::Data>() };
     // SAFETY: seq_file has its own lock.
     T::show(data, unsafe { SeqFile::from_raw(seq) });
@@ -179,20 +180,21 @@ unsafe extern "C" fn show_text<T: Text>(seq: *mut bindings::seq_file, _: *mut c_
 ///
 /// # Safety
 ///
-/// Called by procfs for a file that [`Dir::writable_rows`] made for `R`, with a copy of what was
-/// written.
+/// Called by procfs for a file that [`Dir::writable_rows`] made for `R`, with a copy of the written
+/// text.
 unsafe extern "C" fn write_rows<R: Writable>(
     file: *mut bindings::file,
     text: *mut c_char,
     size: usize,
 ) -> c_int {
-    // SAFETY: The file is open.
+    // SAFETY: By the function's requirement the file is open.
     if !unsafe { bindings::nfzr_helper_seq_may_admin(file) } {
         return EPERM.to_errno();
     }
-    // SAFETY: A file of procfs' seq_file has its `struct seq_file` there.
+    // SAFETY: A seq_file of procfs has its `struct seq_file` in `private_data`.
     let seq = unsafe { (*file).private_data }.cast();
-    // SAFETY: The file was made with the `Arc` of a `Dir`, which stays until the file is removed.
+    // SAFETY: The file was created with the `Arc` of a `Dir`, which lives until the file is
+    // removed.
     let data = unsafe { ArcBorrow::from_raw(RowsAdapter::<R>::data(seq)) };
     // SAFETY: By the function's requirement.
     let text = unsafe { core::slice::from_raw_parts(text.cast::<u8>(), size) };
@@ -212,19 +214,19 @@ impl<R: Rows> RowsAdapter<R> {
 
     /// # Safety
     ///
-    /// `seq` is of a file that [`Dir::rows`] made for `R`.
+    /// `seq` belongs to a file that [`Dir::rows`] made for `R`.
     unsafe fn data<'a>(seq: *const bindings::seq_file) -> &'a R::Data {
-        // SAFETY: The file was made with an `R::Data` that stays until the file is removed.
+        // SAFETY: The file was created with an `R::Data` that lives until the file is removed.
         unsafe { &*bindings::nfzr_helper_seq_data(seq).cast() }
     }
 
-    /// The row at `*pos` or the next one, whose number goes to `*pos`; null: no more.
+    /// Returns the first row at `*pos` or later, its number in `*pos`; null: no more rows.
     ///
     /// # Safety
     ///
-    /// As for `data`, between `start` and `stop`; `pos` can be written.
+    /// As for `data`, between `start` and `stop`; `pos` is writable.
     unsafe fn find(seq: *const bindings::seq_file, pos: *mut bindings::loff_t) -> *mut c_void {
-        // SAFETY: `start` took the RCU read lock, which `stop` gives back.
+        // SAFETY: `start` took the RCU read lock, which `stop` releases.
         let rcu = unsafe { ReadSide::assume_held() };
         // SAFETY: By the function's requirement.
         let Ok(from) = u32::try_from(unsafe { *pos }) else {
@@ -248,9 +250,9 @@ impl<R: Rows> RowsAdapter<R> {
         seq: *mut bindings::seq_file,
         pos: *mut bindings::loff_t,
     ) -> *mut c_void {
-        // `stop` drops it; seq_file always calls that.
+        // `stop` releases the lock; seq_file always calls `stop`.
         core::mem::forget(Guard::new());
-        // SAFETY: By the function's requirement, and RCU is held.
+        // SAFETY: By the function's requirement, and `start` now holds the RCU read lock.
         unsafe { Self::find(seq, pos) }
     }
 
@@ -262,9 +264,9 @@ impl<R: Rows> RowsAdapter<R> {
         _row: *mut c_void,
         pos: *mut bindings::loff_t,
     ) -> *mut c_void {
-        // SAFETY: seq_file's own variable.
+        // SAFETY: `pos` points to seq_file's own variable.
         unsafe { *pos = (*pos).saturating_add(1) };
-        // SAFETY: By the function's requirement, between `start` and `stop`.
+        // SAFETY: By the function's requirement this is between `start` and `stop`.
         unsafe { Self::find(seq, pos) }
     }
 
@@ -272,7 +274,7 @@ impl<R: Rows> RowsAdapter<R> {
     ///
     /// As for `start`, after it.
     unsafe extern "C" fn stop(_seq: *mut bindings::seq_file, _row: *mut c_void) {
-        // SAFETY: Gives back what `start` took.
+        // SAFETY: Releases the lock that `start` took.
         unsafe { bindings::rcu_read_unlock() };
     }
 
@@ -280,7 +282,7 @@ impl<R: Rows> RowsAdapter<R> {
     ///
     /// As for `start`, between it and `stop`; `row` came from `find`.
     unsafe extern "C" fn show(seq: *mut bindings::seq_file, row: *mut c_void) -> c_int {
-        // SAFETY: Between `start` and `stop`.
+        // SAFETY: Between `start` and `stop`, which hold the RCU read lock.
         let rcu = unsafe { ReadSide::assume_held() };
         // SAFETY: From `find`, in the same read-side critical section.
         let row = unsafe { &*row.cast::<R::Row>() };

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whole numbers in a netns' /proc/sys/net.
+//! Integers in a netns' /proc/sys/net.
 //!
-//! Checking is the kernel's `proc_douintvec_minmax()`: what is no number or out of range is refused
-//! with `EINVAL`, and who may write is the netns' own rule (root, or CAP_NET_ADMIN in its user
-//! namespace; else `EACCES`). A refused write changes nothing.
+//! The kernel's `proc_douintvec_minmax()` checks the input: text that is not a number or out of
+//! range is refused with `EINVAL`. The netns' own rule decides about write access: root, or
+//! CAP_NET_ADMIN in its user namespace, else `EACCES`. A refused write changes nothing.
 //!
 //! C header: [`include/linux/sysctl.h`](srctree/include/linux/sysctl.h)
 
@@ -23,28 +23,28 @@ use crate::{
     kapi::net::netns::Init, //
 };
 
-/// The bounds of a number, both allowed.
+/// The bounds of a number, inclusive.
 pub(crate) struct Range {
-    /// The least.
+    /// The minimum.
     pub(crate) min: u32,
-    /// The most.
+    /// The maximum.
     pub(crate) max: u32,
 }
 
-/// A number: its name, where it is kept, its bounds, and what happens when it is written.
+/// A number: its name, its storage, its bounds, and a callback for writes.
 pub(crate) struct Var<D> {
     /// The file's name.
     pub(crate) name: &'static CStr,
-    /// Where the number is kept.
+    /// Returns the number's storage.
     pub(crate) value: fn(&D) -> &Atomic<u32>,
-    /// What may be written.
+    /// The values that may be written.
     pub(crate) range: &'static Range,
-    /// Called after a number was written, in process context. On an error the number is put back,
-    /// and the writer gets the error. Several may be called at a time.
+    /// Called after a number was written, in process context. On error the old number is restored,
+    /// and the writer gets the error. Calls may run concurrently.
     pub(crate) changed: fn(&D) -> Result,
 }
 
-/// A file: the entry that the C side has, which comes first, and what is done when it is written.
+/// A file: the C side's entry, which comes first, and the callback for writes.
 #[repr(C)]
 struct File<D> {
     entry: bindings::ctl_table,
@@ -53,29 +53,29 @@ struct File<D> {
     data: Arc<D>,
 }
 
-/// A file that is there; dropping it waits for who is in it. Process context; sleeps.
+/// A registered file. Dropping it waits for its users. Process context; sleeps.
 ///
 /// # Invariants
 ///
-/// `header` is of a table that was registered with the entry of `file`, which points into its
-/// `data`.
+/// `header` belongs to a table that was registered with the entry of `file`. The entry points into
+/// the `data` of `file`.
 struct Registered<D> {
     header: NonNull<bindings::ctl_table_header>,
     _file: KBox<File<D>>,
 }
 
-/// Numbers of a netns, each a file. Process context; dropping it sleeps.
+/// The numbers of a netns, one file each. Process context; dropping it sleeps.
 pub(crate) struct Table<D: Send + Sync + 'static> {
     _files: KVec<Registered<D>>,
 }
 
 // SAFETY: The C side may be called from any thread, and `data` may be sent and shared.
 unsafe impl<D: Send + Sync + 'static> Send for Table<D> {}
-// SAFETY: A shared reference has no use.
+// SAFETY: A shared reference allows no operation.
 unsafe impl<D: Send + Sync + 'static> Sync for Table<D> {}
 
 impl<D: Send + Sync + 'static> Table<D> {
-    /// Makes /proc/sys/`path` with a file for each of `vars`. Process context.
+    /// Creates /proc/sys/`path` with a file for each of `vars`. Process context.
     pub(crate) fn new(init: &Init<'_>, path: &CStr, vars: &[Var<D>], data: Arc<D>) -> Result<Self> {
         let mut files = KVec::with_capacity(vars.len(), GFP_KERNEL)?;
         for var in vars {
@@ -105,9 +105,9 @@ impl<D: Send + Sync + 'static> Registered<D> {
             },
             GFP_KERNEL,
         )?;
-        // SAFETY: The netns is being set up; the entry is boxed, its name and bounds are static, and
-        // its data is kept with it. The C side reads and writes the number by single accesses, as
-        // `Atomic` does.
+        // SAFETY: The netns is being set up. The entry is boxed, its name and bounds are static,
+        // and its data is kept with it. The C side reads and writes the number by single accesses,
+        // as `Atomic` does.
         let header = unsafe {
             bindings::register_net_sysctl_sz(
                 init.net().as_raw(),
@@ -116,7 +116,7 @@ impl<D: Send + Sync + 'static> Registered<D> {
                 1,
             )
         };
-        // INVARIANT: Registered just so.
+        // INVARIANT: Registered above with this entry.
         Ok(Self {
             header: NonNull::new(header).ok_or(ENOMEM)?,
             _file: file,
@@ -135,12 +135,12 @@ impl<D: Send + Sync + 'static> Registered<D> {
         lenp: *mut usize,
         ppos: *mut bindings::loff_t,
     ) -> c_int {
-        // CAST: The entry comes first in a `File`.
-        // SAFETY: By the function's requirement; the file stays while somebody is in it.
+        // CAST: `entry` is the first field of a `File`.
+        // SAFETY: By the function's requirement; unregistering waits for running calls.
         let file = unsafe { &*entry.cast::<File<D>>() };
         let value = (file.value)(&file.data);
         let old = value.load(Relaxed);
-        // SAFETY: The arguments are the C side's own.
+        // SAFETY: The arguments are those that the C side passed.
         let err = unsafe { bindings::proc_douintvec_minmax(entry, write, buffer, lenp, ppos) };
         if err != 0 || write == 0 {
             return err;
@@ -157,7 +157,7 @@ impl<D: Send + Sync + 'static> Registered<D> {
 
 impl<D> Drop for Registered<D> {
     fn drop(&mut self) {
-        // SAFETY: Registered, by the type invariant.
+        // SAFETY: By the type invariant the header is registered.
         unsafe { bindings::unregister_net_sysctl_table(self.header.as_ptr()) };
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Slab caches of one type, whose objects can be freed after a grace period.
+//! Typed slab caches, whose objects can be freed after a grace period.
 //!
 //! C header: [`include/linux/slab.h`](srctree/include/linux/slab.h)
 
@@ -18,7 +18,7 @@ use kernel::{
 
 use crate::bindings;
 
-/// What a cache allocates: the value, and the head by which RCU frees it.
+/// An object of a cache: the value, and the head with which RCU frees it.
 #[repr(C)]
 pub(in crate::kapi) struct Object<T> {
     pub(in crate::kapi) value: T,
@@ -26,7 +26,7 @@ pub(in crate::kapi) struct Object<T> {
 }
 
 impl<T> Object<T> {
-    /// The `rcu_callback_t` that drops and frees an object. Softirq.
+    /// Drops and frees an object: the `rcu_callback_t`. Softirq.
     ///
     /// # Safety
     ///
@@ -42,12 +42,12 @@ impl<T> Object<T> {
         };
         // SAFETY: `container_of!` of a valid pointer is not null.
         let object = unsafe { NonNull::new_unchecked(object) };
-        // SAFETY: Nothing else owns or can reach the object.
+        // SAFETY: By the function's requirement nothing else owns or can reach the object.
         drop(unsafe { SlabBox::from_raw(object) });
     }
 }
 
-/// A `struct kmem_cache` of objects with a `T`.
+/// A `struct kmem_cache` of objects that hold a `T`.
 ///
 /// # Invariants
 ///
@@ -57,7 +57,7 @@ pub(crate) struct Cache<T> {
     _values: PhantomData<fn() -> T>,
 }
 
-// SAFETY: `struct kmem_cache` is made to be used by all CPUs.
+// SAFETY: `struct kmem_cache` is made for use by all CPUs.
 unsafe impl<T> Send for Cache<T> {}
 // SAFETY: As above.
 unsafe impl<T> Sync for Cache<T> {}
@@ -81,21 +81,21 @@ impl<T> Cache<T> {
                 1 << bindings::_slab_flag_bits__SLAB_HWCACHE_ALIGN,
             )
         };
-        // INVARIANT: Created just so.
+        // INVARIANT: Created above with this size and alignment.
         Ok(Self {
             cache: NonNull::new(cache).ok_or(ENOMEM)?,
             _values: PhantomData,
         })
     }
 
-    /// Allocates an object with `value`. Any context; never sleeps, never warns.
+    /// Allocates an object that holds `value`. Any context; never sleeps, never warns.
     pub(crate) fn alloc(&self, value: T) -> Result<SlabBox<T>, AllocError> {
         const FLAGS: bindings::gfp_t = bindings::GFP_ATOMIC | bindings::__GFP_NOWARN;
-        // SAFETY: The cache is valid as long as `self`.
+        // SAFETY: By the type invariant the cache is valid as long as `self`.
         let object = unsafe { bindings::kmem_cache_alloc_noprof(self.cache.as_ptr(), FLAGS) };
         let object = NonNull::new(object.cast::<Object<T>>()).ok_or(AllocError)?;
-        // SAFETY: By the type invariant the memory has the size and alignment of an `Object<T>`,
-        // and nobody else has it.
+        // SAFETY: By the type invariant the memory has the size and alignment of an `Object<T>`.
+        // Nothing else uses it yet.
         unsafe {
             object.as_ptr().write(Object {
                 value,
@@ -107,16 +107,16 @@ impl<T> Cache<T> {
 }
 
 impl<T> Drop for Cache<T> {
-    /// Process context: waits for the objects that RCU still has.
+    /// Waits for objects that RCU has yet to free. Process context.
     fn drop(&mut self) {
         rcu_barrier();
-        // SAFETY: Made in `new`, and this is the only owner. Should an object be alive against
-        // all rules, the kernel warns and keeps its memory.
+        // SAFETY: Created in `new`, and this is the only owner. If an object were still allocated,
+        // the kernel would warn and keep the cache's memory.
         unsafe { bindings::kmem_cache_destroy(self.cache.as_ptr()) };
     }
 }
 
-/// An object that nobody but its owner can reach.
+/// An object that only its owner can reach.
 ///
 /// # Invariants
 ///
@@ -132,7 +132,7 @@ impl<T> SlabBox<T> {
         Self(object)
     }
 
-    /// Gives up the ownership.
+    /// Gives up ownership of the object.
     pub(in crate::kapi) fn into_raw(self) -> NonNull<Object<T>> {
         ManuallyDrop::new(self).0
     }
@@ -140,9 +140,9 @@ impl<T> SlabBox<T> {
 
 impl<T> Drop for SlabBox<T> {
     fn drop(&mut self) {
-        // SAFETY: Initialised and ours alone, by the type invariant.
+        // SAFETY: By the type invariant the object is initialised and only ours.
         unsafe { core::ptr::drop_in_place(&mut self.0.as_mut().value) };
-        // SAFETY: The memory came from `kmem_cache_alloc()`, which `kfree()` takes back too.
+        // SAFETY: The memory came from `kmem_cache_alloc()`, and `kfree()` accepts such memory.
         unsafe { bindings::kfree(self.0.as_ptr().cast()) };
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Network devices, and what happens to them.
+//! Network devices and their events.
 //!
 //! C header: [`include/linux/netdevice.h`](srctree/include/linux/netdevice.h)
 
@@ -8,7 +8,7 @@ use core::marker::PhantomData;
 
 use crate::bindings;
 
-/// A device, and its netns, while something happens to it: under RTNL.
+/// A device, and its netns, during an event: under RTNL.
 pub(crate) struct Device<'a> {
     dev: *const bindings::net_device,
     _rtnl: PhantomData<&'a ()>,
@@ -17,7 +17,7 @@ pub(crate) struct Device<'a> {
 impl Device<'_> {
     /// # Safety
     ///
-    /// `dev` is there for `'a`, and RTNL is held.
+    /// `dev` is valid for `'a`, and RTNL is held.
     pub(in crate::kapi) unsafe fn from_raw<'a>(dev: *const bindings::net_device) -> Device<'a> {
         Device {
             dev,
@@ -25,34 +25,35 @@ impl Device<'_> {
         }
     }
 
-    /// The device's index.
+    /// Returns the device's index.
     pub(crate) fn ifindex(&self) -> u32 {
-        // SAFETY: The device is there during the event.
+        // SAFETY: By the requirement of `from_raw`, the device is valid during the event.
         unsafe { bindings::nfzr_helper_dev_ifindex(self.dev) }.unsigned_abs()
     }
 
     pub(in crate::kapi) fn net(&self) -> *const bindings::net {
-        // SAFETY: The device is there during the event, and in a netns.
+        // SAFETY: By the requirement of `from_raw`, the device is valid during the event and in a
+        // netns.
         unsafe { bindings::nfzr_helper_dev_net(self.dev) }
     }
 }
 
-/// What happens to the device: those of `enum netdev_cmd` that can change a route.
+/// An event of a device: those of `enum netdev_cmd` that can change a route.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// It was switched on.
+    /// The device was brought up.
     Up,
-    /// It was switched off.
+    /// The device was brought down.
     Down,
-    /// It goes, or leaves the netns.
+    /// The device is removed, or leaves the netns.
     Unregister,
-    /// Its link-layer address changed.
+    /// The device's link-layer address changed.
     ChangeAddr,
-    /// It joined or left a bridge, bond or VRF.
+    /// The device joined or left a bridge, bond or VRF.
     ChangeUpper,
-    /// It has another name, which rules may select by.
+    /// The device was renamed; rules may match its name.
     ChangeName,
-    /// Its flags or its carrier changed, or its group, which rules may suppress.
+    /// The device's flags, carrier or group changed; rules may suppress routes by group.
     Change,
 }
 

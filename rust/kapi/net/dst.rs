@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Routes: `struct dst_entry`, with the reference that keeps one.
+//! Routes: references on `struct dst_entry`.
 //!
 //! C header: [`include/net/dst.h`](srctree/include/net/dst.h)
 
@@ -16,19 +16,19 @@ use crate::{
 
 /// A reference on a route.
 ///
-/// It keeps the route's memory, not its validity: the kernel may declare it obsolete at any time,
-/// which is what [`Dst::is_valid`] asks.
+/// The reference keeps the route's memory, not its validity: the kernel may mark the route obsolete
+/// at any time, which [`Dst::is_valid`] checks.
 ///
 /// # Invariants
 ///
-/// `dst` is a `struct rtable`'s or a `struct rt6_info`'s, and one reference on it is ours.
+/// `dst` belongs to a `struct rtable` or a `struct rt6_info`, and we own one reference on it.
 pub(crate) struct Dst {
     dst: NonNull<bindings::dst_entry>,
     cookie: u32,
     multipath: bool,
 }
 
-// SAFETY: A `struct dst_entry` is used by all CPUs; what is done with it here is made for that.
+// SAFETY: A `struct dst_entry` is used by all CPUs, and the operations used here allow that.
 unsafe impl Send for Dst {}
 // SAFETY: As above.
 unsafe impl Sync for Dst {}
@@ -36,8 +36,9 @@ unsafe impl Sync for Dst {}
 impl Dst {
     /// # Safety
     ///
-    /// `dst` is a route, a reference on it is the caller's to give, and `cookie` was read right after
-    /// a lookup that chose it. `multipath`: the lookup set `IPSKB_MULTIPATH` or `IP6SKB_MULTIPATH`.
+    /// `dst` is a route on which the caller hands over a reference. `cookie` was read right after
+    /// the lookup that chose it. `multipath`: the lookup set `IPSKB_MULTIPATH` or
+    /// `IP6SKB_MULTIPATH`.
     pub(in crate::kapi) unsafe fn from_raw(
         dst: NonNull<bindings::dst_entry>,
         cookie: u32,
@@ -63,17 +64,17 @@ impl Dst {
         self.multipath
     }
 
-    /// Whether the kernel still holds the route for valid: `dst_check()`.
+    /// Returns whether the kernel still considers the route valid: `dst_check()`.
     pub(crate) fn is_valid(&self, _rcu: &ReadSide<'_>) -> bool {
-        // SAFETY: By the type invariant, and under RCU.
+        // SAFETY: By the type invariant `dst` is a route, and this is under RCU.
         unsafe { bindings::nfzr_helper_dst_valid(self.as_raw(), self.cookie) }
     }
 
-    /// The gateway, unless the destination is on link.
+    /// Returns the gateway, or `None` if the destination is on link.
     pub(crate) fn gateway(&self) -> Option<Addr> {
         let mut gateway = [0; 16];
         let to = gateway.as_mut_ptr();
-        // SAFETY: By the type invariant; a route's gateway does not change once it is published.
+        // SAFETY: By the type invariant `dst` is a route, whose gateway is constant once published.
         let family = unsafe { bindings::nfzr_helper_dst_gateway(self.as_raw(), to) };
         (family != 0).then(|| Addr::new(family, gateway))
     }
@@ -81,12 +82,12 @@ impl Dst {
 
 impl Drop for Dst {
     fn drop(&mut self) {
-        // SAFETY: Our reference, by the type invariant.
+        // SAFETY: By the type invariant we own this reference.
         unsafe { bindings::nfzr_helper_dst_put(self.as_raw()) };
     }
 }
 
-/// A route that a packet has, to be compared with a [`Dst`] and for nothing else.
+/// Identity of a packet's route, only for comparison with a [`Dst`].
 #[derive(Clone, Copy)]
 pub(crate) struct DstId(pub(in crate::kapi) *const bindings::dst_entry);
 

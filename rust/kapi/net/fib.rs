@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What happens to the routes of a netns: the notifiers of its FIB and of its nexthop objects.
+//! Route changes in a netns: the notifiers of its FIB and of its nexthop objects.
 //!
-//! Both tell of a change *before* it takes effect.
+//! Both announce a change *before* it takes effect.
 //!
 //! C headers: [`include/net/fib_notifier.h`](srctree/include/net/fib_notifier.h),
 //! [`include/net/nexthop.h`](srctree/include/net/nexthop.h)
@@ -28,16 +28,16 @@ use crate::{
     },
 };
 
-/// What changes: `enum fib_event_type`, and nexthop objects.
+/// A kind of change: from `enum fib_event_type` or of nexthop objects.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// A route, or a nexthop of one.
+    /// A route, or a nexthop of a route.
     Route,
     /// A rule.
     Rule,
-    /// A nexthop object: one, or a group. Under RTNL.
+    /// A nexthop object: a single one, or a group. Under RTNL.
     Nexthop,
-    /// A bucket of a resilient group. Under RTNL or not.
+    /// A bucket of a resilient group. With or without RTNL.
     Bucket,
 }
 
@@ -56,7 +56,7 @@ impl Change {
         }
     }
 
-    /// `enum nexthop_event_type`: others ask for counters.
+    /// Maps `enum nexthop_event_type`. The other events only ask for counters.
     fn from_nexthop_event(event: usize) -> Option<Self> {
         match u32::try_from(event).ok()? {
             bindings::nexthop_event_type_NEXTHOP_EVENT_DEL
@@ -72,54 +72,55 @@ impl Change {
 
 const WORDS: usize = bindings::NFZR_GATEWAY_WORDS as usize;
 
-/// The gateways of the groups of nexthop objects of a netns, whose neighbours have a say in which is
-/// chosen: a Bloom filter, which has all that it should have, and perhaps others.
+/// The gateways of a netns' nexthop groups in which the state of neighbours affects the nexthop
+/// choice. A Bloom filter: it contains every such gateway and may report others.
 ///
 /// # Invariants
 ///
-/// `net` is the netns that this was made for while that was set up.
+/// `net` is the netns whose setup created this set.
 pub(crate) struct GatewaySet {
     net: *mut bindings::net,
     words: [Atomic<u64>; WORDS],
 }
 
-// SAFETY: What is done with the netns may be done by any thread.
+// SAFETY: The operations done here on the netns are allowed on any thread.
 unsafe impl Send for GatewaySet {}
 // SAFETY: As above.
 unsafe impl Sync for GatewaySet {}
 
 impl GatewaySet {
-    /// None yet, of a netns that is being set up.
+    /// Creates an empty set for a netns that is being set up.
     pub(crate) fn new(init: &Init<'_>) -> Self {
-        // INVARIANT: Its own netns.
+        // INVARIANT: `init` is the setup of this netns.
         Self {
             net: init.net().as_raw(),
             words: [const { Atomic::new(0) }; WORDS],
         }
     }
 
-    /// Waits for who changes the network's configuration under RTNL now, and with `buckets` also for
-    /// who moves buckets of resilient groups; and takes over what groups there are. Process context
+    /// Waits for configuration changes in progress under RTNL, then fills the set from the existing
+    /// groups. With `buckets`, also waits for bucket moves of resilient groups. Process context
     /// without RTNL, before the netns' `exit` ends; sleeps.
     pub(crate) fn settle(&self, buckets: bool) {
         let mut set = [0; WORDS];
         if buckets {
-            // SAFETY: Process context without RTNL, and the netns is there as below.
+            // SAFETY: Process context without RTNL. An object made from `Init` is used only while
+            // the netns exists.
             unsafe { bindings::nfzr_helper_wait_for_buckets(self.net) };
         }
-        // SAFETY: Process context, and nothing here holds RTNL.
+        // SAFETY: Process context, and by the function's contract the caller does not hold RTNL.
         unsafe { bindings::rtnl_lock() };
-        // SAFETY: The netns is there as long as what was made from its `Init` is used, RTNL is held, and
+        // SAFETY: An object made from `Init` is used only while the netns exists. RTNL is held, and
         // `set` has the size that the helper writes.
         unsafe { bindings::nfzr_helper_group_gateways(self.net, set.as_mut_ptr()) };
         for (word, bits) in self.words.iter().zip(set) {
             word.store(bits, Relaxed);
         }
-        // SAFETY: Locked just now.
+        // SAFETY: `rtnl_lock()` above took the lock.
         unsafe { bindings::rtnl_unlock() };
     }
 
-    /// Whether it has, or may have, a neighbour by its place. Any context.
+    /// Returns whether the set has, or may have, the neighbour with this place. Any context.
     pub(crate) fn may_have(&self, place: u32) -> bool {
         let word = usize::try_from(place / u64::BITS)
             .ok()
@@ -128,13 +129,14 @@ impl GatewaySet {
     }
 }
 
-/// Who wants to know. It cannot veto.
+/// Receiver of change notifications. It cannot veto a change.
 pub(crate) trait Listener: Send + Sync + 'static {
-    /// A change is about to take effect, or just did. Process context or softirq; must not sleep.
+    /// Handles a change that is about to take effect, or just did. Process context or softirq; must
+    /// not sleep.
     fn changing(this: ArcBorrow<'_, Self>, change: Change);
 }
 
-/// A `struct notifier_block` with whom it tells.
+/// A `struct notifier_block` with the listener that it calls.
 #[repr(C)]
 struct Block<T> {
     raw: Opaque<bindings::notifier_block>,
@@ -145,7 +147,7 @@ impl<T: Listener> Block<T> {
     fn new(call: bindings::notifier_fn_t, listener: Arc<T>) -> Result<KBox<Self>> {
         let raw = bindings::notifier_block {
             notifier_call: call,
-            // First: what a driver objects to the kernel may do all the same.
+            // First in the chain: the kernel may apply a change even though a driver objects to it.
             priority: c_int::MAX,
             ..Default::default()
         };
@@ -154,15 +156,15 @@ impl<T: Listener> Block<T> {
     }
 
     fn as_raw(&self) -> *mut bindings::notifier_block {
-        // CAST: The C part comes first in a `Block`.
+        // CAST: `raw` is the first field of a `Block`.
         ptr::from_ref(self).cast_mut().cast()
     }
 
     /// # Safety
     ///
-    /// `block` is the C part of a `Block<T>` that stays for `'a`.
+    /// `block` is the `raw` field of a `Block<T>` that lives for `'a`.
     unsafe fn listener<'a>(block: *mut bindings::notifier_block) -> ArcBorrow<'a, T> {
-        // CAST: The C part comes first in a `Block`.
+        // CAST: `raw` is the first field of a `Block`.
         // SAFETY: By the function's requirement.
         unsafe { &*block.cast::<Self>() }.listener.as_arc_borrow()
     }
@@ -177,10 +179,10 @@ impl<T: Listener> Block<T> {
         event: usize,
         info: *mut c_void,
     ) -> c_int {
-        // SAFETY: The chain's argument is a `struct fib_notifier_info`.
+        // SAFETY: The chain passes a `struct fib_notifier_info`.
         let is_ip = unsafe { bindings::nfzr_helper_fib_is_ip(info) };
         if let Some(change) = Change::from_fib_event(event).filter(|_| is_ip) {
-            // SAFETY: A `Watch` keeps the block until it is unregistered.
+            // SAFETY: A `Watch` keeps the block until the block is unregistered.
             T::changing(unsafe { Self::listener(block) }, change);
         }
         0 // NOTIFY_DONE
@@ -197,21 +199,21 @@ impl<T: Listener> Block<T> {
         _info: *mut c_void,
     ) -> c_int {
         if let Some(change) = Change::from_nexthop_event(event) {
-            // SAFETY: A `Watch` keeps the block until it is unregistered.
+            // SAFETY: A `Watch` keeps the block until the block is unregistered.
             T::changing(unsafe { Self::listener(block) }, change);
         }
         0 // NOTIFY_DONE
     }
 }
 
-/// How often the FIB's notifier is tried to be registered, where routes change all the time.
+/// Attempts to register the FIB notifier while routes keep changing.
 const REGISTER_TRIES: u32 = 20;
 
-/// The notifiers of a netns.
+/// The FIB and nexthop notifiers of a netns.
 ///
 /// # Invariants
 ///
-/// The blocks are registered while `registered` says so, each with its chain in `net`.
+/// While `registered` is true, each block is registered with its chain in `net`.
 pub(crate) struct Watch<T: Listener> {
     fib: KBox<Block<T>>,
     nexthop: KBox<Block<T>>,
@@ -219,13 +221,14 @@ pub(crate) struct Watch<T: Listener> {
     registered: Atomic<bool>,
 }
 
-// SAFETY: The C side allows (un)registering from any thread, and the listener may be sent and shared.
+// SAFETY: The C side allows (un)registering from any thread, and the listener may be sent and
+// shared.
 unsafe impl<T: Listener> Send for Watch<T> {}
-// SAFETY: As above; what a shared reference can do is done once.
+// SAFETY: As above; `registered` makes the unregistering through a shared reference happen once.
 unsafe impl<T: Listener> Sync for Watch<T> {}
 
 impl<T: Listener> Watch<T> {
-    /// Registers them in a netns that is being set up. Process context; sleeps.
+    /// Registers both notifiers in a netns that is being set up. Process context; sleeps.
     pub(crate) fn new(init: &Init<'_>, listener: Arc<T>) -> Result<Self> {
         let fib = Block::new(Some(Block::<T>::fib), listener.clone())?;
         let nexthop = Block::new(Some(Block::<T>::nexthop), listener)?;
@@ -235,24 +238,24 @@ impl<T: Listener> Watch<T> {
         loop {
             tries += 1;
             let block = fib.as_raw();
-            // SAFETY: The netns is there as long as what was made from its `Init`; `fib` is boxed.
+            // SAFETY: The netns outlives objects made from its `Init`; `fib` is boxed.
             let registered = unsafe { bindings::register_fib_notifier(net, block, None, none) };
             match to_result(registered) {
                 Ok(()) => break,
-                // Routes changed while they were announced. They may pause.
+                // Routes changed while they were announced. Retry when the changes may have paused.
                 Err(err) if err == EBUSY && tries < REGISTER_TRIES => time::sleep_ms(tries * 10),
                 Err(err) => return Err(err),
             }
         }
         let block = nexthop.as_raw();
-        // SAFETY: As above.
+        // SAFETY: The netns outlives objects made from its `Init`; `nexthop` is boxed.
         let registered = unsafe { bindings::register_nexthop_notifier(net, block, none) };
         if let Err(err) = to_result(registered) {
-            // SAFETY: Registered just now.
+            // SAFETY: `fib` was registered above.
             unsafe { bindings::unregister_fib_notifier(net, fib.as_raw()) };
             return Err(err);
         }
-        // INVARIANT: Both were registered just now.
+        // INVARIANT: Both blocks were registered above.
         Ok(Self {
             fib,
             nexthop,
@@ -261,16 +264,16 @@ impl<T: Listener> Watch<T> {
         })
     }
 
-    /// Unregisters them; then nobody is told any more. Process context; sleeps.
+    /// Unregisters both notifiers. The listener is not called after that. Process context; sleeps.
     pub(crate) fn unregister(&self, _cx: &PreExit) {
         self.end();
     }
 
     fn end(&self) {
         if self.registered.xchg(false, Full) {
-            // SAFETY: Registered, by the type invariant.
+            // SAFETY: By the type invariant the block is registered.
             unsafe { bindings::unregister_nexthop_notifier(self.net, self.nexthop.as_raw()) };
-            // SAFETY: As above. (Waits for RCU, for one netns after the other.)
+            // SAFETY: As above. (Waits for a grace period, separately for each netns.)
             unsafe { bindings::unregister_fib_notifier(self.net, self.fib.as_raw()) };
         }
     }

@@ -2,9 +2,9 @@
 
 //! State for each network namespace.
 //!
-//! A netns goes in steps: `pre_exit` of everybody, one RCU grace period, `exit` of everybody. The
-//! adapter adds an `rcu_barrier()` between the state's own `exit` and its drop, so that whatever
-//! `exit` handed to RCU is freed when the state is.
+//! A netns is torn down in steps: `pre_exit` of all subsystems, one RCU grace period, `exit` of all
+//! subsystems. The adapter adds an `rcu_barrier()` between the state's own `exit` and its drop.
+//! Objects that `exit` handed to RCU are therefore freed by the time that the state is.
 //!
 //! C header: [`include/net/net_namespace.h`](srctree/include/net/net_namespace.h)
 
@@ -35,11 +35,11 @@ use crate::{
     },
 };
 
-/// A `struct net`, borrowed.
+/// A borrowed `struct net`.
 #[repr(transparent)]
 pub(crate) struct Net(Opaque<bindings::net>);
 
-// SAFETY: A `struct net` is used by all CPUs; what is read of it here is made for that.
+// SAFETY: A `struct net` is used by all CPUs, and the fields read here allow that.
 unsafe impl Sync for Net {}
 
 impl Net {
@@ -56,25 +56,26 @@ impl Net {
         self.0.get()
     }
 
-    /// Whether conntrack is so full here that it will soon drop unassured connections early. What
-    /// it drops makes no room while somebody holds a reference on it. Any context.
+    /// Returns whether conntrack is so full in this netns that early drop of unassured connections
+    /// will soon begin. A dropped connection frees no room while a reference on it is held. Any
+    /// context.
     pub(crate) fn is_conntrack_scarce(&self) -> bool {
         // SAFETY: A `&Net` is valid.
         unsafe { bindings::nfzr_helper_ct_scarce(self.as_raw()) }
     }
 
-    /// Whether conntrack looks at the packets of a family that come in. Any context.
+    /// Returns whether conntrack tracks incoming packets of `family`. Any context.
     pub(crate) fn is_tracking(&self, family: Family, _rcu: &ReadSide<'_>) -> bool {
-        // CAST: It is a small number.
+        // CAST: The protocol family is a small number.
         let pf = family.as_raw() as u8;
         // SAFETY: A `&Net` is valid, and this is under RCU.
         unsafe { bindings::nfzr_helper_ct_is_on(self.as_raw(), pf) }
     }
 
-    /// The name of the device with an index, if there is one now.
+    /// Returns the name of the device with this index, if the device exists now.
     pub(crate) fn ifname(&self, ifindex: u32, _rcu: &ReadSide<'_>) -> Option<IfName> {
         let mut name = [0; bindings::IFNAMSIZ as usize];
-        // SAFETY: Under RCU; `name` has the size that the helper writes.
+        // SAFETY: This is under RCU, and `name` has the size that the helper writes.
         let found = unsafe {
             bindings::nfzr_helper_ifname(self.as_raw(), ifindex, name.as_mut_ptr().cast())
         };
@@ -82,7 +83,8 @@ impl Net {
     }
 }
 
-/// A copy of a device's name. Shown with what could break a line of /proc replaced by `?`.
+/// A copy of a device's name. When shown, bytes that could break a line of /proc are replaced by
+/// `?`.
 pub(crate) struct IfName([u8; bindings::IFNAMSIZ as usize]);
 
 impl fmt::Display for IfName {
@@ -97,8 +99,8 @@ impl fmt::Display for IfName {
 
 /// A netns that is being set up.
 ///
-/// What is made from it belongs into the [`PerNet`] value that `init` returns, and so goes before
-/// the netns does.
+/// Objects made from it belong in the [`PerNet`] value that `init` returns, and so are dropped
+/// before the netns is freed.
 pub(crate) struct Init<'a>(&'a Net);
 
 impl Init<'_> {
@@ -112,29 +114,29 @@ pub(crate) struct PreExit(());
 
 /// The state of a netns.
 pub(crate) trait PerNet: Sized + Send + Sync + 'static {
-    /// What the states of all netns share.
+    /// Data shared by the states of all netns.
     type Shared: Send + Sync + 'static;
 
-    /// Where the subsystem lives; a `static` of the implementer.
+    /// Returns the subsystem, a `static` of the implementer.
     fn subsys() -> &'static Subsys<Self>;
 
-    /// Sets up a netns, also each that exists at registration. Process context.
+    /// Sets up a netns: each new one, and at registration each existing one. Process context.
     fn init(init: &Init<'_>, shared: &Arc<Self::Shared>) -> Result<KBox<Self>>;
 
     /// Makes the state unreachable for packets. Process context.
     fn pre_exit(&self, cx: &PreExit);
 
-    /// Gives up what packets that were on their way during `pre_exit` left; none are any more.
-    /// `rcu_barrier()` and the drop follow. Process context.
+    /// Releases what packets in flight during `pre_exit` left behind. No packets are in flight any
+    /// more. `rcu_barrier()` and the drop follow. Process context.
     fn exit(&self);
 }
 
-/// What a netns keeps of its state: the owner, and what readers find.
+/// A netns' pointers to its state: one that owns it, and one that readers load.
 ///
 /// # Invariants
 ///
-/// `owner` is null, or from `KBox::into_raw` and dropped a grace period after `pre_exit`; `shown` is
-/// null or the same, and null from `pre_exit` on.
+/// `owner` is null, or from `KBox::into_raw` and dropped a grace period after `pre_exit`. `shown`
+/// is null or equal to `owner`, and null from `pre_exit` on.
 #[repr(C)]
 struct Place<T> {
     owner: *mut T,
@@ -145,7 +147,7 @@ struct Place<T> {
 ///
 /// # Invariants
 ///
-/// `shared` is `Some` while the operations are registered, and only written while they are not.
+/// `shared` is `Some` while the operations are registered, and written only while they are not.
 pub(crate) struct Subsys<T: PerNet> {
     ops: Opaque<bindings::pernet_operations>,
     id: UnsafeCell<c_uint>,
@@ -153,11 +155,11 @@ pub(crate) struct Subsys<T: PerNet> {
     registered: Atomic<bool>,
 }
 
-// SAFETY: `ops` and `id` are the C side's, which locks; `shared` is covered by the invariant.
+// SAFETY: `ops` and `id` are accessed by the C side, which locks; the invariant covers `shared`.
 unsafe impl<T: PerNet> Sync for Subsys<T> {}
 
 impl<T: PerNet> Subsys<T> {
-    /// Not registered.
+    /// Creates a subsystem that is not registered.
     pub(crate) const fn new() -> Self {
         Self {
             ops: Opaque::uninit(),
@@ -167,26 +169,27 @@ impl<T: PerNet> Subsys<T> {
         }
     }
 
-    /// Sets up every netns, now and to come. Process context; sleeps.
+    /// Registers the subsystem and sets up every netns, existing and future. Process context;
+    /// sleeps.
     pub(crate) fn register(&'static self, shared: Arc<T::Shared>) -> Result<Registration<T>> {
         if self.registered.xchg(true, Full) {
             return Err(EBUSY);
         }
-        // INVARIANT: Not registered yet.
-        // SAFETY: `registered` went from false to true here, so nobody else is at it.
+        // INVARIANT: The operations are not registered yet.
+        // SAFETY: This call changed `registered` from false to true, so no other caller is here.
         unsafe { *self.shared.get() = Some(shared) };
         let ops = bindings::pernet_operations {
             init: Some(Self::init),
             pre_exit: Some(Self::pre_exit),
             exit_batch: Some(Self::exit_batch),
             id: self.id.get(),
-            // All zero is a valid `Place`. The state's own memory is ours.
+            // All zero is a valid `Place`. The state itself is allocated by us.
             size: size_of::<Place<T>>(),
             ..Default::default()
         };
-        // SAFETY: As above, and the memory is valid for it.
+        // SAFETY: `registered` keeps other callers out, and the memory is valid for a write.
         unsafe { self.ops.get().write(ops) };
-        // SAFETY: `self` is static, so `ops` and `id` stay.
+        // SAFETY: `self` is static, so `ops` and `id` stay valid.
         let result = to_result(unsafe { bindings::register_pernet_subsys(self.ops.get()) });
         if let Err(err) = result {
             self.reset();
@@ -195,14 +198,14 @@ impl<T: PerNet> Subsys<T> {
         Ok(Registration(self))
     }
 
-    /// Drops what `register` kept.
+    /// Drops the data that `register` stored.
     fn reset(&self) {
-        // SAFETY: The operations are not registered, and `registered` still keeps others out.
+        // SAFETY: No operations are registered, and `registered` still keeps other callers out.
         drop(unsafe { (*self.shared.get()).take() });
         self.registered.store(false, Relaxed);
     }
 
-    /// What a netns keeps of its state.
+    /// Returns a netns' pointers to its state.
     ///
     /// # Safety
     ///
@@ -214,24 +217,24 @@ impl<T: PerNet> Subsys<T> {
         unsafe { bindings::nfzr_helper_net_generic(net, id) }.cast()
     }
 
-    /// The state of the netns of a device that something happens to.
+    /// Returns the state of the netns of a device, during an event of that device.
     ///
-    /// `None` while the netns has none: at registration its devices are there earlier.
+    /// `None` while the netns has no state: at registration its devices exist before that.
     pub(in crate::kapi) fn of_device<'a>(&self, device: &Device<'a>) -> Option<&'a T> {
-        // SAFETY: A `Device` is in its netns under RTNL, and notifiers exist only while the
+        // SAFETY: A `Device` stays in its netns under RTNL, and notifiers exist only while the
         // operations are registered.
         let place = unsafe { self.place(device.net()) };
         if place.is_null() {
             return None;
         }
-        // SAFETY: The netns' own place, written before anybody is told of its devices.
+        // SAFETY: The netns' own place, written before a notifier reports the netns' devices.
         let owner = unsafe { (*place).owner };
-        // SAFETY: By the type invariant, and dropped in `exit_batch`, which runs when the netns has
-        // no devices any more.
+        // SAFETY: By the type invariant of a `Place`. The state is dropped in `exit_batch`, which
+        // runs when the netns has no devices any more.
         unsafe { owner.as_ref() }
     }
 
-    /// The state of a netns that something happens to; `None` while it has none, or is going.
+    /// Returns the state of a netns during an event; `None` while it has no state, or is torn down.
     ///
     /// # Safety
     ///
@@ -246,11 +249,11 @@ impl<T: PerNet> Subsys<T> {
         if place.is_null() {
             return None;
         }
-        // ORDERING: Acquire, of the store in `init`.
-        // SAFETY: The netns' own place, which goes after every subsystem's exit: whatever could tell of
-        // the netns (devices, neighbours, sysctls) is gone by then.
+        // ORDERING: Acquire, pairs with the store in `init`.
+        // SAFETY: The netns' own place, which is freed after every subsystem's exit. By then all
+        // sources of its events (devices, neighbours, sysctls) are gone.
         let shown = unsafe { &(*place).shown }.load(Acquire);
-        // SAFETY: By the type invariant of a `Place`, and a grace period is longer than `'r`.
+        // SAFETY: By the invariant of `Place`: the grace period after `pre_exit` outlasts `'r`.
         unsafe { shown.as_ref() }
     }
 
@@ -260,17 +263,17 @@ impl<T: PerNet> Subsys<T> {
     unsafe extern "C" fn init(net: *mut bindings::net) -> c_int {
         let subsys = T::subsys();
         from_result(|| {
-            // SAFETY: The operations are registered, so by the type invariant nobody writes it.
+            // SAFETY: By the type invariant `shared` is not written while registered.
             let shared = unsafe { &*subsys.shared.get() }.as_ref().ok_or(EINVAL)?;
-            // SAFETY: The core hands us a valid netns.
+            // SAFETY: The core passes a valid netns.
             let init = Init(unsafe { Net::from_raw(net) });
             let state = KBox::into_raw(T::init(&init, shared)?);
-            // SAFETY: As above.
+            // SAFETY: The core passes a valid netns, and the operations are registered.
             let place = unsafe { subsys.place(net) };
-            // INVARIANT: Both are the new state.
-            // SAFETY: The netns' own place for it, where only readers of `shown` may be.
+            // INVARIANT: Both pointers are to the new state.
+            // SAFETY: The netns' own place, of which other threads can read only `shown`.
             unsafe { (*place).owner = state };
-            // ORDERING: Release, to `of_net`.
+            // ORDERING: Release, pairs with the load in `of_net`.
             // SAFETY: As above.
             unsafe { &(*place).shown }.store(state, Release);
             Ok(0)
@@ -281,13 +284,13 @@ impl<T: PerNet> Subsys<T> {
     ///
     /// Called by the netns core for our operations.
     unsafe extern "C" fn pre_exit(net: *mut bindings::net) {
-        // SAFETY: The core hands us a valid netns.
+        // SAFETY: The core passes a valid netns.
         let place = unsafe { T::subsys().place(net) };
         // SAFETY: The netns' own place.
         unsafe { &(*place).shown }.store(ptr::null_mut(), Relaxed);
         // SAFETY: As above.
         let owner = unsafe { (*place).owner };
-        // SAFETY: Null or what `init` put there.
+        // SAFETY: Null, or the pointer that `init` stored.
         if let Some(state) = unsafe { owner.as_ref() } {
             state.pre_exit(&PreExit(()));
         }
@@ -298,7 +301,7 @@ impl<T: PerNet> Subsys<T> {
     /// Called by the netns core for our operations, a grace period after `pre_exit`.
     unsafe extern "C" fn exit_batch(list: *mut bindings::list_head) {
         let each = |with: &mut dyn FnMut(*mut Place<T>)| {
-            // SAFETY: The list is valid, and nobody changes it meanwhile.
+            // SAFETY: The core passes a valid list and does not change it meanwhile.
             let mut head = unsafe { (*list).next };
             while !ptr::eq(head, list) {
                 // SAFETY: Every element is the `exit_list` of a netns.
@@ -306,7 +309,7 @@ impl<T: PerNet> Subsys<T> {
                     head.byte_sub(offset_of!(bindings::net, exit_list))
                         .cast::<bindings::net>()
                 };
-                // SAFETY: A valid netns.
+                // SAFETY: `net` is a valid netns, from the core's list.
                 with(unsafe { T::subsys().place(net) });
                 // SAFETY: As above.
                 head = unsafe { (*head).next };
@@ -315,14 +318,14 @@ impl<T: PerNet> Subsys<T> {
         each(&mut |place| {
             // SAFETY: The netns' own place.
             let owner = unsafe { (*place).owner };
-            // SAFETY: Null or what `init` put there.
+            // SAFETY: Null, or the pointer that `init` stored.
             if let Some(state) = unsafe { owner.as_ref() } {
                 state.exit();
             }
         });
         rcu_barrier();
         each(&mut |place| {
-            // SAFETY: The netns' own place; nobody looks there any more.
+            // SAFETY: The netns' own place, which has no readers any more.
             let owner = unsafe { core::mem::replace(&mut (*place).owner, ptr::null_mut()) };
             if !owner.is_null() {
                 // SAFETY: From `KBox::into_raw` in `init`.
@@ -332,7 +335,8 @@ impl<T: PerNet> Subsys<T> {
     }
 }
 
-/// The states of all netns; dropping it takes them down. Process context; sleeps.
+/// The registration of a [`Subsys`]. Dropping it tears down the states of all netns. Process
+/// context; sleeps.
 pub(crate) struct Registration<T: PerNet>(&'static Subsys<T>);
 
 impl<T: PerNet> Drop for Registration<T> {

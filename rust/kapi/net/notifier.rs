@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What happens to devices, addresses and neighbours: the notifier chains of the whole system.
+//! Events of devices, addresses and neighbours: the system-wide notifier chains.
 //!
 //! C headers: [`include/linux/notifier.h`](srctree/include/linux/notifier.h),
 //! [`include/linux/inetdevice.h`](srctree/include/linux/inetdevice.h),
@@ -30,30 +30,30 @@ use crate::{
     },
 };
 
-/// What happens to the neighbours of a netns, or to how it chooses among nexthops: those of `enum
-/// netevent_notif_type` that can change a route.
+/// An event of a netns' neighbours, or of its choice among nexthops: the ones of
+/// `enum netevent_notif_type` that can change a route.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NetEvent {
-    /// A neighbour's state changed, where that may change a route; IPv4 tells of redirects so, too.
+    /// A neighbour's state changed and may change a route. IPv4 reports redirects this way, too.
     Neighbour,
-    /// The state of a neighbour with this place in sets of gateways changed: that may change routes by
-    /// it.
+    /// The state of the neighbour with this place in gateway sets changed, which may change its
+    /// routes.
     Gateway(u32),
-    /// An IPv6 redirect came.
+    /// An IPv6 redirect arrived.
     Redirect,
-    /// Nexthops are chosen by other parts of a packet.
+    /// The packet fields by which nexthops are chosen changed.
     HashPolicy,
 }
 
 impl NetEvent {
     /// # Safety
     ///
-    /// `info` is what the chain tells, now, under RCU.
+    /// `info` is what the chain passes with `event`, during the call and under RCU.
     unsafe fn from_raw(event: usize, info: *mut c_void) -> Option<Self> {
         match u32::try_from(event).ok()? {
             bindings::netevent_notif_type_NETEVENT_NEIGH_UPDATE => {
                 let mut place = 0;
-                // SAFETY: That event's argument is a neighbour; and by the function's requirement.
+                // SAFETY: By the function's requirement `info` is a neighbour, for this event.
                 match unsafe { bindings::nfzr_helper_neigh_news(info, &mut place) } {
                     bindings::nfzr_neigh_news_NFZR_NEIGH_OF_ALL => Some(Self::Neighbour),
                     _ => Some(Self::Gateway(place)),
@@ -69,27 +69,27 @@ impl NetEvent {
     }
 }
 
-/// The state of a netns that wants to know. It cannot veto.
+/// The state of a netns, as a receiver of events. It cannot veto them.
 pub(crate) trait Listener: PerNet {
-    /// Something happens to a device. Process context, under RTNL.
+    /// Handles a device event. Process context, under RTNL.
     fn device(&self, event: device::Event, device: &Device<'_>);
 
-    /// An address came or went. Process context or softirq.
+    /// Handles an added or removed address. Process context or softirq.
     fn address(&self);
 
-    /// Something else happens. Process context or softirq.
+    /// Handles a [`NetEvent`]. Process context or softirq.
     fn net_event(&self, event: NetEvent);
 }
 
-/// One of the chains.
+/// A notifier chain.
 ///
 /// # Safety
 ///
-/// `register` and `unregister` are those of one chain, and when the latter returns, no callback runs.
+/// `register` and `unregister` belong to one chain. No callback runs once `unregister` returns.
 unsafe trait Chain {
     /// # Safety
     ///
-    /// `block` stays where it is until it is unregistered. Process context; sleeps.
+    /// `block` does not move until it is unregistered. Process context; sleeps.
     unsafe fn register(block: *mut bindings::notifier_block) -> c_int;
 
     /// # Safety
@@ -99,11 +99,11 @@ unsafe trait Chain {
 
     /// # Safety
     ///
-    /// Called by the chain, with what it tells, while `T`'s operations are registered.
+    /// Called by the chain, with its arguments, while `T`'s operations are registered.
     unsafe fn tell<T: Listener>(event: usize, info: *mut c_void);
 }
 
-/// `struct notifier_block`s of a chain, and whether its events are of interest.
+/// A chain's `struct notifier_block`, and whether its events are to be ignored.
 #[repr(C)]
 struct Raw {
     block: Opaque<bindings::notifier_block>,
@@ -112,7 +112,7 @@ struct Raw {
 
 impl Raw {
     fn as_raw(&self) -> *mut bindings::notifier_block {
-        // CAST: The C part comes first in a `Raw`.
+        // CAST: `block` is the first field of a `Raw`.
         ptr::from_ref(self).cast_mut().cast()
     }
 }
@@ -121,7 +121,7 @@ impl Raw {
 ///
 /// # Invariants
 ///
-/// `raw` is registered with the chain, and boxed so that it stays where it is.
+/// `raw` is registered with the chain, and boxed so that it does not move.
 struct Block<C: Chain> {
     raw: KBox<Raw>,
     _chain: PhantomData<C>,
@@ -135,9 +135,9 @@ impl<C: Chain> Block<C> {
         };
         let (block, ending) = (Opaque::new(block), Atomic::new(false));
         let raw = KBox::new(Raw { block, ending }, GFP_KERNEL)?;
-        // SAFETY: `raw` is boxed and stays until it is unregistered in `drop`.
+        // SAFETY: `raw` is boxed, and `drop` unregisters it before it is freed.
         to_result(unsafe { C::register(raw.as_raw()) })?;
-        // INVARIANT: Registered just now.
+        // INVARIANT: Registered above.
         Ok(Self {
             raw,
             _chain: PhantomData,
@@ -154,10 +154,10 @@ impl<C: Chain> Block<C> {
         event: usize,
         info: *mut c_void,
     ) -> c_int {
-        // CAST: The C part comes first in a `Raw`.
-        // SAFETY: By the type invariant.
+        // CAST: `block` is the first field of a `Raw`.
+        // SAFETY: By the type invariant of [`Block`] a registered block is in a `Raw`.
         if !unsafe { &*block.cast::<Raw>() }.ending.load(Relaxed) {
-            // SAFETY: A `Block` is there only together with `T`'s registration: see `Notifier`.
+            // SAFETY: A `Block` exists only while `T` is registered: see `Notifier`.
             unsafe { C::tell::<T>(event, info) };
         }
         0 // NOTIFY_DONE
@@ -166,17 +166,18 @@ impl<C: Chain> Block<C> {
 
 impl<C: Chain> Drop for Block<C> {
     fn drop(&mut self) {
-        // A chain may now say that every device goes, which is not so: it is we who go.
+        // Unregistering may report every device as removed. Ignore that: only this notifier is.
         self.raw.ending.store(true, Relaxed);
-        // SAFETY: Registered, by the type invariant.
+        // SAFETY: By the type invariant the block is registered.
         unsafe { C::unregister(self.raw.as_raw()) };
     }
 }
 
-/// Devices: a raw chain, under RTNL.
+/// The chain of devices: a raw chain, under RTNL.
 struct Devices;
 
-// SAFETY: Of the chain of netdevices; both take RTNL, under which it is called.
+// SAFETY: Both functions belong to the chain of netdevices and take RTNL, under which callbacks
+// run.
 unsafe impl Chain for Devices {
     unsafe fn register(block: *mut bindings::notifier_block) -> c_int {
         // SAFETY: By the function's requirement.
@@ -192,9 +193,9 @@ unsafe impl Chain for Devices {
         let Some(event) = device::Event::from_raw(event) else {
             return;
         };
-        // SAFETY: The chain's argument is a `struct netdev_notifier_info`.
+        // SAFETY: The chain passes a `struct netdev_notifier_info`.
         let dev = unsafe { bindings::nfzr_helper_notifier_dev(info) };
-        // SAFETY: The device is there during the event, and the chain is called under RTNL.
+        // SAFETY: The device is valid during the event, and the chain is called under RTNL.
         let device = unsafe { Device::from_raw(dev) };
         if let Some(state) = T::subsys().of_device(&device) {
             state.device(event, &device);
@@ -202,7 +203,7 @@ unsafe impl Chain for Devices {
     }
 }
 
-/// Tells the state of a netns, if it has one.
+/// Calls `what` with the state of a netns, if the netns has one.
 ///
 /// # Safety
 ///
@@ -218,10 +219,10 @@ unsafe fn tell<T: Listener>(net: *const bindings::net, what: impl FnOnce(&T)) {
     }
 }
 
-/// IPv4 addresses: a blocking chain, under RTNL.
+/// The chain of IPv4 addresses: a blocking chain, under RTNL.
 struct Addresses4;
 
-// SAFETY: Of the chain of IPv4 addresses, which has a lock of its own.
+// SAFETY: Both functions belong to the chain of IPv4 addresses, which has its own lock.
 unsafe impl Chain for Addresses4 {
     unsafe fn register(block: *mut bindings::notifier_block) -> c_int {
         // SAFETY: By the function's requirement.
@@ -234,15 +235,16 @@ unsafe impl Chain for Addresses4 {
     }
 
     unsafe fn tell<T: Listener>(_event: usize, info: *mut c_void) {
-        // SAFETY: The chain's argument is a `struct in_ifaddr`, whose device and netns are there.
+        // SAFETY: The chain passes a `struct in_ifaddr`, whose device and netns are valid.
         unsafe { tell(bindings::nfzr_helper_ifa4_net(info), T::address) };
     }
 }
 
-/// IPv6 addresses: an atomic chain.
+/// The chain of IPv6 addresses: an atomic chain.
 struct Addresses6;
 
-// SAFETY: Of the chain of IPv6 addresses; unregistering waits for RCU, under which it is called.
+// SAFETY: Both functions belong to the chain of IPv6 addresses, which is called under RCU.
+// Unregistering waits for RCU.
 unsafe impl Chain for Addresses6 {
     unsafe fn register(block: *mut bindings::notifier_block) -> c_int {
         // SAFETY: By the function's requirement.
@@ -255,15 +257,16 @@ unsafe impl Chain for Addresses6 {
     }
 
     unsafe fn tell<T: Listener>(_event: usize, info: *mut c_void) {
-        // SAFETY: The chain's argument is a `struct inet6_ifaddr`, whose device and netns are there.
+        // SAFETY: The chain passes a `struct inet6_ifaddr`, whose device and netns are valid.
         unsafe { tell(bindings::nfzr_helper_ifa6_net(info), T::address) };
     }
 }
 
-/// Neighbours, redirects and more: an atomic chain.
+/// The chain of neighbours, redirects and more: an atomic chain.
 struct NetEvents;
 
-// SAFETY: Of the chain of netevents; unregistering waits for RCU, under which it is called.
+// SAFETY: Both functions belong to the chain of netevents, which is called under RCU. Unregistering
+// waits for RCU.
 unsafe impl Chain for NetEvents {
     unsafe fn register(block: *mut bindings::notifier_block) -> c_int {
         // SAFETY: By the function's requirement.
@@ -276,9 +279,9 @@ unsafe impl Chain for NetEvents {
     }
 
     unsafe fn tell<T: Listener>(event: usize, info: *mut c_void) {
-        // SAFETY: Just told; an atomic chain is called under RCU.
+        // SAFETY: The chain passes `info` with `event`; an atomic chain is called under RCU.
         if let Some(what) = unsafe { NetEvent::from_raw(event, info) } {
-            // SAFETY: The chain's argument is what goes with that event; its netns is there.
+            // SAFETY: The chain passes the argument of this event, whose netns is valid.
             unsafe {
                 tell(
                     bindings::nfzr_helper_netevent_net(event, info),
@@ -289,10 +292,10 @@ unsafe impl Chain for NetEvents {
     }
 }
 
-/// Notifiers on all chains, together with the states that they tell.
+/// Notifiers on all chains, together with the states that they notify.
 ///
-/// Fields drop in order: first nothing is told any more, then the states go. (Dropping a block waits
-/// for who is in it.)
+/// Fields drop in order: the blocks go before the states. Dropping a block waits for its running
+/// callbacks.
 pub(crate) struct Notifier<T: Listener> {
     _net_events: Block<NetEvents>,
     _addresses6: Block<Addresses6>,
@@ -303,13 +306,13 @@ pub(crate) struct Notifier<T: Listener> {
 
 // SAFETY: The C side may be called from any thread.
 unsafe impl<T: Listener> Send for Notifier<T> {}
-// SAFETY: A shared reference has no use.
+// SAFETY: A shared reference allows no operation.
 unsafe impl<T: Listener> Sync for Notifier<T> {}
 
 impl<T: Listener> Notifier<T> {
-    /// Registers them; every device that exists is announced. Process context; sleeps.
+    /// Registers the notifiers. Every existing device is announced. Process context; sleeps.
     pub(crate) fn new(states: Registration<T>) -> Result<Self> {
-        // What fails is dropped before `states`.
+        // If a registration fails, the earlier ones are dropped before `states`.
         let devices = Block::new::<T>()?;
         let addresses4 = Block::new::<T>()?;
         let addresses6 = Block::new::<T>()?;

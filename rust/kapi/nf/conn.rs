@@ -26,14 +26,14 @@ use crate::{
 /// A direction of a connection: `enum ip_conntrack_dir`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dir {
-    /// As the connection's first packet went.
+    /// The direction of the connection's first packet.
     Original = 0,
-    /// The other way.
+    /// The opposite direction.
     Reply = 1,
 }
 
 impl Dir {
-    /// Both, in C's order.
+    /// Both directions, in C's order.
     pub(crate) const ALL: [Self; 2] = [Self::Original, Self::Reply];
 
     pub(in crate::kapi) fn from_raw(dir: u8) -> Self {
@@ -54,37 +54,37 @@ impl Dir {
 
 /// A connection: `struct nf_conn`. Owned as `ARef<Conn>`, which holds one reference on it.
 ///
-/// A reference that is never dropped keeps its netns from ever going away.
+/// A leaked reference keeps the connection's netns alive for ever.
 #[repr(transparent)]
 pub(crate) struct Conn(Opaque<bindings::nf_conn>);
 
-// SAFETY: A `struct nf_conn` is used by all CPUs; what is done with it here is made for that.
+// SAFETY: A `struct nf_conn` is used by all CPUs, and the operations used here allow that.
 unsafe impl Send for Conn {}
 // SAFETY: As above.
 unsafe impl Sync for Conn {}
 
-// SAFETY: The count of `struct nf_conntrack`: a `&Conn` is under a reference, so a further one may
-// be taken, and the connection stays while one is held.
+// SAFETY: The count is that of `struct nf_conntrack`. A reference is held while a `&Conn` exists,
+// so another one may be taken, and the connection lives while a reference is held.
 unsafe impl AlwaysRefCounted for Conn {
     fn inc_ref(&self) {
-        // SAFETY: Valid, and somebody holds a reference on it.
+        // SAFETY: A `&Conn` is valid, and a reference on it is held.
         unsafe { bindings::nfzr_helper_ct_get(self.as_raw()) };
     }
 
     unsafe fn dec_ref(obj: NonNull<Self>) {
-        // SAFETY: The caller gives up the reference that it has.
+        // SAFETY: The caller gives up its reference.
         unsafe { bindings::nfzr_helper_ct_put(obj.cast().as_ptr()) };
     }
 }
 
-/// Which connection it is, as long as somebody holds a reference on it.
+/// Identity of a connection, meaningful only while a reference on the connection is held.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ConnId(usize);
 
 impl Conn {
     /// # Safety
     ///
-    /// `ct` is a connection on which somebody holds a reference for `'a`.
+    /// `ct` is a connection on which a reference is held for `'a`.
     pub(in crate::kapi) unsafe fn from_raw<'a>(ct: *mut bindings::nf_conn) -> &'a Self {
         // CAST: `Conn` is transparent over `struct nf_conn`.
         // SAFETY: By the function's requirement.
@@ -95,24 +95,24 @@ impl Conn {
         self.0.get()
     }
 
-    /// Whether the connection is dying or its time is up. Nothing announces that. Any context.
+    /// Returns whether the connection is dying or expired. Neither is announced. Any context.
     pub(crate) fn is_gone(&self) -> bool {
         // SAFETY: A `&Conn` is valid.
         unsafe { bindings::nfzr_helper_ct_gone(self.as_raw()) }
     }
 
-    /// Whether conntrack keeps the connection even when it needs room.
+    /// Returns whether the connection is assured: conntrack keeps it even when it needs room.
     pub(crate) fn is_assured(&self) -> bool {
         // SAFETY: A `&Conn` is valid.
         unsafe { bindings::nfzr_helper_ct_assured(self.as_raw()) }
     }
 
-    /// Which connection it is, to be compared and for nothing else.
+    /// Returns the connection's identity, for comparison only.
     pub(crate) fn id(&self) -> ConnId {
         ConnId(self.as_raw() as usize)
     }
 
-    /// The family of its packets.
+    /// Returns the family of the connection's packets.
     pub(crate) fn family(&self) -> Family {
         // SAFETY: A `&Conn` is valid.
         if unsafe { bindings::nfzr_helper_ct_is_ipv6(self.as_raw()) } {
@@ -122,37 +122,38 @@ impl Conn {
         }
     }
 
-    /// Whether the connection is TCP.
+    /// Returns whether the connection is TCP.
     pub(crate) fn is_tcp(&self) -> bool {
         // SAFETY: A `&Conn` is valid.
         unsafe { bindings::nfzr_helper_ct_is_tcp(self.as_raw()) }
     }
 
-    /// The zone that the connection was given, whichever directions it counts in.
+    /// Returns the zone assigned to the connection, regardless of the directions it applies to.
     pub(crate) fn own_zone(&self) -> u16 {
         // SAFETY: A `&Conn` is valid.
         unsafe { bindings::nfzr_helper_ct_own_zone(self.as_raw()) }
     }
 
-    /// Ends the connection as `conntrack -D` does; `true`: by this call. Does not sleep.
+    /// Deletes the connection as `conntrack -D` does. Returns `true` if this call did. Does not
+    /// sleep.
     pub(crate) fn delete(&self) -> bool {
-        // SAFETY: A `&Conn` is under a reference, and confirmed connections may be deleted.
+        // SAFETY: A reference on a `&Conn` is held, and confirmed connections may be deleted.
         unsafe { bindings::nf_ct_delete(self.as_raw(), 0, 0) }
     }
 
-    /// The zone id of a direction; mirrors `nf_ct_zone_id()`.
+    /// Returns the zone id of a direction; mirrors `nf_ct_zone_id()`.
     pub(crate) fn zone(&self, dir: Dir) -> u16 {
         // SAFETY: A `&Conn` is valid.
         unsafe { bindings::nfzr_helper_ct_zone(self.as_raw(), dir.as_raw()) }
     }
 
-    /// The netns, which stays as long as its connections.
+    /// Returns the netns, which lives as long as its connections.
     pub(crate) fn net(&self) -> &Net {
         // SAFETY: A `&Conn` is valid, and its netns is not freed before it.
         unsafe { Net::from_raw(bindings::nfzr_helper_ct_net(self.as_raw())) }
     }
 
-    /// A direction's tuple, copied.
+    /// Returns a copy of a direction's tuple.
     pub(crate) fn tuple(&self, dir: Dir) -> Tuple {
         let mut tuple = bindings::nfzr_tuple::default();
         // SAFETY: A `&Conn` is valid, and so is `tuple`.
@@ -160,28 +161,28 @@ impl Conn {
         Tuple(tuple)
     }
 
-    /// Writes our handle into the extension, if the connection has it.
+    /// Writes our handle into the extension, if the connection has one.
     pub(crate) fn set_handle(&self, handle: u64) {
         // SAFETY: A `&Conn` is valid, and a confirmed connection's extensions do not move.
         unsafe { bindings::nfzr_helper_ct_ext_set(self.as_raw(), handle) };
     }
 }
 
-/// A copy of a direction's tuple, for showing.
+/// A copy of a direction's tuple, for display.
 pub(crate) struct Tuple(bindings::nfzr_tuple);
 
 impl Tuple {
-    /// The source address.
+    /// Returns the source address.
     pub(crate) fn src(&self) -> Addr {
         Addr::new(self.0.l3num, self.0.src)
     }
 
-    /// The destination address.
+    /// Returns the destination address.
     pub(crate) fn dst(&self) -> Addr {
         Addr::new(self.0.l3num, self.0.dst)
     }
 
-    /// The ports, or what the protocol has in their place, in host order.
+    /// Returns the ports, or the protocol's equivalent, in host order.
     pub(crate) fn ports(&self) -> Ports {
         match u32::from(self.0.protonum) {
             bindings::IPPROTO_ICMP | bindings::IPPROTO_ICMPV6 => Ports::Icmp {
@@ -196,12 +197,12 @@ impl Tuple {
         }
     }
 
-    /// The zone of this direction.
+    /// Returns the zone of this direction.
     pub(crate) fn zone(&self) -> u16 {
         self.0.zone
     }
 
-    /// "ipv4" or "ipv6".
+    /// Returns "ipv4" or "ipv6".
     pub(crate) fn l3name(&self) -> &'static str {
         if u32::from(self.0.l3num) == bindings::AF_INET {
             "ipv4"
@@ -210,26 +211,26 @@ impl Tuple {
         }
     }
 
-    /// The transport protocol.
+    /// Returns the transport protocol.
     pub(crate) fn protocol(&self) -> Protocol {
         Protocol(self.0.protonum)
     }
 }
 
-/// What tells connections between two hosts apart, shown as /proc/net/nf_conntrack does.
+/// The fields that distinguish connections between two hosts, shown as in /proc/net/nf_conntrack.
 pub(crate) enum Ports {
-    /// TCP, UDP and their like.
+    /// TCP, UDP and similar protocols.
     Port {
-        /// Source port.
+        /// The source port.
         src: u16,
-        /// Destination port.
+        /// The destination port.
         dst: u16,
     },
     /// ICMP.
     Icmp {
-        /// The message's type.
+        /// The message type.
         kind: u16,
-        /// The message's code.
+        /// The message code.
         code: u16,
         /// The identifier.
         id: u16,
@@ -245,7 +246,7 @@ impl fmt::Display for Ports {
     }
 }
 
-/// A transport protocol's number, shown by its name where conntrack has one.
+/// A transport protocol number, shown by name if conntrack has a name for it.
 pub(crate) struct Protocol(u8);
 
 impl fmt::Display for Protocol {
@@ -265,11 +266,11 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// An address, for showing.
+/// An address, for display.
 pub(crate) struct Addr(IpAddr);
 
 impl Addr {
-    /// From its bytes in network order, of which IPv4 has four.
+    /// Creates an address from its bytes in network order. IPv4 uses the first four.
     pub(in crate::kapi) fn new(family: u16, bytes: [u8; 16]) -> Self {
         if u32::from(family) == bindings::AF_INET {
             let [a, b, c, d, ..] = bytes;

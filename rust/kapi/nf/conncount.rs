@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Counts of connections, by the kernel's `nf_conncount`.
+//! Connection counts, kept by the kernel's `nf_conncount`.
 //!
 //! C header: [`include/net/netfilter/nf_conntrack_count.h`](srctree/include/net/netfilter/nf_conntrack_count.h)
 
@@ -17,33 +17,34 @@ use crate::{
     },
 };
 
-/// Why a connection is not counted.
+/// Reason that a connection is not counted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotCounted {
-    /// There are as many as may be.
+    /// The limit is reached.
     Full,
-    /// No memory.
+    /// No memory is available.
     Memory,
 }
 
-/// A count of a netns' connections, which forgets those that are gone. It must go before the netns.
+/// A count of a netns' connections, without dead ones once they are collected. It must be dropped
+/// before the netns is freed.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Count {
     #[pin]
     raw: Opaque<bindings::nfzr_conncount>,
 }
 
-// SAFETY: The C side locks.
+// SAFETY: The C side does its own locking.
 unsafe impl Send for Count {}
 // SAFETY: As above.
 unsafe impl Sync for Count {}
 
 impl Count {
-    /// None yet; made for about `max`. Process context.
+    /// Creates an empty count, sized for about `max` connections. Process context.
     pub(crate) fn new(max: u32) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             raw <- Opaque::try_ffi_init(move |slot| {
-                // SAFETY: `slot` is valid for the struct, and pinned.
+                // SAFETY: `slot` is pinned and valid for the struct.
                 unsafe { bindings::nfzr_helper_conncount_init(slot, max) }
                     .then_some(())
                     .ok_or(ENOMEM)
@@ -51,16 +52,17 @@ impl Count {
         })
     }
 
-    /// Whether counting goes well with as many as `max`.
+    /// Returns whether counting stays efficient with `max` connections.
     pub(crate) fn fits(&self, max: u32) -> bool {
-        // SAFETY: Initialised.
+        // SAFETY: `raw` was initialised by `new`.
         unsafe { bindings::nfzr_helper_conncount_fits(self.raw.get(), max) }
     }
 
-    /// Counts the packet's new connection, unless there are `max`. The packet must have one. Does not
-    /// sleep.
+    /// Counts the packet's new connection, unless `max` are counted already. The packet must have a
+    /// connection. Does not sleep.
     pub(crate) fn add(&self, skb: &SkBuff, state: &State<'_>, max: u32) -> Result<(), NotCounted> {
-        // SAFETY: Initialised; the packet is in this hook, with this state, under RCU.
+        // SAFETY: `raw` was initialised by `new`; `state` is that of the hook that `skb` is in,
+        // under RCU.
         let err = unsafe {
             bindings::nfzr_helper_conncount_add(self.raw.get(), skb.as_raw(), state.as_raw(), max)
         };
@@ -73,15 +75,16 @@ impl Count {
         }
     }
 
-    /// How many there are, some of which may be gone. Any context.
+    /// Returns the count, which may include dead connections. Any context.
     pub(crate) fn count(&self) -> u32 {
-        // SAFETY: Initialised.
+        // SAFETY: `raw` was initialised by `new`.
         unsafe { bindings::nfzr_helper_conncount_count(self.raw.get()) }
     }
 
-    /// Forgets those that are gone. Process context; lets others run.
+    /// Drops dead connections from the count. Process context; lets other tasks run.
     pub(crate) fn collect(&self) {
-        // SAFETY: Initialised. What counts connections of a netns goes before the netns does.
+        // SAFETY: `raw` was initialised by `new`. By the type's contract the netns is not freed
+        // yet.
         unsafe { bindings::nfzr_helper_conncount_collect(self.raw.get()) }
     }
 }
@@ -89,7 +92,7 @@ impl Count {
 #[pinned_drop]
 impl PinnedDrop for Count {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: Initialised, and nobody uses it any more.
+        // SAFETY: `raw` was initialised by `new`, and `&mut self` excludes other users.
         unsafe { bindings::nfzr_helper_conncount_free(self.raw.get()) };
     }
 }

@@ -2,8 +2,8 @@
 
 //! Netfilter hooks of a network namespace.
 //!
-//! `nf_unregister_net_hook()` does not wait for hooks that are running. A registration is
-//! therefore ended in the netns' `pre_exit`, and dropped after the grace period that follows.
+//! `nf_unregister_net_hook()` does not wait for running hooks. A registration is therefore ended in
+//! the netns' `pre_exit` and dropped after the grace period that follows.
 //!
 //! C header: [`include/linux/netfilter.h`](srctree/include/linux/netfilter.h)
 
@@ -40,7 +40,7 @@ pub(crate) enum Family {
 }
 
 impl Family {
-    /// Both.
+    /// Both families.
     pub(crate) const ALL: [Self; 2] = [Self::Ipv4, Self::Ipv6];
 
     pub(in crate::kapi) const fn as_raw(self) -> u32 {
@@ -51,12 +51,12 @@ impl Family {
     }
 }
 
-/// Where in the stack a hook sits: `enum nf_inet_hooks`.
+/// The position of a hook in the stack: `enum nf_inet_hooks`.
 #[derive(Clone, Copy)]
 pub(crate) enum Inet {
-    /// Before the route is chosen.
+    /// Before routing.
     PreRouting,
-    /// After that, if it leads to another host.
+    /// After routing, for packets to another host.
     Forward,
     /// Before the packet leaves.
     PostRouting,
@@ -72,15 +72,15 @@ impl Inet {
     }
 }
 
-/// What becomes of the packet.
+/// The decision about a packet.
 pub(crate) enum Verdict {
-    /// It goes on.
+    /// The packet continues.
     Accept,
-    /// It goes no further.
+    /// The packet is dropped.
     Drop,
 }
 
-/// Priorities that other hooks are measured against: `enum nf_ip_hook_priorities`, the same for IPv6.
+/// Reference priorities of hooks: `enum nf_ip_hook_priorities`, with the same values for IPv6.
 pub(crate) mod priority {
     /// `NF_IP_PRI_FIRST`.
     pub(crate) const FIRST: i32 = i32::MIN;
@@ -90,10 +90,10 @@ pub(crate) mod priority {
     pub(crate) const LAST: i32 = i32::MAX;
 }
 
-/// The state of a hook's call: `struct nf_hook_state`, with the proof that it is under RCU.
+/// The state of a hook call: `struct nf_hook_state`, with the proof that the call is under RCU.
 pub(crate) struct State<'r> {
     raw: &'r bindings::nf_hook_state,
-    /// Known at build time, for each family has hook functions of its own.
+    /// Known at build time, because each family has its own hook function.
     family: Family,
     rcu: ReadSide<'r>,
 }
@@ -101,7 +101,7 @@ pub(crate) struct State<'r> {
 impl<'r> State<'r> {
     /// # Safety
     ///
-    /// `raw` is valid for `'r`, in a hook of that family or what is like one.
+    /// `raw` is valid for `'r`, in a hook of that family or an equivalent context.
     #[inline(always)]
     pub(in crate::kapi) unsafe fn from_raw(
         raw: *const bindings::nf_hook_state,
@@ -120,49 +120,52 @@ impl<'r> State<'r> {
         self.raw
     }
 
-    /// The protocol of the packet.
+    /// Returns the protocol of the packet.
     pub(crate) fn family(&self) -> Family {
         self.family
     }
 
-    /// The read side that the hook is called in.
+    /// Returns the read side that the hook is called in.
     pub(crate) fn rcu(&self) -> &ReadSide<'r> {
         &self.rcu
     }
 }
 
-/// A hook: what it is called with, where, and what it does.
+/// A hook: its data, its position and its function.
 pub(crate) trait Hook {
-    /// What every call gets, shared by all CPUs.
+    /// The data that every call gets, shared by all CPUs.
     type Data: Send + Sync + 'static;
 
-    /// Where it sits.
+    /// The hook point.
     const POINT: Inet;
 
-    /// Hooks of a point run in ascending priority; of equals, the one registered later first.
+    /// The priority. Hooks of a point run in ascending order. Among equal priorities, the hook that
+    /// was registered last runs first.
     const PRIORITY: i32;
 
-    /// Softirq, or process context with bottom halves on; under RCU; must not sleep.
+    /// Decides about a packet. Softirq, or process context with bottom halves on; under RCU; must
+    /// not sleep.
     fn hook(data: ArcBorrow<'_, Self::Data>, skb: &SkBuff, state: &State<'_>) -> Verdict;
 }
 
-/// What became of a registration.
+/// The status of a registration.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Status {
     /// The hook is not registered.
     Off,
-    /// It is.
+    /// The hook is registered.
     On,
-    /// It is not any more, and a grace period passes before the registration is dropped.
+    /// The hook was unregistered for good; a grace period passes before the registration is
+    /// dropped.
     Ended,
 }
 
-/// A hook's operations, and whether they are registered.
+/// A hook's operations, and their registration status.
 ///
 /// # Invariants
 ///
-/// `ops` is registered while the status is [`Status::On`]. `ops` and `data` stay until a grace period
-/// after it is unregistered.
+/// `ops` is registered while the status is [`Status::On`]. After it is unregistered, `ops` and
+/// `data` stay for a grace period.
 #[pin_data]
 struct Inner<T> {
     ops: bindings::nf_hook_ops,
@@ -180,11 +183,11 @@ pub(crate) struct Registration<H: Hook> {
 
 // SAFETY: The C side allows (un)registering from any thread, and `data` may be sent and shared.
 unsafe impl<H: Hook> Send for Registration<H> {}
-// SAFETY: What a shared reference can do is under the mutex.
+// SAFETY: The mutex serialises all operations of a shared reference.
 unsafe impl<H: Hook> Sync for Registration<H> {}
 
 impl<H: Hook> Registration<H> {
-    /// The hook, not registered, in a netns that is being set up. Process context.
+    /// Creates a hook, not yet registered, in a netns that is being set up. Process context.
     pub(crate) fn new(init: &Init<'_>, family: Family, data: Arc<H::Data>) -> Result<Self> {
         let ops = bindings::nf_hook_ops {
             hook: Some(match family {
@@ -192,7 +195,7 @@ impl<H: Hook> Registration<H> {
                 Family::Ipv6 => Self::call::<true>,
             }),
             priv_: Arc::as_ptr(&data).cast_mut().cast(),
-            // CAST: It is a small number.
+            // CAST: The protocol family is a small number.
             pf: family.as_raw() as u8,
             hooknum: H::POINT.as_raw(),
             priority: H::PRIORITY,
@@ -208,25 +211,25 @@ impl<H: Hook> Registration<H> {
             }),
             GFP_KERNEL,
         )?;
-        // INVARIANT: Off; `set` and `drop` uphold the rest.
+        // INVARIANT: The status is off; `set` and `drop` uphold the rest.
         Ok(Self {
             inner,
             _hook: PhantomData,
         })
     }
 
-    /// Switches the hook on or off, unless its end has come. Packets may be in it for a moment after
-    /// it was switched off. Process context.
+    /// Registers or unregisters the hook, unless the registration has ended. After unregistering,
+    /// packets may still be in the hook for a moment. Process context.
     pub(crate) fn set(&self, on: bool) -> Result {
         let mut status = self.inner.status.lock();
         match (*status, on) {
             (Status::Off, true) => {
-                // SAFETY: The netns is there as long as what was made from its `Init`, and `ops` is
-                // boxed, so it stays where it is.
+                // SAFETY: The netns outlives objects made from its `Init`, and `ops` is boxed, so
+                // it does not move.
                 to_result(unsafe {
                     bindings::nf_register_net_hook(self.inner.net, &self.inner.ops)
                 })?;
-                // INVARIANT: Registered just now.
+                // INVARIANT: Registered above.
                 *status = Status::On;
             }
             (Status::On, false) => self.unregister_as(&mut status, Status::Off),
@@ -235,8 +238,8 @@ impl<H: Hook> Registration<H> {
         Ok(())
     }
 
-    /// Ends the registration. Packets that are in the hook may still be; they are not when `self`
-    /// is dropped, since `PreExit` promises a grace period until then. Process context.
+    /// Ends the registration. Packets may still be in the hook. None is left when `self` is
+    /// dropped, because `PreExit` promises a grace period before that. Process context.
     pub(crate) fn unregister(&self, _cx: &PreExit) {
         let mut status = self.inner.status.lock();
         self.unregister_as(&mut status, Status::Ended);
@@ -244,7 +247,7 @@ impl<H: Hook> Registration<H> {
 
     fn unregister_as(&self, status: &mut Status, new: Status) {
         if *status == Status::On {
-            // SAFETY: Registered, by the type invariant, and the netns is there as long as what was
+            // SAFETY: By the type invariant `ops` is registered, and the netns outlives objects
             // made from its `Init`.
             unsafe { bindings::nf_unregister_net_hook(self.inner.net, &self.inner.ops) };
         }
@@ -261,15 +264,15 @@ impl<H: Hook> Registration<H> {
         skb: *mut bindings::sk_buff,
         state: *const bindings::nf_hook_state,
     ) -> c_uint {
-        // SAFETY: `data` is the `Arc` that the registration keeps, by the type invariant until no
-        // hook runs any more.
+        // SAFETY: `data` is the registration's `Arc`, which by the type invariant lives until no
+        // call of the hook runs any more.
         let data = unsafe { ArcBorrow::from_raw(data.cast::<H::Data>()) };
         // SAFETY: Netfilter hands the packet to one hook at a time.
         let skb = unsafe { SkBuff::from_raw(skb) };
         // SAFETY: Netfilter calls hooks under `rcu_read_lock()`.
         let rcu = unsafe { ReadSide::assume_held() };
         let family = if SIX { Family::Ipv6 } else { Family::Ipv4 };
-        // SAFETY: Valid for the call, of the family by the function's requirement.
+        // SAFETY: `state` is valid for the call, and of this family by the function's requirement.
         let state = unsafe { State::from_raw(state, family, rcu) };
         match H::hook(data, skb, &state) {
             Verdict::Accept => bindings::NF_ACCEPT,
@@ -282,7 +285,7 @@ impl<H: Hook> Drop for Registration<H> {
     fn drop(&mut self) {
         let mut status = self.inner.status.lock();
         if *status != Status::Ended {
-            // Not by way of `pre_exit`: an `init` that failed half-way.
+            // `pre_exit` did not run: an `init` failed half-way.
             self.unregister_as(&mut status, Status::Ended);
             synchronize_rcu();
         }

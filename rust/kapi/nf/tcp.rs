@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What conntrack keeps of a TCP connection, and what it looks at of a segment.
+//! Conntrack's state of a TCP connection, and the parts of a segment that conntrack examines.
 //!
-//! Pure: also built on the host. `kapi::track` checks that the layout is C's.
+//! Pure: also built on the host. `kapi::track` checks that the layout matches C.
 //!
 //! C header: [`include/linux/netfilter/nf_conntrack_tcp.h`](srctree/include/linux/netfilter/nf_conntrack_tcp.h)
 
@@ -12,28 +12,28 @@
 pub(crate) struct Peer {
     /// The highest sequence number sent, plus length.
     pub(crate) end: u32,
-    /// How far this side may send: the highest of the other's acknowledgment plus window.
+    /// How far this side may send: the highest acknowledgment plus window of the other side.
     pub(crate) max_end: u32,
-    /// The largest window that this side advertised, in bytes; 0: nothing was seen of it.
+    /// The largest window that this side advertised, in bytes; 0: none was seen.
     pub(crate) max_win: u32,
     /// The highest acknowledgment sent.
     pub(crate) max_ack: u32,
-    /// The scale of this side's windows.
+    /// The window scale of this side.
     pub(crate) scale: u8,
     /// [`Peer::SACK_PERM`] and others.
     pub(crate) flags: u8,
 }
 
 impl Peer {
-    /// `IP_CT_TCP_FLAG_SACK_PERM`: this side takes selective acknowledgments.
+    /// `IP_CT_TCP_FLAG_SACK_PERM`: this side accepts selective acknowledgments.
     pub(crate) const SACK_PERM: u8 = 0x02;
-    /// `IP_CT_TCP_FLAG_DATA_UNACKNOWLEDGED`: this side has sent what the other has not acknowledged.
+    /// `IP_CT_TCP_FLAG_DATA_UNACKNOWLEDGED`: this side has sent data that is not acknowledged yet.
     pub(crate) const DATA_UNACKNOWLEDGED: u8 = 0x10;
-    /// `IP_CT_TCP_FLAG_MAXACK_SET`: `max_ack` means something.
+    /// `IP_CT_TCP_FLAG_MAXACK_SET`: `max_ack` is valid.
     pub(crate) const MAXACK_SET: u8 = 0x20;
 }
 
-/// What is kept of a connection: `struct ip_ct_tcp`.
+/// Conntrack's state of a connection: `struct ip_ct_tcp`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub(crate) struct Tracking {
@@ -43,7 +43,7 @@ pub(crate) struct Tracking {
     pub(crate) state: u8,
     /// The last packet's direction.
     pub(crate) last_dir: u8,
-    /// How often the last segment was repeated.
+    /// The number of times that the last segment was repeated.
     pub(crate) retrans: u8,
     /// The last packet's kind.
     pub(crate) last_index: u8,
@@ -64,19 +64,19 @@ pub(crate) struct Tracking {
 impl Tracking {
     /// `TCP_CONNTRACK_ESTABLISHED`.
     pub(crate) const ESTABLISHED: u8 = 3;
-    /// `TCP_ACK_SET`: the kind of a packet with ACK, and none of RST, SYN and FIN.
+    /// `TCP_ACK_SET`: the kind of a packet with ACK but no RST, SYN or FIN.
     pub(crate) const ACK_SET: u8 = 3;
 }
 
-/// What is looked at of a segment, in host order.
+/// The parts of a segment that conntrack examines, in host order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {
-    /// Whether it goes the reply's way.
+    /// Whether the segment has the reply direction.
     pub(crate) reply: bool,
     /// The flags: the header's byte 13.
     pub(crate) flags: u8,
-    /// It has no option that conntrack looks at: none at all, or the time stamp alone where RFC 7323
-    /// recommends it.
+    /// The segment has no option that conntrack examines: either no option at all, or only the time
+    /// stamp in the layout that RFC 7323 recommends.
     pub(crate) plain: bool,
     /// The window, as in the header.
     pub(crate) win: u16,
@@ -102,12 +102,12 @@ impl Segment {
 /// The timeouts that an established connection may get, in jiffies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timeouts {
-    /// Of an established connection.
+    /// For an established connection.
     pub(crate) established: u32,
     /// After too many retransmissions, or a closed window.
     pub(crate) retrans: u32,
-    /// While data waits for its acknowledgment.
+    /// While data is not acknowledged.
     pub(crate) unack: u32,
-    /// How many retransmissions are too many: sysctl nf_conntrack_tcp_max_retrans.
+    /// The limit of retransmissions: sysctl nf_conntrack_tcp_max_retrans.
     pub(crate) max_retrans: u8,
 }

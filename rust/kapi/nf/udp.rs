@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What conntrack looks at of a UDP connection that was answered.
+//! Conntrack's inputs for a UDP connection that has seen a reply.
 //!
 //! Pure: also built on the host.
 
-/// What decides a connection's timeout. Times in jiffies, which wrap.
+/// The inputs that decide a connection's timeout. Times are in jiffies, which wrap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stream {
-    /// Now.
+    /// The current time.
     pub(crate) now: u64,
-    /// From when on the connection counts as a stream: `stream_ts`.
+    /// The time from which the connection counts as a stream: `stream_ts`.
     pub(crate) since: u64,
-    /// It is ASSURED.
+    /// The connection is ASSURED.
     pub(crate) assured: bool,
     /// The timeout of short exchanges.
     pub(crate) unreplied: u32,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A spin lock that keeps bottom halves off, for what hooks and process context share.
+//! A spin lock that disables bottom halves, for data shared by hooks and process context.
 //!
 //! C header: [`include/linux/spinlock.h`](srctree/include/linux/spinlock.h)
 
@@ -15,7 +15,7 @@ use crate::bindings;
 /// The [`Backend`] of [`SpinLockBh`].
 pub(crate) struct SpinLockBhBackend;
 
-/// Data behind `spin_lock_bh()`. Any context but hard interrupts.
+/// Data protected by `spin_lock_bh()`. Any context but hard interrupts.
 pub(crate) type SpinLockBh<T> = Lock<T, SpinLockBhBackend>;
 
 // SAFETY: `spinlock_t` ensures mutual exclusion, and `relock` locks by the same method.
@@ -24,7 +24,7 @@ unsafe impl Backend for SpinLockBhBackend {
     type GuardState = ();
 
     unsafe fn init(ptr: *mut Self::State, name: *const c_char, key: *mut lock_class_key) {
-        // SAFETY: The caller promises that `ptr` can be written, and that `name` and `key` stay.
+        // SAFETY: The caller promises that `ptr` is writable, and that `name` and `key` stay valid.
         unsafe { bindings::__spin_lock_init(ptr, name, key) }
     }
 
@@ -39,7 +39,7 @@ unsafe impl Backend for SpinLockBhBackend {
     }
 
     unsafe fn unlock(ptr: *mut Self::State, _state: &()) {
-        // SAFETY: The caller promises to own the lock.
+        // SAFETY: The caller promises to hold the lock.
         unsafe { bindings::nfzr_helper_spin_unlock_bh(ptr) }
     }
 

@@ -2,19 +2,19 @@
 
 //! `READ_ONCE()` of atomics, for the packet path.
 //!
-//! Where the kernel is built by gcc, each operation of the `kernel` crate's `Atomic` is a call of a C
-//! helper. A relaxed load is no more than a volatile read, in C as here.
+//! If the kernel is built by gcc, each operation of the `kernel` crate's `Atomic` calls a C helper.
+//! A relaxed load is just a volatile read, in C as well as here.
 //!
 //! C header: [`include/asm-generic/rwonce.h`](srctree/include/asm-generic/rwonce.h)
 
 use kernel::sync::atomic::Atomic;
 
-/// What can be read so.
+/// An atomic that can be read by `READ_ONCE()`.
 pub(crate) trait ReadOnce {
     /// The type of the value.
     type Value;
 
-    /// The same as `load(Relaxed)`.
+    /// Returns the value, as `load(Relaxed)` does.
     fn read_once(&self) -> Self::Value;
 }
 
@@ -25,8 +25,9 @@ macro_rules! read_once {
 
             #[inline(always)]
             fn read_once(&self) -> $type {
-                // SAFETY: The pointer is to an aligned value that is as valid as `self`, which others
-                // change by atomic accesses only, and a volatile read of its size is one.
+                // SAFETY: The pointer is aligned and as valid as `self`. Other code changes the
+                // value by atomic accesses only, and a volatile read of its size is an atomic
+                // access.
                 unsafe { self.as_ptr().read_volatile() }
             }
         })*
@@ -40,7 +41,7 @@ impl<T> ReadOnce for Atomic<*mut T> {
 
     #[inline(always)]
     fn read_once(&self) -> *mut T {
-        // SAFETY: As above.
+        // SAFETY: As in `read_once!`: aligned, valid, and changed by atomic accesses only.
         unsafe { self.as_ptr().read_volatile() }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Per-CPU event counters, and places for one value on each CPU.
+//! Per-CPU event counters, and per-CPU slots for one value.
 //!
 //! C header: [`include/linux/percpu.h`](srctree/include/linux/percpu.h)
 
@@ -16,10 +16,10 @@ use crate::bindings;
 
 /// A set of counters named by an enum.
 pub(crate) trait CounterSet: Copy {
-    /// How many there are.
+    /// The number of counters.
     const COUNT: usize;
 
-    /// The counter's number.
+    /// Returns the counter's index.
     fn index(self) -> usize;
 }
 
@@ -33,18 +33,18 @@ pub(crate) struct Counters<S> {
     _set: PhantomData<fn(S)>,
 }
 
-// SAFETY: Per-CPU memory is made to be used by all CPUs, each its own part.
+// SAFETY: Per-CPU memory is made for use by all CPUs, each accessing its own part.
 unsafe impl<S> Send for Counters<S> {}
-// SAFETY: As above; each CPU writes its own part, and a sum reads by `READ_ONCE()`.
+// SAFETY: As above; each CPU writes its own part, and `sum` reads by `READ_ONCE()`.
 unsafe impl<S> Sync for Counters<S> {}
 
 impl<S: CounterSet> Counters<S> {
-    /// All zero. Process context.
+    /// Allocates the counters, all zero. Process context.
     pub(crate) fn new() -> Result<Self> {
         let size = S::COUNT.checked_mul(size_of::<u64>()).ok_or(EOVERFLOW)?;
-        // SAFETY: A plain allocation.
+        // SAFETY: The allocation has no requirements but process context.
         let base = unsafe { bindings::nfzr_helper_percpu_alloc(size) };
-        // INVARIANT: Just allocated with that size.
+        // INVARIANT: Allocated above with that size.
         Ok(Self {
             base: NonNull::new(base.cast()).ok_or(ENOMEM)?,
             _set: PhantomData,
@@ -56,22 +56,22 @@ impl<S: CounterSet> Counters<S> {
         self.add(counter, 1);
     }
 
-    /// Counts events on this CPU. Any context.
+    /// Counts `events` events on this CPU. Any context.
     pub(crate) fn add(&self, counter: S, events: u64) {
         let index = counter.index();
         if index < S::COUNT {
-            // SAFETY: By the type invariant `base` has this index.
+            // SAFETY: By the type invariant `base` has an element at `index`.
             unsafe { bindings::nfzr_helper_percpu_add(self.base.as_ptr(), index, events) };
         }
     }
 
-    /// The sum over all CPUs; exact when nothing counts meanwhile.
+    /// Returns the sum over all CPUs. It is exact if no CPU counts meanwhile.
     pub(crate) fn sum(&self, counter: S) -> u64 {
         let index = counter.index();
         if index >= S::COUNT {
             return 0;
         }
-        // SAFETY: By the type invariant `base` has this index.
+        // SAFETY: By the type invariant `base` has an element at `index`.
         unsafe { bindings::nfzr_helper_percpu_sum(self.base.as_ptr(), index) }
     }
 }
@@ -83,48 +83,49 @@ impl<S> Drop for Counters<S> {
     }
 }
 
-/// What a [`Cell`] has on each CPU; all zero is empty.
+/// A [`Cell`]'s slot on one CPU; all zero is empty.
 #[repr(C)]
 struct Place<T> {
     full: bool,
     value: MaybeUninit<T>,
 }
 
-/// A place for one value on each CPU. For what two hooks of a packet tell each other, one after the
-/// other on the same CPU.
+/// A slot for one value on each CPU. It passes a value between two hooks that a packet traverses
+/// one after the other on the same CPU.
 ///
 /// # Invariants
 ///
-/// `base` is a per-CPU allocation of a [`Place<T>`], each of which holds a value if it is full.
+/// `base` is a per-CPU allocation of [`Place<T>`]. Each place that is full holds a value.
 pub(crate) struct Cell<T: Copy> {
     base: NonNull<Place<T>>,
 }
 
-// SAFETY: Per-CPU memory is made to be used by all CPUs, each its own part.
+// SAFETY: Per-CPU memory is made for use by all CPUs, each accessing its own part.
 unsafe impl<T: Copy + Send> Send for Cell<T> {}
 // SAFETY: As above.
 unsafe impl<T: Copy + Send> Sync for Cell<T> {}
 
 impl<T: Copy> Cell<T> {
-    /// Empty. Process context.
+    /// Allocates an empty cell. Process context.
     pub(crate) fn new() -> Result<Self> {
-        // SAFETY: A plain allocation, of zeroes; the alignment is that of a `u64` at the least.
+        // SAFETY: The allocation needs process context only; it is zeroed and has a `u64`'s
+        // alignment.
         let base = unsafe { bindings::nfzr_helper_percpu_alloc(size_of::<Place<T>>()) };
         const { assert!(core::mem::align_of::<Place<T>>() <= core::mem::align_of::<u64>()) };
-        // INVARIANT: Just allocated with that size; all zero is empty.
+        // INVARIANT: Allocated above with that size; all zero is empty.
         Ok(Self {
             base: NonNull::new(base.cast()).ok_or(ENOMEM)?,
         })
     }
 
-    /// Exchanges what this CPU has. Any context but hard interrupts.
+    /// Exchanges this CPU's value for `new`. Any context but hard interrupts.
     pub(crate) fn replace(&self, new: Option<T>) -> Option<T> {
         let mut place = Place {
             full: new.is_some(),
             value: new.map_or_else(MaybeUninit::uninit, MaybeUninit::new),
         };
         // SAFETY: By the type invariant; both have the size of a `Place<T>`. Bottom halves are off
-        // meanwhile and no hard interrupt comes here, so nobody else is at this CPU's place.
+        // meanwhile and hard interrupts do not call this, so nothing else uses this CPU's place.
         unsafe {
             bindings::nfzr_helper_percpu_exchange(
                 self.base.as_ptr().cast(),
@@ -132,13 +133,13 @@ impl<T: Copy> Cell<T> {
                 size_of::<Place<T>>(),
             )
         };
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant a full place holds a value.
         place.full.then(|| unsafe { place.value.assume_init() })
     }
 
-    /// Empties it on all CPUs, while nobody uses it.
+    /// Empties the cell on all CPUs. No CPU may use the cell meanwhile.
     pub(crate) fn clear(&self) {
-        // SAFETY: By the type invariant; all zero is empty, whatever is torn.
+        // SAFETY: By the type invariant; all zero is empty, even if writes are torn.
         unsafe {
             bindings::nfzr_helper_percpu_clear(self.base.as_ptr().cast(), size_of::<Place<T>>())
         };

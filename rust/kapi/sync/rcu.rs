@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! RCU: the read side as a type, owned objects freed after a grace period, and cells that hold one.
+//! RCU: the read side as a type, owned objects freed after a grace period, and cells that own them.
 //!
 //! C header: [`include/linux/rcupdate.h`](srctree/include/linux/rcupdate.h)
 
@@ -34,7 +34,7 @@ use crate::{
 pub(crate) struct ReadSide<'r>(PhantomData<&'r ()>, NotThreadSafe);
 
 impl<'r> ReadSide<'r> {
-    /// Takes the caller's word for it, as in a netfilter hook.
+    /// Creates the evidence on the caller's promise, as in a netfilter hook.
     ///
     /// # Safety
     ///
@@ -44,14 +44,14 @@ impl<'r> ReadSide<'r> {
         Self(PhantomData, NotThreadSafe)
     }
 
-    /// The read side that a guard of the `kernel` crate holds.
+    /// Returns the read side that a guard of the `kernel` crate holds.
     pub(crate) fn of(_guard: &'r Guard) -> Self {
         // INVARIANT: The guard holds the lock and is borrowed for `'r`.
         Self(PhantomData, NotThreadSafe)
     }
 }
 
-/// An owned object that readers may still see: dropping it frees it after a grace period.
+/// An owned object that readers may still see. Dropping it frees the object after a grace period.
 ///
 /// Any context. The value's own destructor runs in softirq.
 ///
@@ -60,14 +60,14 @@ impl<'r> ReadSide<'r> {
 /// `0` points to an initialised object that nothing else owns.
 pub(crate) struct RcuBox<T: Send + Sync>(NonNull<Object<T>>);
 
-// SAFETY: An `RcuBox` is an owner of a `T`, which may be sent and shared.
+// SAFETY: An `RcuBox` owns a `T`, which may be sent and shared.
 unsafe impl<T: Send + Sync> Send for RcuBox<T> {}
 // SAFETY: As above.
 unsafe impl<T: Send + Sync> Sync for RcuBox<T> {}
 
 impl<T: Send + Sync> From<SlabBox<T>> for RcuBox<T> {
     fn from(object: SlabBox<T>) -> Self {
-        // INVARIANT: The `SlabBox` gives up an initialised object that it alone owned.
+        // INVARIANT: The `SlabBox` was the sole owner of an initialised object and gives it up.
         Self(object.into_raw())
     }
 }
@@ -93,27 +93,27 @@ impl<T: Send + Sync> Deref for RcuBox<T> {
 
 impl<T: Send + Sync> Drop for RcuBox<T> {
     fn drop(&mut self) {
-        // SAFETY: The object is valid, and its head unused until now, since only an owner queues it.
+        // SAFETY: The object is valid. Its head is unused, because only the owner queues it.
         let head = unsafe { ptr::addr_of_mut!((*self.0.as_ptr()).rcu) };
-        // SAFETY: `head` lies in an object that `free` may free: this was its only owner. The
-        // module waits for callbacks (`rcu_barrier()`) before its text goes. In a hurry, since what
-        // is freed may hold a connection that conntrack wants room for.
+        // SAFETY: `head` is in an object that `free` may free, because this was its only owner. The
+        // module waits for callbacks (`rcu_barrier()`) before its text is freed. The callback is
+        // not lazy, because the object may hold a connection, and conntrack may need the room.
         unsafe { bindings::nfzr_helper_call_rcu_hurry(head.cast(), Some(Object::<T>::free)) };
     }
 }
 
-/// A cell that owns one object or none, read under RCU and replaced by exchange.
+/// A cell that owns at most one object, which is read under RCU and replaced by exchange.
 ///
 /// # Invariants
 ///
-/// `object` is null or an object that this cell alone owns.
+/// `object` is null, or an object that only this cell owns.
 pub(crate) struct RcuCell<T: Send + Sync> {
     object: Atomic<*mut Object<T>>,
     _owner: PhantomData<T>,
 }
 
 impl<T: Send + Sync> RcuCell<T> {
-    /// An empty cell.
+    /// Creates an empty cell.
     pub(crate) const fn new() -> Self {
         Self {
             object: Atomic::new(ptr::null_mut()),
@@ -121,23 +121,23 @@ impl<T: Send + Sync> RcuCell<T> {
         }
     }
 
-    /// What the cell holds now.
+    /// Returns the object that the cell holds now.
     pub(crate) fn load<'r>(&'r self, _rcu: &ReadSide<'r>) -> Option<&'r T> {
-        // ORDERING: Relaxed, as in `rcu_dereference()`: the dependency orders it after the full
-        // exchange in `swap`.
+        // ORDERING: Relaxed, as in `rcu_dereference()`: the address dependency orders accesses to
+        // the object after the full exchange in `swap`.
         let object = NonNull::new(self.object.read_once())?;
-        // SAFETY: The object was initialised when it was published. What leaves a cell is freed
-        // by `RcuBox` after a grace period, which cannot end before `'r` does.
+        // SAFETY: The object was initialised before it was published. An object that left the cell
+        // is freed by `RcuBox` after a grace period, which cannot end before `'r` does.
         Some(unsafe { &object.as_ref().value })
     }
 
-    /// Replaces what the cell holds. The old object is the caller's to drop.
+    /// Replaces the object in the cell. The caller owns the returned old object.
     pub(crate) fn swap(&self, new: Option<RcuBox<T>>) -> Option<RcuBox<T>> {
         let new = new.map_or(ptr::null_mut(), |object| {
             core::mem::ManuallyDrop::new(object).0.as_ptr()
         });
-        // ORDERING: Full: publishes the object's contents to `load`.
-        // INVARIANT: The cell takes over the ownership of `new` and gives up that of the old one.
+        // ORDERING: Full, to publish the object's contents to `load`.
+        // INVARIANT: The cell takes ownership of `new` and gives up that of the old object.
         NonNull::new(self.object.xchg(new, Full)).map(RcuBox)
     }
 
@@ -145,14 +145,15 @@ impl<T: Send + Sync> RcuCell<T> {
     pub(crate) fn take_if(&self, object: &T, _rcu: &ReadSide<'_>) -> Option<RcuBox<T>> {
         let current = self.object.load(Relaxed);
         let held = NonNull::new(current)?;
-        // SAFETY: Published and under RCU, as in `load`.
+        // SAFETY: The object is published and not freed in this read-side critical section: see
+        // `load`.
         if !ptr::eq(unsafe { &held.as_ref().value }, object) {
             return None;
         }
-        // ORDERING: Full, as in `swap`. The object cannot have been freed and come back at the
-        // same address, since this is inside a read-side critical section.
+        // ORDERING: Full, as in `swap`. The object cannot have been freed and reallocated at the
+        // same address, because this is inside a read-side critical section.
         let old = self.object.cmpxchg(current, ptr::null_mut(), Full).ok()?;
-        // INVARIANT: The exchange took the ownership out of the cell.
+        // INVARIANT: The exchange took ownership from the cell.
         NonNull::new(old).map(RcuBox)
     }
 }
@@ -160,8 +161,8 @@ impl<T: Send + Sync> RcuCell<T> {
 impl<T: Send + Sync> Drop for RcuCell<T> {
     fn drop(&mut self) {
         if let Some(object) = NonNull::new(*self.object.get_mut()) {
-            // SAFETY: The cell owns the object. `&mut self` says that no reader can come to it
-            // through the cell any more, so no further grace period is due.
+            // SAFETY: The cell owns the object. `&mut self` proves that no reader can reach the
+            // object through the cell any more, so no further grace period is needed.
             drop(unsafe { SlabBox::from_raw(object) });
         }
     }

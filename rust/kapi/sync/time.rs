@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Time as netfilter keeps it: the low 32 bits of jiffies, which wrap. And chance.
+//! Time as netfilter keeps it: the low 32 bits of jiffies, which wrap. Also random numbers.
 //!
 //! C header: [`include/linux/jiffies.h`](srctree/include/linux/jiffies.h)
 
@@ -8,42 +8,42 @@ use kernel::time::msecs_to_jiffies;
 
 use crate::bindings;
 
-/// Now, as `nfct_time_stamp` has it. Differences by `wrapping_sub` only.
+/// Returns the current time, as in `nfct_time_stamp`. Compute differences by `wrapping_sub` only.
 pub(crate) fn jiffies32() -> u32 {
-    // SAFETY: Reads a variable.
+    // SAFETY: Only reads a variable.
     unsafe { bindings::nfzr_helper_jiffies32() }
 }
 
-/// Milliseconds as jiffies, rounded up; at most a day.
+/// Converts milliseconds, at most a day, to jiffies, rounded up.
 pub(crate) fn from_ms(ms: u32) -> u32 {
     const DAY: u32 = 86_400_000;
     u32::try_from(msecs_to_jiffies(ms.min(DAY))).unwrap_or(u32::MAX)
 }
 
-/// Jiffies as milliseconds, of which 32 bits remain.
+/// Converts jiffies to milliseconds, truncated to 32 bits.
 pub(crate) fn to_ms(jiffies: u32) -> u32 {
-    // SAFETY: A computation.
+    // SAFETY: Only computes.
     unsafe { bindings::nfzr_helper_jiffies_to_ms(jiffies) }
 }
 
-/// A delay for a work queue, from milliseconds.
+/// Converts milliseconds to a delay for a work queue.
 pub(crate) fn work_delay(ms: u32) -> kernel::time::Jiffies {
     msecs_to_jiffies(ms)
 }
 
-/// A random number. Any context.
+/// Returns a random number. Any context.
 pub(crate) fn random_u32() -> u32 {
     // SAFETY: No requirements.
     unsafe { bindings::get_random_u32() }
 }
 
-/// Lets others run, in a long loop. Process context, under no lock.
+/// Lets other tasks run, in a long loop. Process context, with no lock held.
 pub(crate) fn cond_resched() {
-    // SAFETY: By the function's contract about its context.
+    // SAFETY: By the function's contract this is process context, with no lock held.
     unsafe { bindings::nfzr_helper_cond_resched() }
 }
 
-/// Sleeps for so many ms. Process context.
+/// Sleeps for `ms` milliseconds. Process context.
 pub(crate) fn sleep_ms(ms: u32) {
     // SAFETY: Process context, by the function's contract.
     unsafe { bindings::msleep(ms) }

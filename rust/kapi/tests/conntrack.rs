@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Connections and routes: references, and what is read of them.
+//! Connections and routes: their references, and the fields read from them.
 
 use kernel::{
     fmt,
@@ -24,7 +24,7 @@ use crate::kapi::{
     sync::rcu::ReadSide, //
 };
 
-/// Whether something is shown as `text`.
+/// Returns whether `shown` is formatted as `text`.
 fn shows(shown: impl fmt::Display, text: &str) -> Result<bool> {
     let shown = CString::try_from_fmt(fmt!("{shown}"))?;
     Ok(shown.to_bytes() == text.as_bytes())

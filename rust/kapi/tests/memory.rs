@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Objects: when they are freed, and by whom.
+//! Objects: when they are freed, and by which owner.
 
 use kernel::{
     prelude::*,
@@ -38,7 +38,7 @@ fn object(cache: &Cache<Tracked>, value: u32, drops: &Arc<Drops>) -> Result<RcuB
     Ok(RcuBox::from(cache.alloc(Tracked::new(value, drops))?))
 }
 
-/// Long enough for a callback that does not wait for readers to have run.
+/// Busy-waits 20 ms: long enough for a callback to run that does not wait for readers.
 fn wait_in_vain() {
     for _ in 0..20 {
         udelay(Delta::from_micros(1000));
@@ -195,7 +195,7 @@ mod array_cases {
         for _ in 0..1000 {
             again.push(numbers.take(5000)?, GFP_KERNEL)?;
         }
-        // 454 to 1000 are free.
+        // Numbers 454 to 1000 are free.
         let refused = numbers.take(453).is_err();
         assert!(taken.iter().copied().eq(1..=1500));
         assert!(again
@@ -367,9 +367,9 @@ mod percpu_cases {
     #[test]
     fn a_cell_gives_back_what_was_put_there_on_that_cpu() -> Result {
         let cell = Cell::<[u32; 3]>::new()?;
-        // Pinned to one CPU, as a hook is.
+        // Stays on one CPU, as a hook does.
         let guard = read_lock();
-        // SAFETY: Given back below, on the same thread.
+        // SAFETY: Bottom halves are enabled again below, on the same thread.
         unsafe { bindings::nfzr_kunit_bh_disable() };
         let seen = [
             cell.replace(Some([1, 2, 3])),
@@ -378,7 +378,7 @@ mod percpu_cases {
             cell.replace(Some([7, 8, 9])),
             cell.replace(None),
         ];
-        // SAFETY: Disabled above.
+        // SAFETY: Bottom halves were disabled above, on the same thread.
         unsafe { bindings::nfzr_kunit_bh_enable() };
         drop(guard);
         assert_eq!(

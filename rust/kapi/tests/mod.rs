@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! KUnit suites of this layer, and what the suites of the layers above need: connections and routes
-//! that no traffic made.
+//! KUnit suites of this layer, and fixtures for the suites of the layers above: connections and
+//! routes that are created without traffic.
 //!
-//! A failed assertion ends the test's thread without destructors. So nothing is asserted while a
-//! guard or a lock is held: what is to be asserted is copied out first.
+//! A failed assertion ends the test's thread without running destructors. Therefore no test asserts
+//! while it holds a guard or a lock: it copies the values out first.
 //!
-//! Process context, in the first netns.
+//! Process context, in `init_net`.
 
 mod conntrack;
 mod memory;
@@ -43,16 +43,16 @@ use crate::{
     },
 };
 
-/// How often something was dropped.
+/// A counter of drops.
 pub(crate) struct Drops(Atomic<i32>);
 
 impl Drops {
-    /// Never.
+    /// Allocates a counter at 0.
     pub(crate) fn new() -> Result<Arc<Self>> {
         Ok(Arc::new(Self(Atomic::new(0)), GFP_KERNEL)?)
     }
 
-    /// How often until now.
+    /// Returns the number of drops so far.
     pub(crate) fn count(&self) -> i32 {
         self.0.load(Relaxed)
     }
@@ -60,13 +60,13 @@ impl Drops {
 
 /// A value that counts its drop.
 pub(crate) struct Tracked {
-    /// Anything, to be looked at.
+    /// An arbitrary value, to identify the object.
     pub(crate) value: u32,
     drops: Arc<Drops>,
 }
 
 impl Tracked {
-    /// A value, and where its drop is counted.
+    /// Creates a value whose drop `drops` counts.
     pub(crate) fn new(value: u32, drops: &Arc<Drops>) -> Self {
         Self {
             value,
@@ -81,20 +81,20 @@ impl Drop for Tracked {
     }
 }
 
-/// The first netns.
+/// Returns `init_net`.
 pub(crate) fn init_net() -> &'static Net {
-    // SAFETY: The first netns is there for ever.
+    // SAFETY: `init_net` is never freed.
     unsafe { Net::from_raw(bindings::nfzr_kunit_net()) }
 }
 
-/// The directions in which a connection's zone counts.
+/// The directions to which a connection's zone applies.
 #[derive(Clone, Copy)]
 pub(crate) enum ZoneDirs {
-    /// The original one; the other has zone 0.
+    /// The original direction only; the reply direction has zone 0.
     Original = 1,
-    /// The reply.
+    /// The reply direction only.
     Reply = 2,
-    /// Both.
+    /// Both directions.
     Both = 3,
 }
 
@@ -102,63 +102,64 @@ fn alloc_conn(number: u32, zone: u16, dirs: ZoneDirs, ext: bool) -> Result<ARef<
     // SAFETY: No requirements.
     let ct = unsafe { bindings::nfzr_kunit_ct(number, zone, dirs as u8, ext) };
     let ct = NonNull::new(ct).ok_or(ENOMEM)?;
-    // SAFETY: The helper's reference is ours, and `Conn` is transparent over `struct nf_conn`.
+    // SAFETY: The helper passes a reference to us, and `Conn` is transparent over `struct nf_conn`.
     Ok(unsafe { ARef::from_raw(ct.cast()) })
 }
 
-/// A connection with our extension, unlike any with another number.
+/// Allocates a connection with our extension; its tuple is unique to its number.
 pub(crate) fn conn(number: u32, zone: u16, dirs: ZoneDirs) -> Result<ARef<Conn>> {
     alloc_conn(number, zone, dirs, true)
 }
 
-/// The same without the extension.
+/// Allocates a connection without the extension.
 pub(crate) fn conn_without_extension(number: u32) -> Result<ARef<Conn>> {
     alloc_conn(number, 0, ZoneDirs::Both, false)
 }
 
-/// References on a connection, the asker's included.
+/// Returns the number of references to a connection, including the caller's.
 pub(crate) fn conn_refs(ct: &Conn) -> i32 {
     // SAFETY: A `&Conn` is valid.
     unsafe { bindings::nfzr_kunit_ct_refs(ct.as_raw()) }
 }
 
-/// Ends a connection's time.
+/// Makes a connection's timeout expire.
 pub(crate) fn expire(ct: &Conn) {
     // SAFETY: A `&Conn` is valid.
     unsafe { bindings::nfzr_kunit_ct_expire(ct.as_raw()) }
 }
 
-/// What a connection's extension holds.
+/// Returns the handle in a connection's extension.
 pub(crate) fn handle_of(ct: &Conn) -> u64 {
     // SAFETY: A `&Conn` is valid.
     unsafe { bindings::nfzr_kunit_ct_handle(ct.as_raw()) }
 }
 
-/// Writes into a connection's extension as somebody else might.
+/// Writes into a connection's extension as another module might.
 pub(crate) fn scribble(ct: &Conn, handle: u64) {
     // SAFETY: A `&Conn` is valid.
     unsafe { bindings::nfzr_kunit_ct_scribble(ct.as_raw(), handle) }
 }
 
-/// A TCP connection that conntrack itself finds, established and answered; dropping it deletes it.
+/// An established TCP connection with replies, in conntrack's own table. Dropping it deletes it.
 pub(crate) struct TcpConn(ARef<Conn>);
 
 impl TcpConn {
-    /// One from this port.
+    /// Creates a connection from the given source port.
     pub(crate) fn new(port: u16) -> Result<Self> {
         // SAFETY: No requirements.
         let ct = NonNull::new(unsafe { bindings::nfzr_kunit_tcp(port) }).ok_or(ENOMEM)?;
-        // SAFETY: The helper's reference is ours, and `Conn` is transparent over `struct nf_conn`.
+        // SAFETY: The helper passes a reference to us, and `Conn` is transparent over
+        // `struct nf_conn`.
         Ok(Self(unsafe { ARef::from_raw(ct.cast()) }))
     }
 
-    /// Gives it another past.
+    /// Replaces its TCP tracking state.
     pub(crate) fn set(&self, to: &Tracking) {
-        // SAFETY: A `&Conn` is valid, and the layouts are the same.
+        // SAFETY: A `&Conn` is valid, and `Tracking` has the layout that the helper reads.
         unsafe { bindings::nfzr_kunit_tcp_set(self.as_raw(), core::ptr::from_ref(to).cast()) };
     }
 
-    /// Sets and clears bits of its status.
+    /// Sets and clears bits of its `status`.
     pub(crate) fn status(&self, set: usize, clear: usize) {
         // SAFETY: A `&Conn` is valid.
         unsafe { bindings::nfzr_kunit_ct_status(self.as_raw(), set, clear) };
@@ -182,19 +183,20 @@ impl Drop for TcpConn {
 /// A segment's options.
 #[derive(Clone, Copy)]
 pub(crate) enum Options {
-    /// None.
+    /// No options.
     None,
-    /// The time stamp alone, where it is expected.
+    /// Only the timestamp, at its usual place.
     TimeStamp,
-    /// A selective acknowledgment.
+    /// A selective acknowledgment (SACK).
     Sack,
 }
 
-/// A packet that comes to PRE_ROUTING.
+/// A packet that arrives at PRE_ROUTING.
 pub(crate) struct TestPacket(NonNull<bindings::sk_buff>);
 
 impl TestPacket {
-    /// A segment of a connection. Its options decide about `plain`.
+    /// Builds a segment of a connection. `plain` follows from `options`; `segment.plain` is
+    /// ignored.
     pub(crate) fn new(ct: &Conn, segment: &Segment, options: Options) -> Result<Self> {
         let probe = bindings::nfzr_probe {
             seq: segment.seq,
@@ -204,54 +206,54 @@ impl TestPacket {
             flags: segment.flags,
             ..Default::default()
         };
-        // SAFETY: A `&Conn` is valid, and so is `probe`.
+        // SAFETY: A `&Conn` is valid, and `probe` is a live local.
         let skb = unsafe {
             bindings::nfzr_kunit_segment(ct.as_raw(), segment.reply, &probe, options as u8)
         };
         Ok(Self(NonNull::new(skb).ok_or(ENOMEM)?))
     }
 
-    /// What `f` makes of it in a hook.
+    /// Calls `f` with the packet as a hook would, and returns its result.
     pub(crate) fn in_hook<R>(&self, f: impl FnOnce(&SkBuff, &State<'_>) -> R) -> R {
         let guard = kernel::sync::rcu::read_lock();
         let rcu = ReadSide::of(&guard);
-        // SAFETY: Static.
+        // SAFETY: The helper returns a static `nf_hook_state`.
         let state = unsafe { State::from_raw(bindings::nfzr_kunit_state(), Family::Ipv4, rcu) };
-        // SAFETY: The packet is ours alone.
+        // SAFETY: The packet is valid, and only we have it.
         f(unsafe { SkBuff::from_raw(self.0.as_ptr()) }, &state)
     }
 
-    /// Has conntrack see it.
+    /// Passes it to conntrack.
     pub(crate) fn conntrack(&self) {
-        // SAFETY: The packet is ours alone.
+        // SAFETY: The packet is valid, and only we have it.
         unsafe { bindings::nfzr_kunit_conntrack(self.0.as_ptr()) };
     }
 }
 
 impl Drop for TestPacket {
     fn drop(&mut self) {
-        // SAFETY: The packet is ours.
+        // SAFETY: We own the packet.
         unsafe { bindings::nfzr_kunit_skb_free(self.0.as_ptr()) };
     }
 }
 
-/// As after any change of the first netns' IPv4 routes.
+/// Invalidates the IPv4 routes of `init_net`, as any change of them does.
 pub(crate) fn routes_changed() {
     // SAFETY: No requirements.
     unsafe { bindings::nfzr_kunit_routes_changed() }
 }
 
-/// As after the first netns chooses nexthops by other parts of a packet.
+/// Announces a change of the multipath hash policy of `init_net`.
 pub(crate) fn hash_policy_changes() {
     // SAFETY: No requirements.
     unsafe { bindings::nfzr_kunit_hash_policy_changes() }
 }
 
-/// A route, with a reference of the test's.
+/// A route, with a reference that the test holds.
 pub(crate) struct TestDst(NonNull<bindings::dst_entry>);
 
 impl TestDst {
-    /// A route over the loopback device, by a gateway if it has one.
+    /// Allocates a route over the loopback device, through `gateway` if given.
     pub(crate) fn new(gateway: Option<[u8; 4]>) -> Result<Self> {
         let gateway = u32::from_ne_bytes(gateway.unwrap_or_default());
         // SAFETY: No requirements.
@@ -259,21 +261,21 @@ impl TestDst {
         Ok(Self(NonNull::new(dst).ok_or(ENOMEM)?))
     }
 
-    /// References on it, the test's included.
+    /// Returns the number of references to it, including the test's.
     pub(crate) fn refs(&self) -> u32 {
-        // SAFETY: Under our reference.
+        // SAFETY: Our reference keeps it valid.
         unsafe { bindings::nfzr_kunit_dst_refs(self.0.as_ptr()) }
     }
 
-    /// A further reference, as the module has it.
+    /// Takes another reference, in the module's type.
     pub(crate) fn hold(&self) -> Dst {
-        // SAFETY: Under our reference.
+        // SAFETY: Our reference keeps it valid.
         unsafe { bindings::nfzr_kunit_dst_hold(self.0.as_ptr()) };
-        // SAFETY: An IPv4 route, whose new reference goes to the `Dst`.
+        // SAFETY: It is an IPv4 route, and the `Dst` gets the new reference.
         unsafe { Dst::from_raw(self.0, 0, false) }
     }
 
-    /// The same as the kernel's choice for a packet.
+    /// Returns it as the route that the kernel chose for a packet.
     pub(crate) fn route(&self, oif: u32) -> Route {
         Route {
             dst: self.hold(),
@@ -281,7 +283,7 @@ impl TestDst {
         }
     }
 
-    /// As a packet has it.
+    /// Returns its identity, as read from a packet.
     pub(crate) fn id(&self) -> crate::kapi::net::dst::DstId {
         crate::kapi::net::dst::DstId(self.0.as_ptr())
     }
@@ -289,12 +291,12 @@ impl TestDst {
 
 impl Drop for TestDst {
     fn drop(&mut self) {
-        // SAFETY: Our reference.
+        // SAFETY: We own one reference, which this drops.
         unsafe { bindings::nfzr_helper_dst_put(self.0.as_ptr()) };
     }
 }
 
-/// Something that another thread does, to be waited for.
+/// Work that runs on another thread and can be waited for.
 #[pin_data]
 pub(crate) struct Job {
     #[pin]
@@ -302,7 +304,7 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// Has another thread run `work`.
+    /// Runs `work` on another thread.
     pub(crate) fn start(work: impl FnOnce() + Send + 'static) -> Result<Arc<Self>> {
         let job = Arc::pin_init(
             pin_init!(Self {
@@ -318,7 +320,7 @@ impl Job {
         Ok(job)
     }
 
-    /// Until it has.
+    /// Waits until the work has ended. Sleeps.
     pub(crate) fn wait(&self) {
         self.done.wait_for_completion();
     }

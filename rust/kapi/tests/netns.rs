@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! State of netns, and what registers with one: devices' events, files, and hooks, of which only
-//! the coming and going is tested here.
+//! Per-netns state, and what registers with a netns: device events, files and hooks. Of hooks, only
+//! registration and unregistration are tested here.
 
 use core::ptr::NonNull;
 
@@ -35,18 +35,18 @@ use crate::{
     },
 };
 
-/// What the test's netns states share: what happened to them, and rows for the files.
+/// Shared by the test's per-netns states: counters of their callbacks, and rows for the files.
 #[pin_data]
 struct World {
     init: Atomic<i32>,
     pre_exit: Atomic<i32>,
     exit: Atomic<i32>,
-    /// How many more netns may be set up; the next one fails.
+    /// The number of netns that may still be set up; a further one fails.
     allowed: Atomic<i32>,
     down: Atomic<i32>,
     changed: Atomic<i32>,
     unregistered: Atomic<i32>,
-    /// The device whose events count.
+    /// The device whose events are counted.
     ifindex: Atomic<u32>,
     hash_policies: Atomic<i32>,
     _tracked: Tracked,
@@ -110,7 +110,7 @@ impl PerNet for TestNs {
             return Err(ENOBUFS);
         }
         world.init.add(1, Relaxed);
-        // The first netns has the files and the hook.
+        // Only `init_net` gets the files and the hook.
         let first = core::ptr::eq(init.net().as_raw(), init_net().as_raw());
         let files = if first {
             let dir = proc_fs::Dir::new(init, c"nfzr_kunit", world.clone())?;
@@ -219,13 +219,13 @@ struct File(NonNull<bindings::file>);
 
 impl File {
     fn open(path: &CStr) -> Option<Self> {
-        // SAFETY: A string that ends in zero.
+        // SAFETY: A `CStr` is NUL-terminated.
         NonNull::new(unsafe { bindings::nfzr_kunit_open(path.as_char_ptr()) }).map(Self)
     }
 
-    /// Reads on; how many bytes there were.
+    /// Reads from the current position; returns the number of bytes.
     fn read(&self, buf: &mut [u8]) -> Result<usize> {
-        // SAFETY: The file is open, and `buf` has that size.
+        // SAFETY: The file is open, and `buf` is writable for `buf.len()` bytes.
         let len = unsafe {
             bindings::nfzr_kunit_read(self.0.as_ptr(), buf.as_mut_ptr().cast(), buf.len())
         };
@@ -235,12 +235,12 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
-        // SAFETY: Open, and ours.
+        // SAFETY: The file is open, and we own it.
         unsafe { bindings::nfzr_kunit_close(self.0.as_ptr()) };
     }
 }
 
-/// A device of the first netns.
+/// A device in `init_net`.
 struct TestDevice(NonNull<bindings::net_device>);
 
 impl TestDevice {
@@ -252,24 +252,24 @@ impl TestDevice {
     }
 
     fn ifindex(&self) -> u32 {
-        // SAFETY: Registered.
+        // SAFETY: The device is registered until `self` is dropped.
         unsafe { bindings::nfzr_helper_dev_ifindex(self.0.as_ptr()) }.unsigned_abs()
     }
 
     fn up_and_down(&self) {
-        // SAFETY: Registered.
+        // SAFETY: The device is registered until `self` is dropped.
         unsafe { bindings::nfzr_kunit_dev_up_and_down(self.0.as_ptr()) };
     }
 
     fn announce(&self, event: u32) {
-        // SAFETY: Registered.
+        // SAFETY: The device is registered until `self` is dropped.
         unsafe { bindings::nfzr_kunit_dev_event(self.0.as_ptr(), event) };
     }
 }
 
 impl Drop for TestDevice {
     fn drop(&mut self) {
-        // SAFETY: Registered, and ours.
+        // SAFETY: The device is registered, and we own it.
         unsafe { bindings::nfzr_kunit_dev_free(self.0.as_ptr()) };
     }
 }
@@ -400,11 +400,11 @@ mod notifier_cases {
 mod proc_cases {
     use super::*;
 
-    /// How often each row was shown.
+    /// The number of times that each row was shown.
     struct Seen([u8; 1024]);
 
     impl Seen {
-        /// Adds a piece of the file, which consists of whole lines of 64 bytes.
+        /// Counts the rows in a piece of the file, which consists of whole lines of 64 bytes.
         fn add(&mut self, text: &[u8]) -> Result {
             for line in text.chunks(64) {
                 let number = line
@@ -426,7 +426,7 @@ mod proc_cases {
         let drops = Drops::new()?;
         let world = World::new(ANY, &drops)?;
         let states = register(&world)?;
-        // The even ones stay.
+        // The even rows stay.
         for number in (0..600).step_by(2) {
             world.add_row(number)?;
         }
@@ -441,7 +441,7 @@ mod proc_cases {
             }
             seen.add(piece.get(..len).ok_or(EINVAL)?)?;
             pieces += 1;
-            // Odd ones come and go, before and behind where the reader is: added in one round,
+            // Odd rows come and go, before and behind the reader's position: added in one round,
             // removed in the next.
             for number in [round, 600 - round] {
                 world.add_row(number)?;

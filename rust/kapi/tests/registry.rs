@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Entries: whom they hold, how they are found, and how they end, with readers at it.
+//! Entries: their references, how they are found, and how they end under concurrent readers.
 
 use kernel::{
     prelude::*,
@@ -24,7 +24,7 @@ use crate::kapi::{
     sync::rcu::ReadSide, //
 };
 
-/// A registry with a table. The cache goes last, after `Registry::drop` has waited for RCU.
+/// A registry with a table. The cache is dropped last, after `Registry::drop` has waited for RCU.
 struct Fixture {
     registry: Pin<KBox<Registry<Tracked>>>,
     table: Table<Tracked>,
@@ -42,7 +42,7 @@ impl Fixture {
         })
     }
 
-    /// Makes the entry of a connection; its number. rhashtable may be busy for a moment.
+    /// Creates the entry of a connection and returns its number. Retries while rhashtable is busy.
     fn insert(&self, ct: &Conn, value: u32) -> Result<u32> {
         for _ in 0..100 {
             let guard = read_lock();
@@ -72,7 +72,7 @@ impl Fixture {
             .is_some_and(|entry| self.registry.kill(entry, &rcu))
     }
 
-    /// The value that a lookup by tuple finds.
+    /// Returns the value that a lookup by tuple finds.
     fn find(&self, ct: &Conn, dir: Dir) -> Option<u32> {
         let guard = read_lock();
         let found = self.table.find(ct, dir, &ReadSide::of(&guard));
@@ -230,7 +230,7 @@ mod cases {
         let after = all.registry.get(1, &ReadSide::of(&guard)).is_some();
         drop(guard);
         let mut highest = 0;
-        // More than are kept in one bitmap.
+        // More than one bitmap holds.
         for value in 0..1100 {
             let again = all.insert(&first, value)?;
             all.kill(again);
@@ -242,14 +242,14 @@ mod cases {
         Ok(())
     }
 
-    /// What this CPU is said to have found last.
+    /// Returns the entry that this CPU found last, if it is of `ct`.
     fn recent(all: &Fixture, ct: &Conn) -> Option<u32> {
         let guard = read_lock();
         let found = all.registry.recent().entry(ct, &ReadSide::of(&guard));
         found.map(|entry| entry.value)
     }
 
-    /// Says of the entry with a number that each CPU found it, as far as the scheduler goes along.
+    /// Records on many CPUs, as the scheduler permits, that they found the entry with this number.
     fn found(all: &Fixture, index: u32, ended: Ended) {
         for _ in 0..100 {
             let guard = read_lock();
@@ -311,7 +311,7 @@ mod cases {
         let rcu = ReadSide::of(&guard);
         let dead = all.registry.get(index, &rcu).is_some_and(|entry| {
             all.registry.kill(entry, &rcu);
-            // Its memory is still there, and names the table.
+            // The dead entry is not freed yet and still refers to the table.
             all.table.close()
         });
         drop(guard);

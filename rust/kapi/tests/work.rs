@@ -21,7 +21,7 @@ use crate::kapi::sync::{
     work::{system_dfl, CancelOnDrop}, //
 };
 
-/// Work that counts its runs, each of which takes a moment.
+/// Work that counts its runs, each of which takes 20 ms.
 #[pin_data]
 struct Counting {
     runs: Atomic<i32>,
@@ -120,20 +120,20 @@ mod work_cases {
     }
 }
 
-/// A number that only a lock may be trusted with.
+/// A number that needs a lock to be counted correctly.
 #[pin_data]
 struct Shared {
     #[pin]
     number: SpinLockBh<Unshared>,
 }
 
-/// Read and written in two steps, so that what a lock lets through is lost.
+/// A number that is read and written in two steps, so that increments are lost without exclusion.
 struct Unshared(u32);
 
 impl Unshared {
     fn increment(&mut self) {
         let place = addr_of_mut!(self.0);
-        // SAFETY: Of a `&mut self`.
+        // SAFETY: `place` comes from `&mut self`, so it is valid and ours alone.
         let seen = unsafe { place.read_volatile() };
         // SAFETY: As above.
         unsafe { place.write_volatile(seen.wrapping_add(1)) };
