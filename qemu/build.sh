@@ -5,7 +5,7 @@
 #
 # build.sh stock              for the pinned kernel, in build/stock
 # build.sh debug              for the debug kernel, in build/debug
-# build.sh delay              selftests/delay, for the debug kernel, in build/delay
+# build.sh delay              selftests/tools/delay, for the debug kernel, in build/delay
 # build.sh kunit              nf_zoneroute for the debug kernel with the KUnit suites, in build/kunit
 # build.sh mutant KIND DIR    as KIND (stock, debug or kunit), from the copy of the sources in DIR
 # build.sh clippy             as stock, with clippy in place of rustc; every warning is an error
@@ -79,7 +79,7 @@ kunit)
 delay)
 	build_delay() {
 		mkdir -p "$NFZR_TOP/build/delay"
-		cp "$NFZR_TOP"/selftests/delay/* "$NFZR_TOP/build/delay/"
+		cp "$NFZR_TOP"/selftests/tools/delay/* "$NFZR_TOP/build/delay/"
 		kbuild_debug "$NFZR_TOP/build/delay"
 	}
 	say_step "build the tests' own module" build_delay

@@ -19,11 +19,10 @@ format() {
 
 scripts() {
 	in_toolchain sh -c 'exec shellcheck -x qemu/*.sh qemu/guest-init qemu/initramfs-init \
-		selftests/*.sh selftests/run selftests/host/run \
-		selftests/mutants/run selftests/mutants/one \
-		selftests/bench/*.sh selftests/bench/run selftests/bench/profile .ci/run'
+		selftests/*.sh selftests/*/*.sh selftests/run selftests/host/run \
+		selftests/mutants/run selftests/mutants/one selftests/bench/run selftests/bench/profile .ci/run'
 	in_toolchain python3 -c 'import glob
-for name in glob.glob("selftests/*.py") + glob.glob("selftests/bench/*.py"): compile(open(name).read(), name, "exec")'
+for name in glob.glob("selftests/*/*.py"): compile(open(name).read(), name, "exec")'
 }
 
 # bad PATTERN WHAT FILE...: fail with WHAT if a line of the files that is no comment matches.

@@ -10,7 +10,7 @@ lock_clone
 qemu/build.sh stock
 rm -rf build/demo
 mkdir -p build/demo
-cp build/stock/nf_zoneroute.ko selftests/demo.sh selftests/lib.sh selftests/traffic.py build/demo/
+cp -r build/stock/nf_zoneroute.ko selftests/demo.sh selftests/lib selftests/tools build/demo/
 read -r release _ <<<"$(pinned_kernel)"
 printf '\nbooting the stock kernel %s\n' "$release"
 qemu/boot.sh --timeout 300 --console "$NFZR_TOP/build/console-demo.log" build/demo 'exec bash demo.sh' | tr -d '\r'

@@ -11,7 +11,9 @@ lock_clone
 qemu/build.sh stock
 rm -rf build/shell
 mkdir -p build/shell
-cp build/stock/nf_zoneroute.ko selftests/*.sh selftests/*.py build/shell/
+. selftests/lib/host.sh
+cp build/stock/nf_zoneroute.ko build/shell/
+copy_selftests build/shell
 qemu/boot.sh --interactive build/shell '
 	modprobe -a nf_conntrack nf_nat nf_conncount
 	insmod nf_zoneroute.ko

@@ -8,7 +8,7 @@
 #                             router --                         -- server 203.0.113.1
 #   blue  10.0.0.2 --- blue /          \ wan2 192.0.2.0/24    /
 
-. ./lib.sh
+. lib/test.sh
 
 SERVER=203.0.113.1
 ASKERS=()
@@ -136,7 +136,7 @@ insmod nf_zoneroute.ko
 step 'the module is loaded' test -d /sys/module/nf_zoneroute
 background server iperf3 -s -p 5201
 background server iperf3 -s -p 5202
-background server python3 traffic.py echo udp "$SERVER" 7
+background server python3 tools/traffic.py echo udp "$SERVER" 7
 background server python3 -c '
 import os, socket
 s = socket.create_server(("203.0.113.1", 8080))
@@ -155,7 +155,7 @@ red=$!
 in_ns blue iperf3 -c "$SERVER" -p 5202 -t 2 --cport 40000 >/tmp/blue &
 blue=$!
 for ns in red blue; do
-	answered=$(in_ns "$ns" python3 traffic.py ask udp "$SERVER" 7 50 --sport 4000)
+	answered=$(in_ns "$ns" python3 tools/traffic.py ask udp "$SERVER" 7 50 --sport 4000)
 	step "$ns: UDP: $answered" test "$answered" = 'sent=50 answered=50'
 	step "$ns: ping: 20 of 20" eval "in_ns $ns ping -q -c 20 -i 0.02 $SERVER | grep -q ' 20 received'"
 done
@@ -167,7 +167,7 @@ done
 
 # Both tenants keep sending requests meanwhile.
 for ns in red blue; do
-	background "$ns" python3 traffic.py ask udp "$SERVER" 7 100000 --sport 4000 --interval 0.005
+	background "$ns" python3 tools/traffic.py ask udp "$SERVER" 7 100000 --sport 4000 --interval 0.005
 	ASKERS+=("${JOBS[-1]}")
 done
 step 'both tenants are served from the cache, in both directions' until_true 10 eval \
@@ -188,7 +188,7 @@ trace=/sys/kernel/tracing
 # left out: their input device is 1, its loopback device.
 lookups() {
 	echo >$trace/trace
-	in_ns red python3 traffic.py ask udp "$SERVER" 7 200 --sport 4000 >/dev/null
+	in_ns red python3 tools/traffic.py ask udp "$SERVER" 7 200 --sport 4000 >/dev/null
 	grep 'fib_table_lookup:' "$trace"/trace | grep -v ' iif 1 ' |
 		grep -cE -- "10.0.0.2/[0-9]+ -> $SERVER/|$SERVER/[0-9]+ -> 10.0.0.2/" || true
 }

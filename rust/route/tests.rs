@@ -14,7 +14,7 @@ use kernel::{
 use super::{
     direction::Direction,
     key::{aged, Key},
-    reason::Reason,
+    miss::Reason,
     slot::{Now, Slot}, //
 };
 use crate::{

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Shared by selftests/bench/run and selftests/bench/profile. Sourced after selftests/lib-host.sh, in
+# Shared by selftests/bench/run and selftests/bench/profile. Sourced after selftests/lib/host.sh, in
 # the root of the clone.
 
 # all_rows: prints the names of all rows.
@@ -32,7 +32,8 @@ bench_disk() {
 	for program in send rr; do
 		in_toolchain gcc -O2 -Wall -Wextra -Werror -static -o "build/disk-bench/$program" "selftests/bench/$program.c"
 	done
-	cp build/stock/nf_zoneroute.ko selftests/*.sh selftests/*.py selftests/bench/*.sh build/disk-bench/
+	cp build/stock/nf_zoneroute.ko selftests/bench/*.sh build/disk-bench/
+	copy_selftests build/disk-bench
 }
 
 # bench_guest ROW SETTINGS LOG: runs one scenario in a guest of its own, whose output goes to LOG.

@@ -7,8 +7,7 @@
 #   c (c0) --- c1 r s1 --- (s0) s
 
 # In the guest all scripts are in one directory.
-# shellcheck source=selftests/lib.sh
-. ./lib.sh
+. lib/test.sh
 
 # Some of these are for the script that sources this one.
 # shellcheck disable=SC2034

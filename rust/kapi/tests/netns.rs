@@ -93,7 +93,7 @@ impl World {
 struct TestNs {
     world: Arc<World>,
     hook: Option<hook::Registration<Pass>>,
-    _files: Option<proc_fs::Dir<World>>,
+    _files: Option<proc::Dir<World>>,
 }
 
 static SUBSYS: Subsys<TestNs> = Subsys::new();
@@ -113,7 +113,7 @@ impl PerNet for TestNs {
         // Only `init_net` gets the files and the hook.
         let first = core::ptr::eq(init.net().as_raw(), init_net().as_raw());
         let files = if first {
-            let dir = proc_fs::Dir::new(init, c"nfzr_kunit", world.clone())?;
+            let dir = proc::Dir::new(init, c"nfzr_kunit", world.clone())?;
             dir.rows::<Rows>(c"rows")?;
             dir.text::<Text>(c"text")?;
             Some(dir)
@@ -150,14 +150,14 @@ impl PerNet for TestNs {
 }
 
 impl Listener for TestNs {
-    fn device(&self, event: netdev::Event, device: &Device<'_>) {
+    fn device(&self, event: device::Event, device: &Device<'_>) {
         if device.ifindex() != self.world.ifindex.load(Relaxed) {
             return;
         }
         let count = match event {
-            netdev::Event::Down => &self.world.down,
-            netdev::Event::ChangeAddr => &self.world.changed,
-            netdev::Event::Unregister => &self.world.unregistered,
+            device::Event::Down => &self.world.down,
+            device::Event::ChangeAddr => &self.world.changed,
+            device::Event::Unregister => &self.world.unregistered,
             _ => return,
         };
         count.add(1, Relaxed);
@@ -190,7 +190,7 @@ struct Row(u32);
 
 struct Rows;
 
-impl proc_fs::Rows for Rows {
+impl proc::Rows for Rows {
     type Data = World;
     type Row = Row;
 
@@ -205,7 +205,7 @@ impl proc_fs::Rows for Rows {
 
 struct Text;
 
-impl proc_fs::Text for Text {
+impl proc::Text for Text {
     type Data = World;
 
     fn show(world: &World, to: &SeqFile) {

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Shared by selftests/run and selftests/mutants/run: booting guests, and limiting how many run at a
+# time. Sourced after qemu/lib.sh, in the clone's root.
+
+# Boot options of each kind of guest. "stock": the pinned kernel on one CPU, so that counts are
+# exact. "wrap": the same with a clock that counts instructions and stands still while the guest is
+# idle. "scale": like "wrap", with more memory and without the options that make objects larger.
+# "debug": the debug kernel on two CPUs. "quick": like "debug", without kmemleak, which takes a
+# third of the time.
+guest_options() {
+	case $1 in
+	stock) echo --smp 1 ;;
+	wrap) echo --smp 1 --icount ;;
+	scale) echo --smp 1 --icount --memory 3072 ;;
+	debug | quick) echo --debug --smp 2 ;;
+	*) die "there is no kind of guest $1" ;;
+	esac
+}
+
+guest_append() {
+	case $1 in
+	debug) echo slab_nomerge ;;
+	quick) echo slab_nomerge kmemleak=off ;;
+	scale) echo slab_nomerge ;;
+	*) echo kfence.sample_interval=50 slab_debug=FZPU,nf_zoneroute_flow,nf_zoneroute_slot,nf_conntrack ;;
+	esac
+}
+
+# boot_guest KIND DISK LOG CONSOLE COMMAND: boots a guest, with NFZR_BOOT_OPTIONS if set, runs
+# COMMAND and writes its output to LOG.
+boot_guest() {
+	local kind=$1 disk=$2 log=$3 console=$4 command=$5 options
+	read -ra options <<<"$(guest_options "$kind") ${NFZR_BOOT_OPTIONS-}"
+	NFZR_APPEND=$(guest_append "$kind") \
+		qemu/boot.sh "${options[@]}" --timeout $((1500 + ${NFZR_PACKETS:-100000} / 100 + ${NFZR_SOAK_SECONDS:-0} * 2 +
+			(${NFZR_SCALE:-0} + ${NFZR_VERIFY_PACKETS:-0}) / 500)) --console "$console" \
+		"$disk" "$command" 2>&1 | sed -u 's/\r$//' >"$log"
+}
+
+# How many guests run at a time: at most one per CPU, because each keeps about one busy, and no more
+# than fit into memory (2560 MiB each).
+SLOTS=$(awk -v cpus="$(nproc)" '$1 == "MemAvailable:" { room = int($2 / 1024 / 2560) }
+	END { print room < 1 ? 1 : room < cpus ? room : cpus }' /proc/meminfo)
+RUNNING=0
+
+# in_slot LOG COMMAND...: starts COMMAND as soon as a slot is free. When it ends, its output is
+# printed and appended to LOG.
+in_slot() {
+	local log=$1
+	shift
+	while [ "$RUNNING" -ge "$SLOTS" ]; do
+		wait -n || true
+		RUNNING=$((RUNNING - 1))
+	done
+	(
+		output=$("$@" 2>&1) || true
+		printf '%s\n' "$output" | tee -a "$log"
+	) &
+	RUNNING=$((RUNNING + 1))
+}
+
+# all_ended: waits until all commands of in_slot have ended.
+all_ended() {
+	while [ "$RUNNING" -gt 0 ]; do
+		wait -n || true
+		RUNNING=$((RUNNING - 1))
+	done
+}
+
+# head_of SCRIPT NAME: prints a line of its head ("# Group: …", "# Kernel: …").
+head_of() {
+	sed -n "s/^# $2: //p; /^\$/q" "$1"
+}
+
+# all_scripts: prints the path of every test script in selftests/.
+all_scripts() {
+	(cd selftests && grep -l '^# Group: ' -- */*.sh)
+}
+
+# paths_of NAME...: prints the path in selftests/ of each script, which may be named without folder.
+paths_of() {
+	local name path
+	for name; do
+		path=$(all_scripts | grep -x -e "$name" -e "[a-z]*/$name") ||
+			die "there is no test $name; the tests are: $(all_scripts | sed 's/.*\///' | xargs)"
+		printf '%s ' "$path"
+	done
+}
+
+# copy_selftests DIRECTORY: copies to a guest's disk what runs there.
+copy_selftests() {
+	cp -r selftests/*.sh selftests/{debug,lib,module,route,scale,tools,zone} "$1/"
+}
