@@ -45,33 +45,41 @@ enum nfzr_fit {
 	NFZR_UNFIT_MULTIPATH,
 	NFZR_UNFIT_RULES,
 	NFZR_UNFIT_GONE,
-	NFZR_UNFIT_COUNT,
 };
 
 /* The routes that a change of a neighbour's state may affect. */
-enum nfzr_neigh_news {
-	NFZR_NEIGH_OF_ALL,
+enum nfzr_neigh_effect {
+	NFZR_NEIGH_ALL_ROUTES,
 	/* Routes by groups of nexthop objects, if the neighbour is a gateway of such a group. */
-	NFZR_NEIGH_OF_GATEWAY,
+	NFZR_NEIGH_GATEWAY_ROUTES,
 };
 
 /* The size of a set of gateways. Each gateway has one bit, which several gateways may share. */
 #define NFZR_GATEWAY_WORDS 4
-#define NFZR_GATEWAY_PLACES (NFZR_GATEWAY_WORDS * 64)
+#define NFZR_GATEWAY_BITS (NFZR_GATEWAY_WORDS * 64)
 
-/* The fields of a packet that the hooks need, read in one call. All in host order. */
-struct nfzr_packet {
+/* The connection of a packet, and the direction in which the packet goes. */
+struct nfzr_ct_ref {
 	struct nf_conn *ct;	/* borrowed from the skb; never a template */
 	u64 handle;		/* in the ct's extension; 0 when has_ext is false */
+	u8 dir;			/* enum ip_conntrack_dir */
+	bool has_ext;
+	bool confirmed;
+	bool established;	/* IP_CT_ESTABLISHED or IP_CT_ESTABLISHED_REPLY */
+	bool related;		/* IP_CT_RELATED or IP_CT_RELATED_REPLY */
+};
+
+/*
+ * The fields of a packet that a route decision depends on beyond the connection, and whether a
+ * cached route may serve the packet. All in host order.
+ */
+struct nfzr_headers {
 	u32 iif;		/* index of the receiving device */
 	u32 mark;
 	u32 flowlabel;		/* of IPv6; 0 for IPv4 */
-	u8 dir;			/* enum ip_conntrack_dir */
+	enum nfzr_fit fit;	/* reasons of the packet */
 	u8 dscp;		/* the DSCP bits of the TOS byte or traffic class, in place */
 	u8 source_check;	/* IPv4: the receiving device's rp_filter | src_valid_mark << 2 */
-	u8 fit;			/* enum nfzr_fit: reasons of the packet */
-	bool has_ext;
-	bool confirmed;
 };
 
 /* The route that the kernel chose for a packet, with a reference to it. */
@@ -79,18 +87,15 @@ struct nfzr_route {
 	struct dst_entry *dst;	/* owned by the caller; NULL unless fit is NFZR_FIT */
 	u32 cookie;
 	u32 oif;
-	u8 fit;			/* enum nfzr_fit: reasons of the route */
+	enum nfzr_fit fit;	/* reasons of the route */
 	bool multipath;
 };
 
 /* The fields of a forwarded packet that the late POST_ROUTING hook needs. */
 struct nfzr_forwarded {
-	struct nf_conn *ct;	/* borrowed from the skb; confirmed */
-	u64 handle;
+	struct nfzr_ct_ref ct;	/* confirmed, not related */
 	const struct dst_entry *dst;	/* borrowed, for comparison only */
 	u32 iif;
-	u8 dir;
-	bool has_ext;
 	bool unassured;		/* the ct may be dropped early */
 	bool xfrm;		/* goes into IPsec, by another route than the one it was given */
 };
@@ -131,7 +136,6 @@ enum nfzr_track {
 	NFZR_UNTRACK_CLASH,
 	NFZR_UNTRACK_OFFLOAD,
 	NFZR_UNTRACK_HELPER,
-	NFZR_UNTRACK_COUNT,
 };
 
 /* The fields of a packet that conntrack has not seen yet. Host order, except for the tuple. */
@@ -145,9 +149,9 @@ struct nfzr_probe {
 	u8 flags;		/* byte 13 of the header */
 	bool plain;		/* without options that conntrack looks at */
 	bool has_checksum;
-	u8 why;			/* enum nfzr_track */
 	u16 zone[IP_CT_DIR_MAX];	/* the packet's zone, for each direction */
 	u32 dataoff;		/* offset of the transport header from skb->data */
+	enum nfzr_track why;
 };
 
 /* The timeouts of a TCP connection in jiffies, and the sysctl nf_conntrack_tcp_max_retrans. */
@@ -167,15 +171,6 @@ struct nfzr_udp {
 	bool assured;
 };
 
-/* The connection that conntrack attached to a packet. */
-struct nfzr_attached {
-	struct nf_conn *ct;	/* borrowed from the skb; never a template */
-	u64 handle;		/* in the ct's extension; 0 when has_ext is false */
-	u8 dir;
-	bool has_ext;
-	bool established;	/* IP_CT_ESTABLISHED or IP_CT_ESTABLISHED_REPLY */
-};
-
 /* A lookup in a zone's table. */
 struct nfzr_query {
 	const struct nfzr_probe *probe;
@@ -183,11 +178,11 @@ struct nfzr_query {
 	u32 others;		/* out: non-matching entries compared during the lookup */
 };
 
-/* The connections that count against a limit, in nf_conncount lists: rust/helpers/nf/conncount.c. */
+/* The connections that count against a limit, in nf_conncount lists: helpers/nf/conncount.c. */
 struct nfzr_count_list;
 struct nfzr_conncount {
 	struct nfzr_count_list *lists;
-	struct net *net;	/* netns of the connections; NULL until the first one */
+	struct net *net;	/* netns of the connections */
 	hsiphash_key_t key;	/* of the hash that selects a list */
 	u32 mask;		/* number of lists - 1 */
 	atomic_t count;		/* connections in all lists */
@@ -197,7 +192,7 @@ struct nfzr_conncount {
 };
 
 /*
- * The head of an entry of rust/kapi/entry/registry.rs: its two links, one for each direction, and their
+ * The head of an entry of rust/kapi/entry: its two links, one for each direction, and their
  * connection. Aligned so that a link's direction and entry can be computed from its address.
  */
 struct nfzr_links {
@@ -214,20 +209,25 @@ enum nfzr_state {
 	NFZR_DEAD,		/* being unlinked, by the CPU that set this state */
 };
 
-/* The last entry that a CPU found, and the packets that it served: rust/kapi/entry/last_found.rs. */
-#define NFZR_SERVED 64
-struct nfzr_recent {
+/* The last entry that a CPU found: rust/kapi/entry/last_found.rs. */
+struct nfzr_last_found {
 	struct nfzr_links *links;
 	u64 ended;		/* at most the count of ended entries when the search began */
-	const struct sk_buff *served[NFZR_SERVED];	/* by address, for comparison only */
 };
 
-bool nfzr_helper_packet4(struct sk_buff *skb, const struct nf_hook_state *state,
-			 struct nfzr_packet *p);
+/* The packets that a CPU served: rust/kapi/nf/served.rs. */
+#define NFZR_SERVED 64
+struct nfzr_served {
+	const struct sk_buff *skb[NFZR_SERVED];	/* by address, for comparison only */
+};
+
+bool nfzr_helper_read_ct(const struct sk_buff *skb, struct nfzr_ct_ref *c);
+bool nfzr_helper_headers4(struct sk_buff *skb, const struct nf_hook_state *state,
+			  const struct nfzr_ct_ref *c, struct nfzr_headers *h);
 void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r);
 bool nfzr_helper_use_dst4(struct sk_buff *skb, struct dst_entry *dst, u32 cookie, bool multipath);
-bool nfzr_helper_packet6(struct sk_buff *skb, const struct nf_hook_state *state,
-			 struct nfzr_packet *p);
+bool nfzr_helper_headers6(struct sk_buff *skb, const struct nf_hook_state *state,
+			  const struct nfzr_ct_ref *c, struct nfzr_headers *h);
 void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r);
 bool nfzr_helper_use_dst6(struct sk_buff *skb, struct dst_entry *dst, u32 cookie, bool multipath);
 bool nfzr_helper_is_unconfirmed(const struct sk_buff *skb);
@@ -243,31 +243,30 @@ bool nfzr_helper_probe(struct sk_buff *skb, const struct nf_hook_state *state,
 		       struct nfzr_probe *p);
 struct ip_ct_tcp *nfzr_helper_tcp_begin(struct sk_buff *skb, const struct nf_hook_state *state,
 					struct nf_conn *ct, const struct nfzr_probe *p,
-					struct nfzr_tcp_timeouts *t, u8 *why);
+					struct nfzr_tcp_timeouts *t, enum nfzr_track *why);
 void nfzr_helper_tcp_end(struct nf_conn *ct);
 enum nfzr_track nfzr_helper_udp_begin(struct sk_buff *skb, const struct nf_hook_state *state,
 				      struct nf_conn *ct, const struct nfzr_probe *p,
 				      struct nfzr_udp *u);
 void nfzr_helper_attach(struct sk_buff *skb, struct nf_conn *ct, u8 dir, u32 timeout);
-bool nfzr_helper_attached(struct sk_buff *skb, struct nfzr_attached *a);
 void nfzr_helper_tcp_copy(struct nf_conn *ct, struct ip_ct_tcp *to);
 bool nfzr_helper_ct_expiry(const struct nf_conn *ct, u32 *expiry);
 
-bool nfzr_helper_conncount_init(struct nfzr_conncount *c, u32 max);
+bool nfzr_helper_conncount_init(struct nfzr_conncount *c, struct net *net, u32 max);
 bool nfzr_helper_conncount_fits(const struct nfzr_conncount *c, u32 max);
 void nfzr_helper_conncount_free(struct nfzr_conncount *c);
 u32 nfzr_helper_conncount_count(const struct nfzr_conncount *c);
 void nfzr_helper_conncount_collect(struct nfzr_conncount *c);
 int nfzr_helper_conncount_add(struct nfzr_conncount *c, const struct sk_buff *skb,
-			      const struct nf_hook_state *state, u32 max);
+			      const struct nf_conn *ct, u32 max);
 
 void nfzr_helper_ct_get(struct nf_conn *ct);
 void nfzr_helper_ct_put(struct nf_conn *ct);
 bool nfzr_helper_ct_gone(const struct nf_conn *ct);
 bool nfzr_helper_ct_assured(const struct nf_conn *ct);
-bool nfzr_helper_ct_scarce(const struct net *net);
+bool nfzr_helper_ct_nearly_full(const struct net *net);
 bool nfzr_helper_ct_is_on(const struct net *net, u8 pf);
-struct net *nfzr_helper_ct_net(const struct nf_conn *ct);
+bool nfzr_helper_ct_delete(struct nf_conn *ct);
 bool nfzr_helper_ct_is_ipv6(const struct nf_conn *ct);
 bool nfzr_helper_ct_is_tcp(const struct nf_conn *ct);
 u16 nfzr_helper_ct_own_zone(const struct nf_conn *ct);
@@ -287,11 +286,14 @@ void nfzr_helper_table_walk(struct rhashtable *ht,
 u32 nfzr_helper_table_buckets(struct rhashtable *ht);
 void nfzr_helper_table_destroy(struct rhashtable *ht);
 
-void nfzr_helper_recent_found(struct nfzr_recent __percpu *recent, struct nfzr_links *links, u64 ended);
-struct nfzr_links *nfzr_helper_recent_entry(const struct nfzr_recent __percpu *recent, const u64 *ended,
-					    const struct nf_conn *ct);
-void nfzr_helper_recent_serve(struct nfzr_recent __percpu *recent, const struct sk_buff *skb, bool served);
-bool nfzr_helper_recent_is_served(const struct nfzr_recent __percpu *recent, const struct sk_buff *skb);
+void nfzr_helper_last_found(struct nfzr_last_found __percpu *last, struct nfzr_links *links,
+			    u64 ended);
+struct nfzr_links *nfzr_helper_last_entry(const struct nfzr_last_found __percpu *last,
+					  const u64 *ended, const struct nf_conn *ct);
+void nfzr_helper_served_note(struct nfzr_served __percpu *served, const struct sk_buff *skb,
+			     bool is_served);
+bool nfzr_helper_is_served(const struct nfzr_served __percpu *served, const struct sk_buff *skb);
+
 void *nfzr_helper_array_load(struct __genradix *array, u32 index);
 int nfzr_helper_array_insert(struct __genradix *array, u32 index, void *entry);
 void *nfzr_helper_array_replace(struct __genradix *array, u32 index, void *entry);
@@ -303,7 +305,6 @@ void nfzr_helper_ida_init(struct ida *ida);
 void __percpu *nfzr_helper_percpu_alloc(size_t size);
 void nfzr_helper_percpu_add(u64 __percpu *base, size_t index, u64 events);
 void nfzr_helper_percpu_exchange(void __percpu *base, void *value, size_t size);
-void nfzr_helper_percpu_clear(void __percpu *base, size_t size);
 u64 nfzr_helper_percpu_sum(const u64 __percpu *base, size_t index);
 
 void nfzr_helper_spin_lock_bh(spinlock_t *lock);
@@ -322,7 +323,7 @@ struct net *nfzr_helper_ifa4_net(void *info);
 struct net *nfzr_helper_ifa6_net(void *info);
 bool nfzr_helper_fib_is_ip(void *info);
 struct net *nfzr_helper_netevent_net(unsigned long event, void *info);
-enum nfzr_neigh_news nfzr_helper_neigh_news(void *info, u32 *place);
+enum nfzr_neigh_effect nfzr_helper_neigh_effect(void *info, u32 *bit);
 void nfzr_helper_group_gateways(const struct net *net, u64 set[NFZR_GATEWAY_WORDS]);
 void nfzr_helper_wait_for_buckets(struct net *net);
 

@@ -34,27 +34,22 @@ bad() {
 	fi
 }
 
-# bindings, helpers <- kapi <- named_enum, track, route, flow <- state, path, netns, main.
 layers() {
-	local kapi middle top
+	local kapi above
+	in_toolchain python3 qemu/layers.py
 	kapi=$(find rust/kapi -name '*.rs')
-	middle=$(find rust/flow rust/named_enum.rs rust/route rust/track -name '*.rs')
-	top=$(find rust/netns rust/nf_zoneroute_main.rs rust/path rust/state -name '*.rs')
-	# The lists hold file names without blanks.
+	above=$(find rust -name '*.rs' ! -path 'rust/kapi/*' ! -path 'rust/bindings/*')
+	# Lists of file names without blanks.
 	# shellcheck disable=SC2086
 	{
-		bad '\b(crate|super)::(flow|netns|path|route|state|track)\b' \
-			'a file of rust/kapi names a layer above it' $kapi
-		bad '\bcrate::(netns|path)\b' 'a file below rust/state names a layer above it' $middle
-		bad '\bbindings::' 'bindings are for rust/kapi only' $middle $top
-		bad '\bunsafe (\{|fn|impl|extern)' 'unsafe code is for rust/kapi and rust/bindings only' \
-			$middle $top
+		bad '\bbindings::' 'bindings are for rust/kapi only' $above
+		bad '\bunsafe (\{|fn|impl|extern)' 'unsafe code is for rust/kapi and rust/bindings only' $above
 		bad '\.(unwrap|expect)\(|\b(panic|unreachable|todo|unimplemented)!' \
-			'no panic path outside tests' $kapi $middle $top
+			'no panic path outside tests' $kapi $above
 	}
 }
 
 say_step 'rustfmt' format
-say_step 'layers and unsafe code' layers
+say_step 'layers, names, lengths and unsafe code' layers
 say_step 'shellcheck' scripts
 "$NFZR_TOP/qemu/build.sh" clippy

@@ -23,6 +23,9 @@ macro_rules! named_enum {
             /// All variants, in the order of their numbers.
             pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
+            /// The number of variants.
+            pub(crate) const COUNT: usize = Self::ALL.len();
+
             /// Returns the name in /proc.
             pub(crate) fn name(self) -> &'static str {
                 match self {

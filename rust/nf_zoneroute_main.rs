@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 #![crate_name = "nf_zoneroute"]
 
-//! Zones and routes for conntrack: connections listed by zone, and routes kept by the connection.
+//! Zones and routes for conntrack: a table of connections for each zone, and routes that are cached
+//! by connection.
 //!
-//! See README.md for what it does, and `kapi` for the rules that the code below it relies on.
+//! README.md says what the module does, docs/design.md how. The way of a packet is in [`path`].
 
 mod bindings;
 mod kapi;
@@ -16,6 +17,8 @@ mod named_enum;
 mod netns;
 #[deny(unsafe_code)]
 mod path;
+#[deny(unsafe_code)]
+mod refs;
 #[deny(unsafe_code)]
 mod route;
 #[deny(unsafe_code)]
@@ -33,7 +36,8 @@ use crate::{
         },
         sync::work::CancelOnDrop, //
     },
-    netns::{NetNs, Shared}, //
+    netns::NetNs,
+    state::shared::Shared, //
 };
 
 module! {
@@ -52,10 +56,11 @@ module! {
 
 /// The module.
 ///
-/// Teardown: the notifiers are unregistered, then the netns are taken down (each as [`NetNs`] says,
-/// ending in `rcu_barrier()`), the refilling of the stock is cancelled, and with that goes what the
-/// netns shared: the stock of zones and the caches, which wait for RCU once more. What happens between
-/// the notifiers' end and the hooks' is bounded by `max_age_ms`, and seen by the kernel's genids.
+/// Teardown: the notifiers are unregistered. Then the netns are torn down (see [`NetNs`]), ending
+/// in `rcu_barrier()`. Then the refill of the stock is cancelled, and the memory that the netns
+/// shared is freed: the stock of zones, and the caches, which wait for RCU once more. Changes
+/// between the end of the notifiers and the end of the hooks are detected by the kernel's genids,
+/// or bounded by `max_age_ms`.
 struct ZoneRoute {
     _notifier: Notifier<NetNs>,
     _refill: CancelOnDrop<Shared>,

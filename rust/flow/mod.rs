@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A flow: what we keep of a connection beside the connection itself.
+//! Flows: the data that a netns keeps for each forwarded connection, in tables by zone.
 
 pub(crate) mod handle;
 pub(crate) mod table;
@@ -15,43 +15,28 @@ use kernel::sync::{
 
 use crate::{
     kapi::{
-        entry::registry::Entry,
-        nf::conn::Dir, //
+        entry::Entry,
+        mem::slab::Cache,
+        nf::conn::Dir,
+        sync::rcu::ReadSide, //
     },
+    refs::RefCounts,
     route::{
         direction::Direction,
-        miss::Reason, //
+        miss::Miss,
+        slot::Slot, //
     },
 };
 
-/// How many references we hold, counted where they are taken and given up: a flow holds one on its
-/// connection, a slot one on its route. Both must come back to zero.
-pub(crate) struct Held {
-    /// Flows, and so references on connections.
-    pub(crate) flows: Atomic<i64>,
-    /// Slots, and so references on routes.
-    pub(crate) slots: Atomic<i64>,
-}
-
-impl Held {
-    /// Nothing held.
-    pub(crate) const fn new() -> Self {
-        Self {
-            flows: Atomic::new(0),
-            slots: Atomic::new(0),
-        }
-    }
-}
-
-/// The low 16 bits of jiffies.
-fn stamp(jiffies: u32) -> i16 {
-    // CAST: Cut off on purpose.
+/// Returns the low 16 bits of jiffies.
+fn low_jiffies(jiffies: u32) -> i16 {
+    // CAST: Truncated on purpose.
     jiffies as i16
 }
 
-/// What is remembered of a direction's packets.
+/// Notes about a direction's packets.
 struct Notes {
-    /// Why a packet, or a slot, was last not served or not kept.
+    /// The last reason why a packet was not served, or a slot was dropped.
     last: Atomic<i8>,
     /// When a route was last tried: the low 16 bits of jiffies.
     tried: Atomic<i16>,
@@ -60,7 +45,7 @@ struct Notes {
 impl Notes {
     fn new(tried: i16) -> Self {
         Self {
-            last: Atomic::new(Reason::Empty.as_raw()),
+            last: Atomic::new(Miss::Empty.as_raw()),
             tried: Atomic::new(tried),
         }
     }
@@ -72,24 +57,24 @@ pub(crate) struct Flow {
     reply: Direction,
     original_notes: Notes,
     reply_notes: Notes,
-    held: Arc<Held>,
+    refs: Arc<RefCounts>,
 }
 
 impl Flow {
-    /// A flow without routes, made at `jiffies`.
-    pub(crate) fn new(held: Arc<Held>, jiffies: u32) -> Self {
-        held.flows.add(1, Relaxed);
-        let not_yet = stamp(jiffies.wrapping_sub(1));
+    /// Creates a flow without routes at the time `jiffies`.
+    pub(crate) fn new(refs: Arc<RefCounts>, jiffies: u32) -> Self {
+        refs.flows.add(1, Relaxed);
+        let not_yet = low_jiffies(jiffies.wrapping_sub(1));
         Self {
             original: Direction::new(),
             reply: Direction::new(),
             original_notes: Notes::new(not_yet),
             reply_notes: Notes::new(not_yet),
-            held,
+            refs,
         }
     }
 
-    /// The routes of a direction.
+    /// Returns the routes of a direction.
     pub(crate) fn direction(&self, dir: Dir) -> &Direction {
         match dir {
             Dir::Original => &self.original,
@@ -104,33 +89,43 @@ impl Flow {
         }
     }
 
-    /// Whether a direction may have a new route tried now: once a jiffy, since a lookup that is
-    /// tried in vain costs more than none. A stamp that is 65536 jiffies old may say no for one.
+    /// Returns whether a direction may try a new route now, and notes the try. A direction may try
+    /// once per jiffy, because a lookup in vain costs more than none. If the last try was a
+    /// multiple of 65536 jiffies ago, one try is refused.
     pub(crate) fn may_try(&self, dir: Dir, jiffies: u32) -> bool {
-        let now = stamp(jiffies);
+        let now = low_jiffies(jiffies);
         self.notes(dir).tried.xchg(now, Relaxed) != now
     }
 
-    /// Remembers why a direction's packet was not served, or its slot not kept.
-    pub(crate) fn note(&self, dir: Dir, reason: Reason) {
-        self.notes(dir).last.store(reason.as_raw(), Relaxed);
+    /// Notes why a direction's packet was not served, or why its slot was dropped.
+    pub(crate) fn note(&self, dir: Dir, miss: Miss) {
+        self.notes(dir).last.store(miss.as_raw(), Relaxed);
     }
 
-    /// What [`Flow::note`] was last told.
-    pub(crate) fn last(&self, dir: Dir) -> Reason {
-        Reason::from_raw(self.notes(dir).last.load(Relaxed))
+    /// Returns the reason of the last [`Flow::note`].
+    pub(crate) fn last(&self, dir: Dir) -> Miss {
+        Miss::from_raw(self.notes(dir).last.load(Relaxed))
+    }
+
+    /// Drops the routes for which `bad` returns a reason, and notes the reasons. Returns how many
+    /// routes were dropped.
+    pub(crate) fn purge(&self, rcu: &ReadSide<'_>, bad: impl Fn(&Slot) -> Option<Miss>) -> usize {
+        let mut dropped: usize = 0;
+        for dir in Dir::ALL {
+            for why in self.direction(dir).purge(rcu, &bad) {
+                self.note(dir, why);
+                dropped = dropped.saturating_add(1);
+            }
+        }
+        dropped
     }
 }
 
 impl Drop for Flow {
     fn drop(&mut self) {
-        self.held.flows.fetch_sub(1, Relaxed);
+        self.refs.flows.fetch_sub(1, Relaxed);
     }
 }
 
-// The budget: a flow and the live slots of both its directions in 256 bytes.
-kernel::static_assert!(
-    crate::kapi::mem::slab::Cache::<Entry<Flow>>::OBJECT_SIZE
-        + 2 * crate::kapi::mem::slab::Cache::<crate::route::slot::Slot>::OBJECT_SIZE
-        <= 256
-);
+// The budget: a flow and the live slots of both directions take at most 256 bytes.
+kernel::static_assert!(Cache::<Entry<Flow>>::OBJECT_SIZE + 2 * Cache::<Slot>::OBJECT_SIZE <= 256);

@@ -1,56 +1,83 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The flows of a netns: by handle, by tuple in their zones, and by number.
+//! The flows of a netns: by connection, by tuple in their zones, and by number.
+
+use core::cell::Cell;
 
 use kernel::prelude::*;
 
 use crate::{
     flow::{
         handle::{Handle, Salt},
-        zone::{Stock, Tally, Zone, Zones},
+        zone::{
+            stock::Stock,
+            zones::Zones,
+            Tally,
+            Zone, //
+        },
         Flow, //
     },
     kapi::{
         entry::{
-            last_found::Recent,
-            registry::{Entry, Registry}, //
+            registry::{NewEntry, Registry},
+            Entry, //
         },
         mem::slab::Cache,
+        net::netns::NetHandle,
         nf::{
-            conn::{Conn, Dir},
+            conn::{Conn, CtRef, Dir},
             track::Probe, //
         },
-        sync::rcu::ReadSide, //
+        sync::{rcu::ReadSide, time}, //
     },
 };
 
-/// Why a connection got no flow.
+/// The reason why a connection got no flow.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoFlow {
-    /// No zone was in stock.
+    /// The stock of zones is empty.
     Zone,
-    /// Another CPU was making it, its tables are just being rebuilt, or there are too many of its tuple to
-    /// be ended: a later packet gets it.
+    /// Another CPU is creating the flow, a table is being rebuilt, or too many dead connections
+    /// with the tuple would have to be removed. A later packet creates the flow.
     Busy,
-    /// No memory.
+    /// There is no memory.
     Memory,
 }
 
-/// What flows, and their zones, are made of.
-pub(crate) struct Supply<'a> {
-    /// Memory of flows.
+impl From<Error> for NoFlow {
+    /// For the errors of [`Registry::insert`].
+    fn from(err: Error) -> Self {
+        if err == ENOMEM {
+            Self::Memory
+        } else {
+            Self::Busy
+        }
+    }
+}
+
+/// The memory that flows and their zones are made of.
+pub(crate) struct Allocators<'a> {
+    /// The cache of flows.
     pub(crate) flows: &'a Cache<Entry<Flow>>,
-    /// Zones.
+    /// The stock of zones.
     pub(crate) zones: &'a Stock,
+}
+
+/// A new flow.
+pub(crate) struct Made<'r> {
+    /// The flow, or why there is none.
+    pub(crate) flow: Result<&'r Entry<Flow>, NoFlow>,
+    /// How many flows of dead connections with the same tuple were removed for it.
+    pub(crate) ended: u32,
 }
 
 /// The flow that a packet belongs to.
 pub(crate) struct Found<'r> {
     /// The flow.
     pub(crate) flow: &'r Entry<Flow>,
-    /// Which way the packet goes.
+    /// The direction in which the packet goes.
     pub(crate) dir: Dir,
-    /// The zone in whose table it was found.
+    /// The zone in whose table the flow was found.
     pub(crate) zone: &'r Zone,
 }
 
@@ -65,104 +92,93 @@ pub(crate) struct FlowTable {
 }
 
 impl FlowTable {
-    /// An empty one.
-    pub(crate) fn new(salt: Salt) -> impl PinInit<Self, Error> {
+    /// Creates an empty table for a netns.
+    pub(crate) fn new(net: NetHandle, salt: Salt) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             registry <- Registry::new(),
-            zones <- Zones::new(),
+            zones <- Zones::new(net),
             salt,
         })
     }
 
-    /// The zones.
+    /// Returns the zones.
     pub(crate) fn zones(&self) -> &Zones {
         &self.zones
     }
 
-    /// What each CPU found last.
-    pub(crate) fn recent(&self) -> &Recent<Flow> {
-        self.registry.recent()
-    }
-
-    /// The handle of a connection that has no flow yet: no flow's.
-    pub(crate) fn welcome(&self) -> u64 {
+    /// Returns the handle that a connection carries while it has no flow.
+    pub(crate) fn placeholder_handle(&self) -> u64 {
         self.salt.encode(0)
     }
 
-    /// Whether a connection's extension has that handle.
-    pub(crate) fn is_welcomed(&self, handle: Option<u64>) -> bool {
-        handle == Some(self.welcome())
-    }
-
-    /// The flow of a connection. `handle` is what its extension holds, `None` if it has no
-    /// extension: then, and when somebody else wrote it, the flow is looked up by tuple. Any
-    /// context.
+    /// Returns the flow of a packet's connection. If the connection has no extension, or another
+    /// module wrote to it, the flow is looked up by tuple. Any context.
     #[inline]
-    pub(crate) fn find<'r>(
+    pub(crate) fn of_conn<'r>(
         &'r self,
-        ct: &Conn,
-        handle: Option<u64>,
-        dir: Dir,
+        ct: &CtRef<'_>,
         rcu: &ReadSide<'r>,
     ) -> Option<&'r Entry<Flow>> {
-        let recent = self.recent().entry(ct, rcu);
-        if recent.is_some() {
-            return recent;
+        let conn = ct.conn();
+        let last_found = self.registry.last_found(conn, rcu);
+        if last_found.is_some() {
+            return last_found;
         }
-        match handle.map(|handle| self.salt.decode(handle)) {
+        match ct.handle().map(|handle| self.salt.decode(handle)) {
             Some(Handle::Empty) => None,
             Some(Handle::Index(index)) => self
                 .registry
                 .get(index, rcu)
-                .filter(|entry| entry.is_of(ct)),
+                .filter(|entry| entry.is_of(conn)),
             Some(Handle::Foreign) | None => {
-                let zone = self.zones.get(ct.zone(dir), rcu)?;
-                zone.table.find(ct, dir, rcu)
+                let zone = self.zones.get(conn.zone(ct.dir()), rcu)?;
+                zone.table.find(conn, ct.dir(), rcu)
             }
         }
     }
 
-    /// The flow that a packet belongs to by its tuple and its zone: as `resolve_normal_ct()`, first
-    /// by the zone of the original direction, which is `original` if it is in use, then by the reply's.
-    /// Any context.
+    /// Returns the flow that a packet belongs to by its tuple and its zone. As in
+    /// `resolve_normal_ct()`, the zone of the original direction is searched first, then the zone
+    /// of the reply direction. `original` is the former, if it exists. Any context.
     #[inline(always)]
-    pub(crate) fn lookup<'r>(
+    pub(crate) fn by_tuple<'r>(
         &'r self,
-        probe: &Probe,
+        probe: &Probe<'_, 'r>,
         original: Option<&'r Zone>,
-        rcu: &ReadSide<'r>,
     ) -> Option<Found<'r>> {
         let id = probe.zone(Dir::Original);
+        if let Some(zone) = original {
+            let found = self.by_tuple_in(zone, id, probe);
+            if found.is_some() {
+                return found;
+            }
+        }
         let reply = probe.zone(Dir::Reply);
-        original
-            .and_then(|zone| self.lookup_in(zone, id, probe, rcu))
-            .or_else(|| {
-                (reply != id)
-                    .then(|| self.lookup_in(self.zones.get(reply, rcu)?, reply, probe, rcu))
-                    .flatten()
-            })
+        if reply == id {
+            return None;
+        }
+        self.by_tuple_in(self.zones.get(reply, probe.rcu())?, reply, probe)
     }
 
     #[inline(always)]
-    fn lookup_in<'r>(
+    fn by_tuple_in<'r>(
         &'r self,
         zone: &'r Zone,
         id: u16,
-        probe: &Probe,
-        rcu: &ReadSide<'r>,
+        probe: &Probe<'_, 'r>,
     ) -> Option<Found<'r>> {
-        let (found, others) = self.registry.lookup(&zone.table, probe, id, rcu);
+        let (found, others) = self.registry.lookup(&zone.table, probe, id);
         zone.count_met(others);
         found.map(|(flow, dir)| Found { flow, dir, zone })
     }
 
-    /// Ends the connections whose zone is `id`, of those that have a flow; how many those were.
+    /// Deletes the connections of zone `id` that have a flow. Returns how many were deleted.
     /// Process context; sleeps.
     ///
-    /// A walk may miss what lies beside a flow that it ends, so it is repeated until it ends none;
-    /// what comes in meanwhile may be ended too.
+    /// A walk may miss entries beside one that it removes. It is therefore repeated until it
+    /// removes none. Connections that are created meanwhile may be deleted too.
     pub(crate) fn flush(&self, id: u16) -> usize {
-        /// How often at the most: a zone that is full again each time is not waited for.
+        /// The maximum number of walks, for a zone that fills up again each time.
         const ROUNDS: usize = 16;
 
         let Some(zone) = self.zones.get_arc(id) else {
@@ -172,9 +188,9 @@ impl FlowTable {
         for _ in 0..ROUNDS {
             let before = flushed;
             zone.table.walk(|flow, _dir, rcu| {
-                let ct = flow.conn();
-                // Another zone's connection may have one direction here.
-                if ct.own_zone() == id && ct.delete() {
+                let conn = flow.conn();
+                // A connection of another zone may have one direction here.
+                if conn.own_zone() == id && conn.delete() {
                     flushed = flushed.saturating_add(1);
                     zone.count(Tally::Flushed);
                     self.kill(flow, rcu);
@@ -187,55 +203,63 @@ impl FlowTable {
         flushed
     }
 
-    /// Makes a connection's flow, in the place of those of connections that are gone and had its tuples,
-    /// of which `ended` is told. Does not sleep.
+    /// Creates a connection's flow. Flows of dead connections with the same tuple are removed. Does
+    /// not sleep.
     pub(crate) fn make<'r>(
         &'r self,
-        ct: &Conn,
-        handle: Option<u64>,
+        ct: &CtRef<'_>,
         flow: Flow,
-        supply: Supply<'_>,
-        ended: impl Fn(),
+        from: &Allocators<'_>,
         rcu: &ReadSide<'r>,
-    ) -> Result<&'r Entry<Flow>, NoFlow> {
-        let zone = |id| {
-            self.zones
-                .get_or_make(id, supply.zones, rcu)
-                .ok_or(NoFlow::Zone)
+    ) -> Made<'r> {
+        let ended = Cell::new(0u32);
+        let end = |gone: &Entry<Flow>| {
+            if self.kill(gone, rcu) {
+                ended.set(ended.get().saturating_add(1));
+            }
         };
-        let original = zone(ct.zone(Dir::Original))?;
-        let reply = match ct.zone(Dir::Reply) {
+        let tables = self.zones_of(ct.conn(), from.zones, rcu);
+        let flow = tables.and_then(|[original, reply]| {
+            let new = NewEntry {
+                ct: ct.conn().into(),
+                tables: [&original.table, &reply.table],
+                value: flow,
+            };
+            let entry = self.registry.insert(from.flows, new, end, rcu)?;
+            original.count_new();
+            if reply.id() != original.id() {
+                reply.count_new();
+            }
+            // A handle that another module wrote is kept. Such a flow is found by its tuple.
+            let is_ours = |handle| self.salt.decode(handle) != Handle::Foreign;
+            if ct.handle().is_some_and(is_ours) {
+                ct.conn().set_handle(self.salt.encode(entry.index()));
+            }
+            Ok(entry)
+        });
+        Made {
+            flow,
+            ended: ended.get(),
+        }
+    }
+
+    /// Returns the zones of both directions of a connection, and puts them in use.
+    fn zones_of<'r>(
+        &'r self,
+        conn: &Conn,
+        stock: &Stock,
+        rcu: &ReadSide<'r>,
+    ) -> Result<[&'r Zone; 2], NoFlow> {
+        let zone = |id| self.zones.get_or_make(id, stock, rcu).ok_or(NoFlow::Zone);
+        let original = zone(conn.zone(Dir::Original))?;
+        let reply = match conn.zone(Dir::Reply) {
             id if id == original.id() => original,
             id => zone(id)?,
         };
-        let end = |gone: &Entry<Flow>| {
-            if self.kill(gone, rcu) {
-                ended();
-            }
-        };
-        let tables = [&original.table, &reply.table];
-        let entry = self
-            .registry
-            .insert(supply.flows, ct.into(), tables, flow, end, rcu)
-            .map_err(|err| {
-                if err == ENOMEM {
-                    NoFlow::Memory
-                } else {
-                    NoFlow::Busy
-                }
-            })?;
-        original.count_new();
-        if reply.id() != original.id() {
-            reply.count_new();
-        }
-        // What somebody else wrote stays; such a flow is found by its tuple.
-        if handle.is_some_and(|handle| self.salt.decode(handle) != Handle::Foreign) {
-            ct.set_handle(self.salt.encode(entry.index()));
-        }
-        Ok(entry)
+        Ok([original, reply])
     }
 
-    /// Ends a flow; `true`: by this call. Any context.
+    /// Removes a flow. Returns whether this call did. Any context.
     pub(crate) fn kill(&self, entry: &Entry<Flow>, rcu: &ReadSide<'_>) -> bool {
         if !self.registry.kill(entry, rcu) {
             return false;
@@ -255,12 +279,12 @@ impl FlowTable {
         true
     }
 
-    /// The flow with a number. Any context.
+    /// Returns the flow with this number. Any context.
     pub(crate) fn get<'r>(&'r self, number: u32, rcu: &ReadSide<'r>) -> Option<&'r Entry<Flow>> {
         self.registry.get(number, rcu)
     }
 
-    /// The first flow with the number `from` or a later one. Any context.
+    /// Returns the first flow numbered `from` or higher, with its number. Any context.
     pub(crate) fn next<'r>(
         &'r self,
         from: u32,
@@ -269,8 +293,8 @@ impl FlowTable {
         self.registry.next(from, rcu)
     }
 
-    /// Calls `f` with every flow; how many there were. Process context; lets others run between
-    /// the flows.
+    /// Calls `f` with every flow. Returns how many there were. Process context; lets other tasks
+    /// run in between.
     pub(crate) fn for_each(&self, mut f: impl FnMut(&Entry<Flow>, &ReadSide<'_>)) -> usize {
         let mut count: usize = 0;
         self.for_some(0, usize::MAX, |flow, rcu| {
@@ -280,15 +304,16 @@ impl FlowTable {
         count
     }
 
-    /// Calls `f` with the flows that have the number `from` or a later one, until `most` were looked at
-    /// or a few more: where to go on, or `None`: there are no more. Context as for [`Self::for_each`].
+    /// Calls `f` with flows numbered `from` or higher, until `most` or slightly more numbers were
+    /// looked at. Returns the number at which to continue, or `None` if there are no more flows.
+    /// Context as for [`Self::for_each`].
     pub(crate) fn for_some(
         &self,
         mut from: u32,
         most: usize,
         mut f: impl FnMut(&Entry<Flow>, &ReadSide<'_>),
     ) -> Option<u32> {
-        /// How many flows, or gaps between them, are looked at in one read-side critical section.
+        /// How many flows, or gaps between them, one read-side critical section looks at.
         const CHUNK: usize = 256;
 
         let mut looked: usize = 0;
@@ -305,7 +330,7 @@ impl FlowTable {
                 }
             }
             looked = looked.saturating_add(CHUNK);
-            crate::kapi::sync::time::cond_resched();
+            time::cond_resched();
         }
         Some(from)
     }

@@ -11,8 +11,11 @@
 #include "sync/time.c"
 
 #include "mem/array.c"
+#include "mem/ids.c"
 
 #include "net/device.c"
+#include "net/dst.c"
+#include "net/fib.c"
 #include "net/netns.c"
 #include "net/notifier.c"
 
@@ -21,11 +24,10 @@
 #include "nf/conn.c"
 #include "nf/conncount.c"
 #include "nf/packet.c"
-#include "net/route.c"
-#include "net/route4.c"
-#include "net/route6.c"
+#include "nf/packet4.c"
+#include "nf/packet6.c"
+#include "nf/served.c"
 #include "nf/track.c"
-#include "nf/verify.c"
 
 #include "entry/last_found.c"
 #include "entry/table.c"

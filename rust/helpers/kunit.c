@@ -42,8 +42,8 @@ static void nfzr_kunit_tuple(struct nf_conntrack_tuple *t, u8 protonum, u32 sadd
 }
 
 /*
- * Returns an unconfirmed UDP connection of init_net with a reference for the caller, or NULL if
- * there is no memory. Each number gives another tuple. zone applies to the directions whose bits
+ * Returns a UDP connection of init_net that is marked as confirmed, but is in no table, with a
+ * reference for the caller, or NULL if there is no memory. Each number gives another tuple. zone applies to the directions whose bits
  * are set in zone_dirs.
  */
 struct nf_conn *nfzr_kunit_ct(u32 number, u16 zone, u8 zone_dirs, bool ext)
@@ -66,6 +66,7 @@ struct nf_conn *nfzr_kunit_ct(u32 number, u16 zone, u8 zone_dirs, bool ext)
 		nf_ct_put(ct);
 		return NULL;
 	}
+	ct->status |= IPS_CONFIRMED;
 	return ct;
 }
 
@@ -192,11 +193,9 @@ void nfzr_kunit_ct_expire(struct nf_conn *ct)
 /* Returns the handle in the extension, or 0 without an extension. */
 u64 nfzr_kunit_ct_handle(const struct nf_conn *ct)
 {
-	bool has_ext;
-	u64 handle;
+	const struct nf_conn_act_ct_ext *ext = nf_conn_act_ct_ext_find(ct);
 
-	nfzr_read_ext(ct, &handle, &has_ext);
-	return handle;
+	return ext ? READ_ONCE(*(const u64 *)ext) : 0;
 }
 
 /* Overwrites the extension as another user of it might. */

@@ -10,8 +10,13 @@
 //! # Contexts
 //!
 //! Netfilter hooks run in softirq, or in process context with bottom halves on. They always run
-//! under `rcu_read_lock()`, which [`sync::rcu::ReadSide`] proves. A function called from a hook does not
-//! sleep. A function that requires process context says so in its documentation.
+//! under `rcu_read_lock()`, which [`sync::rcu::ReadSide`] proves. A function called from a hook
+//! does not sleep. A function that requires process context says so in its documentation.
+//!
+//! # Layers
+//!
+//! `sync`, `mem`, `net`, `fs` and `nf` wrap the kernel and know nothing of this module. `entry` is
+//! this module's own. Each uses only the ones before it.
 
 pub(crate) mod entry;
 pub(crate) mod fs;

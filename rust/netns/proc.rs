@@ -16,38 +16,45 @@ use kernel::{
 
 use crate::{
     flow::{
-        zone::{self, Tally, Zone},
+        zone::{
+            limit::Limit,
+            Tally,
+            Zone, //
+        },
         Flow, //
     },
     kapi::{
-        entry::registry::Entry,
-        fs::proc,
-        net::netns::Init,
-        nf::{
-            conn::Dir,
-            hook::Family, //
+        entry::Entry,
+        fs::proc::{
+            Directory,
+            Rows,
+            Text,
+            Writable, //
         },
-        sync::{
-            rcu::ReadSide,
-            time, //
+        net::{
+            family::Family,
+            netns::{Init, NetHandle}, //
         },
+        nf::conn::Dir,
+        sync::{rcu::ReadSide, time}, //
     },
-    netns::{
-        command::{commands, Action, Bad},
-        NetState, //
-    },
+    netns::command::{commands, Action, Bad},
     route::{
         direction::Direction,
-        miss::Reason,
-        slot::Slot, //
+        miss::Miss,
+        slot::Slot,
+        stamp::Facts, //
     },
-    state::stats::{Counter, Event},
-    track::outcome::Outcome, //
+    state::{
+        stats::{Counter, Event},
+        NetState, //
+    },
+    track::outcome::LookupMiss, //
 };
 
 /// Creates the directory and its files.
-pub(crate) fn files(init: &Init<'_>, state: Arc<NetState>) -> Result<proc::Dir<NetState>> {
-    let dir = proc::Dir::new(init, c"nf_zoneroute", state)?;
+pub(super) fn files(init: &Init<'_>, state: Arc<NetState>) -> Result<Directory<NetState>> {
+    let dir = Directory::new(init, c"nf_zoneroute", state)?;
     dir.writable_rows::<Zones>(c"zones")?;
     dir.rows::<Routes>(c"routes")?;
     dir.text::<Stats>(c"stats")?;
@@ -57,7 +64,7 @@ pub(crate) fn files(init: &Init<'_>, state: Arc<NetState>) -> Result<proc::Dir<N
 /// `zones`: one line for each zone in use.
 struct Zones;
 
-impl proc::Rows for Zones {
+impl Rows for Zones {
     type Data = NetState;
     type Row = Zone;
 
@@ -72,9 +79,9 @@ impl proc::Rows for Zones {
             "zone={} flows={} max={} buckets={} connections={}",
             zone.id(),
             zone.flows(),
-            Max(limit.and_then(zone::Limit::max)),
+            Max(limit.and_then(Limit::max)),
             zone.table.buckets(),
-            limit.map_or(0, zone::Limit::connections),
+            limit.map_or(0, Limit::connections),
         );
         for &tally in Tally::ALL {
             seq_print!(to, " {}={}", tally.name(), zone.tally(tally));
@@ -83,7 +90,7 @@ impl proc::Rows for Zones {
     }
 }
 
-impl proc::Writable for Zones {
+impl Writable for Zones {
     /// Carries out the commands of all lines, or of none.
     fn write(net: ArcBorrow<'_, NetState>, text: &[u8]) -> Result {
         for command in commands(text) {
@@ -104,7 +111,7 @@ impl proc::Writable for Zones {
             }
         }
         // The collector frees a zone that nothing but its former limit kept.
-        NetState::arm(net);
+        NetState::collect_later(net);
         Ok(())
     }
 }
@@ -124,7 +131,7 @@ impl fmt::Display for Max {
 /// `routes`: one line for each direction of each flow.
 struct Routes;
 
-impl proc::Rows for Routes {
+impl Rows for Routes {
     type Data = NetState;
     type Row = Entry<Flow>;
 
@@ -140,9 +147,10 @@ impl proc::Rows for Routes {
         for dir in Dir::ALL {
             let tuple = flow.conn().tuple(dir);
             let direction = flow.direction(dir);
+            let facts = net.facts();
             let stale = direction
                 .live(rcu)
-                .and_then(|slot| slot.stale(net.now(), rcu));
+                .and_then(|slot| slot.check_now(&facts, rcu).err());
             seq_print!(
                 to,
                 "{} {} zone={} dir={} src={} dst={} {} {} hits={} last={}\n",
@@ -157,8 +165,10 @@ impl proc::Rows for Routes {
                 tuple.dst(),
                 tuple.ports(),
                 Shown {
-                    flow,
+                    net: net.net,
+                    family: flow.conn().family(),
                     direction,
+                    facts,
                     stale,
                     rcu
                 },
@@ -171,10 +181,12 @@ impl proc::Rows for Routes {
 
 /// The route of a direction, for printing: the live one, or else the staged one.
 struct Shown<'a> {
-    flow: &'a Entry<Flow>,
+    net: NetHandle,
+    family: Family,
     direction: &'a Direction,
+    facts: Facts,
     /// Why the live route is stale, if it is.
-    stale: Option<Reason>,
+    stale: Option<Miss>,
     rcu: &'a ReadSide<'a>,
 }
 
@@ -184,7 +196,7 @@ impl Shown<'_> {
         f.write_str("iif=")?;
         self.device(f, key.iif)?;
         f.write_fmt(fmt!(" mark={:#x} dscp={}", key.mark, key.dscp()))?;
-        if self.flow.conn().family() == Family::Ipv6 {
+        if self.family == Family::Ipv6 {
             f.write_fmt(fmt!(" flowlabel={:#x}", key.flowlabel()))?;
         }
         f.write_str(" oif=")?;
@@ -193,13 +205,13 @@ impl Shown<'_> {
             Some(gateway) => f.write_fmt(fmt!(" via={gateway}"))?,
             None => f.write_str(" via=onlink")?,
         }
-        let age = time::jiffies32().wrapping_sub(slot.born());
+        let age = slot.stamp().age(&self.facts);
         f.write_fmt(fmt!(" state={state} age_ms={}", time::to_ms(age)))
     }
 
     /// Prints a device's name, or its index if the device is gone.
     fn device(&self, f: &mut fmt::Formatter<'_>, ifindex: u32) -> fmt::Result {
-        match self.flow.conn().net().ifname(ifindex, self.rcu) {
+        match self.net.ifname(ifindex, self.rcu) {
             Some(name) => f.write_fmt(fmt!("{name}")),
             None => f.write_fmt(fmt!("#{ifindex}")),
         }
@@ -226,25 +238,24 @@ impl fmt::Display for Shown<'_> {
 /// `stats`: one line for each counter.
 struct Stats;
 
-impl proc::Text for Stats {
+impl Text for Stats {
     type Data = NetState;
 
     fn show(net: &NetState, to: &SeqFile) {
-        for &outcome in Outcome::ALL {
-            let count = net.counters.sum(Counter::Lookup(outcome));
-            let kind = if outcome == Outcome::Hit { "" } else { "miss_" };
-            seq_print!(to, "lookup_{kind}{} {count}\n", outcome.name());
+        let sum = |counter| net.stats.sum(counter);
+        seq_print!(to, "lookup_hit {}\n", sum(Counter::LookupHit));
+        for &miss in LookupMiss::ALL {
+            let count = sum(Counter::LookupMiss(miss));
+            seq_print!(to, "lookup_miss_{} {count}\n", miss.name());
         }
-        for &reason in Reason::ALL {
-            let count = net.counters.sum(Counter::Packet(reason));
-            let kind = if reason == Reason::Hit { "" } else { "miss_" };
-            seq_print!(to, "{kind}{} {count}\n", reason.name());
+        seq_print!(to, "hit {}\n", sum(Counter::Hit));
+        for &miss in Miss::ALL {
+            seq_print!(to, "miss_{} {}\n", miss.name(), sum(Counter::Miss(miss)));
         }
         for &event in Event::ALL {
-            let count = net.counters.sum(Counter::Event(event));
-            seq_print!(to, "{} {count}\n", event.name());
+            seq_print!(to, "{} {}\n", event.name(), sum(Counter::Event(event)));
         }
-        seq_print!(to, "ct_references {}\n", net.held.flows.load(Relaxed));
-        seq_print!(to, "dst_references {}\n", net.held.slots.load(Relaxed));
+        seq_print!(to, "ct_references {}\n", net.refs.flows.load(Relaxed));
+        seq_print!(to, "dst_references {}\n", net.refs.slots.load(Relaxed));
     }
 }

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The lookup of packets in their zone's table, just before conntrack: what conntrack would plainly
-//! accept is tracked here and given its connection, and conntrack passes it by.
+//! Just before conntrack: finds the packet's connection in its zone's table.
 //!
-//! Softirq, or process context with bottom halves on; under RCU. Every packet is accepted; whatever
-//! is in doubt is left to conntrack.
+//! A packet that conntrack would plainly accept is tracked here and attached to its connection, and
+//! conntrack skips it. Every other packet is left to conntrack.
 
 use kernel::sync::ArcBorrow;
 
@@ -13,125 +12,147 @@ use crate::{
         table::Found,
         zone::{Tally, Zone}, //
     },
-    kapi::nf::{
-        conn::Dir,
-        hook::{priority, Hook, Inet, State, Verdict},
-        packet::SkBuff,
-        tcp::Tracking,
-        track::{Probe, Protocol, Untracked}, //
+    kapi::{
+        nf::{
+            conn::Dir,
+            hook::{priority, Hook},
+            skb::{HookSkb, PreRouting, Verdict},
+            tcp::Tracking,
+            track::{Probe, ProbeBuf, Session, Untracked}, //
+        },
+        sync::once::ReadOnce, //
     },
-    netns::NetState,
-    path::verify,
+    state::NetState,
     track::{
-        outcome::Outcome,
+        outcome::LookupMiss,
         tcp,
         udp, //
     },
 };
 
-impl From<Untracked> for Outcome {
+impl From<Untracked> for LookupMiss {
     fn from(untracked: Untracked) -> Self {
-        const { assert!(Untracked::COUNT == Outcome::UNTRACKED_COUNT) };
-        Self::from_untracked(untracked.index())
+        match untracked {
+            Untracked::Protocol => Self::Protocol,
+            Untracked::Options => Self::Options,
+            Untracked::Fragment => Self::Fragment,
+            Untracked::Malformed => Self::Malformed,
+            Untracked::Checksum => Self::Checksum,
+            Untracked::TcpFlags => Self::TcpFlags,
+            Untracked::Gone => Self::Gone,
+            Untracked::Unreplied => Self::Unreplied,
+            Untracked::Unassured => Self::Unassured,
+            Untracked::SeqAdjust => Self::SeqAdjust,
+            Untracked::Clash => Self::Clash,
+            Untracked::Offload => Self::Offload,
+            Untracked::Helper => Self::Helper,
+        }
     }
 }
 
-/// Just before conntrack.
-pub(crate) struct Lookup;
+/// The hook. `NOTES`: it notes the packets that it served for [`super::commit`], because no hook
+/// that serves routes does.
+pub(crate) struct Lookup<const NOTES: bool>;
 
-impl Hook for Lookup {
+impl<const NOTES: bool> Hook for Lookup<NOTES> {
     type Data = NetState;
+    type Point = PreRouting;
 
-    const POINT: Inet = Inet::PreRouting;
     const PRIORITY: i32 = priority::CONNTRACK - 1;
 
     #[inline(always)]
-    fn hook(net: ArcBorrow<'_, NetState>, skb: &SkBuff, state: &State<'_>) -> Verdict {
-        if net.is_verifying() {
-            verify::expect(&net, skb, state);
-        } else if net.is_looking_up() {
-            // Read in place: it is large.
-            let mut probe = Probe::new();
-            let mut hit = false;
-            if skb.probe(&mut probe, state) {
-                let outcome = lookup(&net, skb, &probe, state);
-                net.count_lookup(outcome);
-                hit = outcome == Outcome::Hit;
-            }
-            if !net.is_caching() {
-                net.flows.recent().serve(skb, hit);
+    fn hook(net: ArcBorrow<'_, NetState>, skb: HookSkb<'_, PreRouting>) -> Verdict {
+        let mut hit = false;
+        // A netns in which nothing is tracked has no flows.
+        if net.refs.flows.read_once() != 0 {
+            let mut buf = ProbeBuf::new();
+            if let Some(probe) = skb.probe(&mut buf) {
+                let result = lookup(&net, &probe);
+                net.stats.count_lookup(result);
+                hit = result.is_ok();
             }
         }
-        Verdict::Accept
+        if NOTES {
+            net.served.note(&skb, hit);
+        }
+        skb.accept()
     }
 }
 
 #[inline(always)]
-fn lookup(net: &NetState, skb: &SkBuff, probe: &Probe, state: &State<'_>) -> Outcome {
-    let zone = original_zone(net, probe, state);
-    let tracked = find(net, probe, zone, state).and_then(|found| {
-        let timeout = track(skb, &found, probe, state, None)?;
-        skb.attach(found.flow.conn(), found.dir, timeout);
-        found.zone.count(Tally::Hit);
-        Ok(())
-    });
-    let Err(outcome) = tracked else {
-        return Outcome::Hit;
-    };
-    if let Some(zone) = zone {
+fn lookup(net: &NetState, probe: &Probe<'_, '_>) -> Result<(), LookupMiss> {
+    let zone = original_zone(net, probe);
+    let result = attach(net, probe, zone);
+    if let (Err(_), Some(zone)) = (result, zone) {
         zone.count(Tally::Miss);
     }
-    outcome
+    result
 }
 
-/// The zone that a packet is of if it goes the original way, if it is in use.
+/// Attaches the packet to its connection, or returns the reason why it is left to conntrack.
 #[inline(always)]
-pub(crate) fn original_zone<'r>(
+fn attach<'r>(
     net: &'r NetState,
-    probe: &Probe,
-    state: &State<'r>,
-) -> Option<&'r Zone> {
+    probe: &Probe<'_, 'r>,
+    zone: Option<&'r Zone>,
+) -> Result<(), LookupMiss> {
+    let found = find(net, probe, zone)?;
+    let timeout = track(&found, probe)?;
+    probe.attach(found.flow.conn(), found.dir, timeout);
+    found.zone.count(Tally::Hit);
+    Ok(())
+}
+
+/// Returns the zone that the packet belongs to if it goes in the original direction, if that zone
+/// is in use.
+#[inline(always)]
+pub(super) fn original_zone<'r>(net: &'r NetState, probe: &Probe<'_, 'r>) -> Option<&'r Zone> {
     net.flows
         .zones()
-        .get(probe.zone(Dir::Original), state.rcu())
+        .get(probe.zone(Dir::Original), probe.rcu())
 }
 
-/// The flow of a packet, whose [`original_zone`] is `zone`.
+/// Returns the flow of a packet whose [`original_zone`] is `zone`, or the reason why the packet is
+/// left to conntrack.
 #[inline(always)]
-pub(crate) fn find<'r>(
+pub(super) fn find<'r>(
     net: &'r NetState,
-    probe: &Probe,
+    probe: &Probe<'_, 'r>,
     zone: Option<&'r Zone>,
-    state: &State<'r>,
-) -> Result<Found<'r>, Outcome> {
+) -> Result<Found<'r>, LookupMiss> {
     probe.fit()?;
-    net.flows
-        .lookup(probe, zone, state.rcu())
-        .ok_or(Outcome::Unknown)
+    net.flows.by_tuple(probe, zone).ok_or(LookupMiss::Unknown)
 }
 
-/// Tracks the packet as conntrack would; the connection's new timeout, in jiffies. With `copy`, the
-/// connection's TCP state is copied there and changed there only.
-#[inline]
-pub(crate) fn track(
-    skb: &SkBuff,
-    found: &Found<'_>,
-    probe: &Probe,
-    state: &State<'_>,
-    copy: Option<&mut Tracking>,
-) -> Result<u32, Outcome> {
-    match skb.begin(found.flow.conn(), probe, state)? {
-        Protocol::Tcp(mut guard) => {
+/// Tracks the packet as conntrack would. Returns the connection's new timeout, in jiffies.
+#[inline(always)]
+fn track(found: &Found<'_>, probe: &Probe<'_, '_>) -> Result<u32, LookupMiss> {
+    match probe.begin(found.flow.conn())? {
+        Session::Tcp(mut guard) => {
             let timeouts = guard.timeouts();
-            let tracking = match copy {
-                Some(copy) => {
-                    *copy = *guard.tracking();
-                    copy
-                }
-                None => guard.tracking(),
-            };
-            Ok(tcp::track(tracking, &probe.segment(found.dir), &timeouts)?)
+            let segment = probe.segment(found.dir);
+            Ok(tcp::track(guard.tracking(), &segment, &timeouts)?)
         }
-        Protocol::Udp(stream) => udp::track(&stream).ok_or(Outcome::Assuring),
+        Session::Udp(stream) => udp::track(&stream).ok_or(LookupMiss::Assuring),
+    }
+}
+
+/// Predicts how conntrack would track the packet, without any change. Returns the connection's
+/// new timeout, in jiffies, and its new TCP state.
+pub(super) fn predict(
+    found: &Found<'_>,
+    probe: &Probe<'_, '_>,
+) -> Result<(u32, Option<Tracking>), LookupMiss> {
+    match probe.begin(found.flow.conn())? {
+        Session::Tcp(mut guard) => {
+            let timeouts = guard.timeouts();
+            let mut copy = *guard.tracking();
+            let timeout = tcp::track(&mut copy, &probe.segment(found.dir), &timeouts)?;
+            Ok((timeout, Some(copy)))
+        }
+        Session::Udp(stream) => {
+            let timeout = udp::track(&stream).ok_or(LookupMiss::Assuring)?;
+            Ok((timeout, None))
+        }
     }
 }

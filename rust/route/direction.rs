@@ -1,32 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The routes of one direction of a flow: the live one, which serves packets, and the staged one,
-//! which a packet was given and has not yet carried through confirm.
+//! The routes of one direction of a flow: the live route, which serves packets, and the staged
+//! route, which was attached to a packet that has not passed confirm yet.
 //!
 //! A staged route never serves a packet. It becomes the live one when a packet leaves by it that
-//! came in by its device: so what a packet was given that the rules then dropped, or that was
-//! spoofed from another device, evicts nothing as long as the true ones go another way or come in
-//! by another device.
+//! was received by its device. A packet that the rules drop therefore evicts nothing, nor does a
+//! packet that is spoofed from another device, as long as the connection's own packets take another
+//! route or are received by another device.
 
 use kernel::sync::atomic::{Atomic, Relaxed};
 
 use crate::{
     kapi::{
+        mem::rcu::{RcuBox, RcuCell},
         net::dst::DstId,
-        nf::{
-            hook::State,
-            packet::SkBuff, //
-        },
-        sync::rcu::{RcuBox, RcuCell, ReadSide}, //
+        nf::skb::{HookSkb, PreRouting},
+        sync::rcu::ReadSide, //
     },
     route::{
         key::Key,
-        miss::Reason,
-        slot::{Now, Slot}, //
+        miss::Miss,
+        slot::Slot,
+        stamp::Facts, //
     },
 };
 
-/// The routes of a direction, and how many packets they served.
+/// The routes of a direction, and the number of packets that they served.
 pub(crate) struct Direction {
     live: RcuCell<Slot>,
     staged: RcuCell<Slot>,
@@ -34,7 +33,7 @@ pub(crate) struct Direction {
 }
 
 impl Direction {
-    /// No routes.
+    /// Creates a direction without routes.
     pub(crate) const fn new() -> Self {
         Self {
             live: RcuCell::new(),
@@ -43,38 +42,48 @@ impl Direction {
         }
     }
 
-    /// Gives a packet the live route, or says why not. Without `give` it only counts as if it did.
+    /// Returns the live slot if a packet with `key` may take its route, apart from the kernel's own
+    /// check of the route, or the reason why there is none.
     #[inline(always)]
-    pub(crate) fn consume<'r>(
+    pub(crate) fn usable<'r>(
         &'r self,
-        skb: &SkBuff,
         key: &Key,
-        now: Now,
-        give: bool,
-        state: &State<'r>,
-    ) -> Result<(), Reason> {
-        let rcu = state.rcu();
-        let slot = self.live.load(rcu).ok_or(Reason::Empty)?;
-        slot.check(key, now)?;
-        let valid = if give {
-            skb.use_route(slot.dst(), state)
-        } else {
-            slot.dst().is_valid(rcu)
-        };
-        if !valid {
-            return Err(Reason::Obsolete);
+        facts: &Facts,
+        rcu: &ReadSide<'r>,
+    ) -> Result<&'r Slot, Miss> {
+        let slot = self.live.load(rcu).ok_or(Miss::Empty)?;
+        slot.check(key, facts)?;
+        Ok(slot)
+    }
+
+    /// Attaches the live route to a packet, or returns the reason why not.
+    #[inline(always)]
+    pub(crate) fn serve<'r>(
+        &'r self,
+        skb: &HookSkb<'r, PreRouting>,
+        key: &Key,
+        facts: &Facts,
+    ) -> Result<(), Miss> {
+        let slot = self.usable(key, facts, skb.rcu())?;
+        if !skb.use_route(slot.dst()) {
+            return Err(Miss::Obsolete);
         }
-        self.hits.add(1, Relaxed);
+        self.count_hit();
         Ok(())
     }
 
-    /// Keeps a route that a packet was given.
+    /// Counts a packet as if it had been served.
+    pub(crate) fn count_hit(&self) {
+        self.hits.add(1, Relaxed);
+    }
+
+    /// Stages the route that a packet has.
     pub(crate) fn stage(&self, slot: RcuBox<Slot>) {
         drop(self.staged.swap(Some(slot)));
     }
 
-    /// Makes the staged route the live one if a packet that came in by `iif` leaves by it; `true`:
-    /// by this call.
+    /// Makes the staged route the live one if a packet that was received by `iif` leaves by it.
+    /// Returns whether this call did.
     pub(crate) fn commit(&self, dst: DstId, iif: u32, rcu: &ReadSide<'_>) -> bool {
         let Some(staged) = self.staged.load(rcu) else {
             return false;
@@ -89,12 +98,12 @@ impl Direction {
         true
     }
 
-    /// Drops the routes that `bad` has something against; what that was, for each.
+    /// Drops the routes for which `bad` returns a reason, and returns the reason of each.
     pub(crate) fn purge<'r>(
         &'r self,
         rcu: &'r ReadSide<'r>,
-        bad: impl Fn(&Slot) -> Option<Reason> + 'r,
-    ) -> impl Iterator<Item = Reason> + 'r {
+        bad: impl Fn(&Slot) -> Option<Miss> + 'r,
+    ) -> impl Iterator<Item = Miss> + 'r {
         [&self.live, &self.staged]
             .into_iter()
             .filter_map(move |cell| {
@@ -104,17 +113,17 @@ impl Direction {
             })
     }
 
-    /// The live route.
+    /// Returns the live route.
     pub(crate) fn live<'r>(&'r self, rcu: &ReadSide<'r>) -> Option<&'r Slot> {
         self.live.load(rcu)
     }
 
-    /// The staged route.
+    /// Returns the staged route.
     pub(crate) fn staged<'r>(&'r self, rcu: &ReadSide<'r>) -> Option<&'r Slot> {
         self.staged.load(rcu)
     }
 
-    /// How many packets live routes served.
+    /// Returns how many packets live routes served.
     pub(crate) fn hits(&self) -> i64 {
         self.hits.load(Relaxed)
     }

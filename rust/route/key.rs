@@ -4,7 +4,7 @@
 //!
 //! Pure: also built and tested on the host.
 
-use crate::route::miss::Reason;
+use crate::route::miss::Miss;
 
 /// The inputs of a route decision that may differ between packets of one direction. (The ct and
 /// the direction fix the addresses, the protocol and the ports.)
@@ -50,25 +50,20 @@ impl Key {
     }
 
     /// Returns the first part in which a packet's key differs from this key of a route.
-    pub(crate) fn difference(&self, packet: &Self) -> Option<Reason> {
+    pub(crate) fn difference(&self, packet: &Self) -> Option<Miss> {
         let rest = self.rest ^ packet.rest;
         if self.iif != packet.iif {
-            Some(Reason::Iif)
+            Some(Miss::Iif)
         } else if self.mark != packet.mark {
-            Some(Reason::Mark)
+            Some(Miss::Mark)
         } else if rest & CLASS != 0 {
-            Some(Reason::Dscp)
+            Some(Miss::Dscp)
         } else if rest & LABEL != 0 {
-            Some(Reason::Flowlabel)
+            Some(Miss::Flowlabel)
         } else if rest != 0 {
-            Some(Reason::SourceCheck)
+            Some(Miss::SourceCheck)
         } else {
             None
         }
     }
-}
-
-/// Returns whether `born` is at least `max_age` before `now`. All in jiffies, which wrap.
-pub(crate) fn aged(born: u32, now: u32, max_age: u32) -> bool {
-    now.wrapping_sub(born) >= max_age
 }

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Why a packet took the cached route or did not.
+//! Reasons why a packet was not served from the cache.
 //!
 //! Pure: also built and tested on the host.
 
 use crate::named_enum::named_enum;
 
 named_enum! {
-    /// Why a packet of a confirmed connection took the cached route at PRE_ROUTING or did not.
-    Reason {
-        /// The cached route was used.
-        Hit = "hit",
+    /// The reason why a packet of a confirmed connection did not take a cached route at
+    /// PRE_ROUTING.
+    Miss {
         /// The connection has no flow (yet).
         NoFlow = "no_flow",
         /// The direction has no route yet, or has lost it.
@@ -97,31 +96,14 @@ named_enum! {
     }
 }
 
-impl Reason {
-    /// The number of reasons.
-    pub(crate) const COUNT: usize = Self::ALL.len();
-
-    /// The first reason that `kapi::skb::Unfit` also numbers.
-    const FIRST_UNFIT: usize = Self::Options as usize;
-
-    /// The number of reasons that `kapi::skb::Unfit` also numbers.
-    pub(crate) const UNFIT_COUNT: usize = Self::COUNT - Self::FIRST_UNFIT;
-
-    /// Returns the reason for a number of `kapi::skb::Unfit`.
-    pub(crate) fn from_unfit(index: usize) -> Self {
-        Self::ALL
-            .get(Self::FIRST_UNFIT.saturating_add(index))
-            .copied()
-            .unwrap_or(Self::Gone)
-    }
-
-    /// Returns the number of the reason, to be kept in an `Atomic<i8>`.
-    pub(crate) fn as_raw(self) -> i8 {
+impl Miss {
+    /// Returns the number of the reason, for an `Atomic<i8>`.
+    pub(crate) const fn as_raw(self) -> i8 {
         // CAST: There are fewer than 128 reasons: see the assertion below.
         self as i8
     }
 
-    /// Returns the reason for a number of [`Reason::as_raw`].
+    /// Returns the reason for a number of [`Miss::as_raw`].
     pub(crate) fn from_raw(raw: i8) -> Self {
         usize::try_from(raw)
             .ok()
@@ -131,4 +113,4 @@ impl Reason {
     }
 }
 
-const _: () = assert!(Reason::COUNT < 128);
+const _: () = assert!(Miss::COUNT < 128);

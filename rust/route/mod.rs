@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Cached routes: what one depends on, how long it is good, and where a direction keeps its own.
+//! Cached routes: their keys, their validity, and the slots of a direction that hold them.
 
 pub(crate) mod direction;
 pub(crate) mod key;
 pub(crate) mod miss;
 pub(crate) mod slot;
+pub(crate) mod stamp;
 #[cfg(nfzr_kunit)]
 mod tests;

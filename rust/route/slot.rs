@@ -1,124 +1,123 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A slot: one cached route, with all that says for which packets and how long it is good.
+//! Slots: cached routes, with the conditions under which they serve packets.
 
 use kernel::sync::{atomic::Relaxed, Arc};
 
 use crate::{
-    flow::Held,
     kapi::{
         net::dst::Dst,
-        nf::packet::Route,
+        nf::packet::{Route, Unfit},
         sync::rcu::ReadSide, //
     },
+    refs::RefCounts,
     route::{
-        key::{aged, Key},
-        miss::Reason, //
+        key::Key,
+        miss::Miss,
+        stamp::{Facts, Stamp}, //
     },
 };
 
-/// A cached route. Not changed once it is published.
-pub(crate) struct Slot {
-    dst: Dst,
-    held: Arc<Held>,
-    key: Key,
-    oif: u32,
-    generation: u32,
-    born: u32,
+impl From<Unfit> for Miss {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Options => Self::Options,
+            Unfit::Fragment => Self::Fragment,
+            Unfit::NotHost => Self::NotHost,
+            Unfit::Socket => Self::Socket,
+            Unfit::Secpath => Self::Secpath,
+            Unfit::Bridge => Self::Bridge,
+            Unfit::HasDst => Self::HasDst,
+            Unfit::L3mdev => Self::L3mdev,
+            Unfit::Related => Self::Related,
+            Unfit::Rewritten => Self::Rewritten,
+            Unfit::Scope => Self::Scope,
+            Unfit::NoRoute => Self::NoRoute,
+            Unfit::NotUnicast => Self::NotUnicast,
+            Unfit::SameDevice => Self::SameDevice,
+            Unfit::Lwtunnel => Self::Lwtunnel,
+            Unfit::Pmtu => Self::Pmtu,
+            Unfit::Multipath => Self::Multipath,
+            Unfit::Rules => Self::Rules,
+            Unfit::Gone => Self::Gone,
+        }
+    }
 }
 
-/// What a slot is measured against.
-#[derive(Clone, Copy)]
-pub(crate) struct Now {
-    /// Jiffies, the low 32 bits.
-    pub(crate) jiffies: u32,
-    /// The netns' generation: how often something happened that may change routes.
-    pub(crate) generation: u32,
-    /// What happened last of these: a [`Reason`], as it is kept, since few packets ask.
-    pub(crate) cause: i8,
-    /// In jiffies.
-    pub(crate) max_age: u32,
+/// A cached route. Immutable once it is published.
+pub(crate) struct Slot {
+    dst: Dst,
+    refs: Arc<RefCounts>,
+    key: Key,
+    oif: u32,
+    stamp: Stamp,
 }
 
 impl Slot {
-    /// A slot for the route that the kernel chose for a packet with `key`. `now` was taken before
-    /// the lookup: what happens meanwhile makes the slot old.
-    pub(crate) fn new(route: Route, key: Key, now: Now, held: Arc<Held>) -> Self {
-        held.slots.add(1, Relaxed);
+    /// Creates a slot for the route that the kernel chose for a packet with `key`. `stamp` was
+    /// taken before the lookup.
+    pub(crate) fn new(route: Route, key: Key, stamp: Stamp, refs: Arc<RefCounts>) -> Self {
+        refs.slots.add(1, Relaxed);
         Self {
             dst: route.dst,
-            held,
+            refs,
             key,
             oif: route.oif,
-            generation: now.generation,
-            born: now.jiffies,
+            stamp,
         }
     }
 
-    /// Whether a packet with `key` may have the route, if the kernel still holds it for valid.
+    /// Returns whether a packet with `key` may take the route, apart from the kernel's own check of
+    /// the route, or the reason why not.
     #[inline(always)]
-    pub(crate) fn check(&self, key: &Key, now: Now) -> Result<(), Reason> {
-        self.key
-            .difference(key)
-            .or_else(|| self.expired(now))
-            .map_or(Ok(()), Err)
-    }
-
-    fn expired(&self, now: Now) -> Option<Reason> {
-        if self.generation != now.generation {
-            Some(Reason::from_raw(now.cause))
-        } else if aged(self.born, now.jiffies, now.max_age) {
-            Some(Reason::Aged)
-        } else {
-            None
+    pub(crate) fn check(&self, key: &Key, facts: &Facts) -> Result<(), Miss> {
+        match self.key.difference(key) {
+            Some(miss) => Err(miss),
+            None => self.stamp.check(facts),
         }
     }
 
-    /// Why a packet with the slot's own key would not be served; `None`: it would.
-    pub(crate) fn stale(&self, now: Now, rcu: &ReadSide<'_>) -> Option<Reason> {
-        self.expired(now)
-            .or_else(|| (!self.dst.is_valid(rcu)).then_some(Reason::Obsolete))
+    /// Returns whether a packet with the slot's own key would be served, or the reason why not.
+    pub(crate) fn check_now(&self, facts: &Facts, rcu: &ReadSide<'_>) -> Result<(), Miss> {
+        self.stamp.check(facts)?;
+        self.dst.is_valid(rcu).then_some(()).ok_or(Miss::Obsolete)
     }
 
-    /// Why the kernel does not hold the route for valid any more, if it does not.
-    pub(crate) fn obsolete(&self, now: Now, rcu: &ReadSide<'_>) -> Option<Reason> {
-        if self.dst.is_valid(rcu) {
-            None
-        } else if self.generation != now.generation {
-            Some(Reason::from_raw(now.cause))
-        } else {
-            Some(Reason::Obsolete)
-        }
+    /// Returns the reason why the kernel does not consider the route valid any more, if it does
+    /// not.
+    pub(crate) fn obsolete(&self, facts: &Facts, rcu: &ReadSide<'_>) -> Option<Miss> {
+        let valid = self.dst.is_valid(rcu);
+        (!valid).then(|| self.stamp.outdated_by(facts).unwrap_or(Miss::Obsolete))
     }
 
-    /// The route.
+    /// Returns the route.
     pub(crate) fn dst(&self) -> &Dst {
         &self.dst
     }
 
-    /// What the route was chosen by.
+    /// Returns the key of the packet that the route was chosen for.
     pub(crate) fn key(&self) -> &Key {
         &self.key
     }
 
-    /// Index of the sending device.
+    /// Returns the index of the sending device.
     pub(crate) fn oif(&self) -> u32 {
         self.oif
     }
 
-    /// Whether the slot has to do with a device.
+    /// Returns whether the slot's packets are received or sent by a device.
     pub(crate) fn is_on(&self, ifindex: u32) -> bool {
         self.oif == ifindex || self.key.iif == ifindex
     }
 
-    /// Jiffies, the low 32 bits, just before the lookup.
-    pub(crate) fn born(&self) -> u32 {
-        self.born
+    /// Returns when the route was looked up.
+    pub(crate) fn stamp(&self) -> &Stamp {
+        &self.stamp
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.held.slots.fetch_sub(1, Relaxed);
+        self.refs.slots.fetch_sub(1, Relaxed);
     }
 }

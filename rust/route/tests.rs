@@ -13,22 +13,20 @@ use kernel::{
 
 use super::{
     direction::Direction,
-    key::{aged, Key},
-    miss::Reason,
-    slot::{Now, Slot}, //
+    key::Key,
+    miss::Miss,
+    slot::Slot,
+    stamp::{Facts, Stamp}, //
 };
 use crate::{
-    flow::Held,
     kapi::{
-        mem::slab::Cache,
-        sync::{
-            percpu::CounterSet,
-            rcu::{RcuBox, ReadSide}, //
-        },
-        tests::{routes_changed, TestDst}, //
+        mem::{rcu::RcuBox, slab::Cache},
+        sync::{percpu::CounterSet, rcu::ReadSide}, //
+        tests::{routes_changed, TestDst},          //
     },
+    refs::RefCounts,
     state::stats::{Counter, Event},
-    track::outcome::Outcome, //
+    track::outcome::LookupMiss, //
 };
 
 /// Returns the key of the slots in these tests.
@@ -36,30 +34,29 @@ fn key() -> Key {
     Key::new(3, 7, 0x28, 0x12345, 1)
 }
 
-const NOW: Now = Now {
+const NOW: Facts = Facts {
     jiffies: u32::MAX - 10,
     generation: 5,
-    // The value of `Reason::as_raw()`.
-    cause: Reason::RuleChanged as i8,
+    cause: Miss::RuleChanged.as_raw(),
     max_age: 250,
 };
 
 /// A cache for slots, and their counter. The cache is dropped last.
 struct Fixture {
-    held: Arc<Held>,
+    refs: Arc<RefCounts>,
     cache: Cache<Slot>,
 }
 
 impl Fixture {
     fn new() -> Result<Self> {
         Ok(Self {
-            held: Arc::new(Held::new(), GFP_KERNEL)?,
+            refs: Arc::new(RefCounts::new(), GFP_KERNEL)?,
             cache: Cache::new(c"nf_zoneroute_kunit")?,
         })
     }
 
     fn slot(&self, dst: &TestDst) -> Slot {
-        Slot::new(dst.route(9), key(), NOW, self.held.clone())
+        Slot::new(dst.route(9), key(), Stamp::new(&NOW), self.refs.clone())
     }
 
     fn boxed(&self, dst: &TestDst) -> Result<RcuBox<Slot>> {
@@ -67,7 +64,7 @@ impl Fixture {
     }
 
     fn count(&self) -> i64 {
-        self.held.slots.load(Relaxed)
+        self.refs.slots.load(Relaxed)
     }
 }
 
@@ -85,28 +82,34 @@ mod key_cases {
     fn each_part_of_the_key_counts() {
         let difference = |other| key().difference(&other);
         assert!(difference(key()).is_none());
-        assert!(difference(Key::new(4, 7, 0x28, 0x12345, 1)) == Some(Reason::Iif));
-        assert!(difference(Key::new(3, 0, 0x28, 0x12345, 1)) == Some(Reason::Mark));
-        assert!(difference(Key::new(3, 7, 0, 0x12345, 1)) == Some(Reason::Dscp));
-        assert!(difference(Key::new(3, 7, 0x28, 0x12344, 1)) == Some(Reason::Flowlabel));
-        assert!(difference(Key::new(3, 7, 0x28, 0x12345, 5)) == Some(Reason::SourceCheck));
+        assert!(difference(Key::new(4, 7, 0x28, 0x12345, 1)) == Some(Miss::Iif));
+        assert!(difference(Key::new(3, 0, 0x28, 0x12345, 1)) == Some(Miss::Mark));
+        assert!(difference(Key::new(3, 7, 0, 0x12345, 1)) == Some(Miss::Dscp));
+        assert!(difference(Key::new(3, 7, 0x28, 0x12344, 1)) == Some(Miss::Flowlabel));
+        assert!(difference(Key::new(3, 7, 0x28, 0x12345, 5)) == Some(Miss::SourceCheck));
         assert_eq!((key().dscp(), key().flowlabel()), (0xa, 0x12345));
     }
 
     #[test]
     fn age_survives_the_wrap_of_jiffies() {
-        assert!(!aged(u32::MAX - 9, 239, 250));
-        assert!(aged(u32::MAX - 9, 240, 250));
-        assert!(aged(101, 100, 250));
+        let at = |jiffies| Facts { jiffies, ..NOW };
+        let aged = |born, now| Stamp::new(&at(born)).check(&at(now)) == Err(Miss::Aged);
+        assert!(!aged(u32::MAX - 9, 239));
+        assert!(aged(u32::MAX - 9, 240));
+        assert!(aged(101, 100));
     }
 
     #[test]
     fn every_counter_has_a_place_of_its_own() {
         let mut seen = [0; Counter::COUNT];
-        let outcomes = Outcome::ALL.iter().map(|&outcome| Counter::Lookup(outcome));
-        let reasons = Reason::ALL.iter().map(|&reason| Counter::Packet(reason));
+        let lookups = LookupMiss::ALL
+            .iter()
+            .map(|&miss| Counter::LookupMiss(miss));
+        let misses = Miss::ALL.iter().map(|&miss| Counter::Miss(miss));
         let events = Event::ALL.iter().map(|&event| Counter::Event(event));
-        for counter in Iterator::chain(Iterator::chain(outcomes, reasons), events) {
+        let hits = [Counter::LookupHit, Counter::Hit].into_iter();
+        let packets = Iterator::chain(Iterator::chain(lookups, misses), hits);
+        for counter in Iterator::chain(packets, events) {
             if let Some(count) = seen.get_mut(counter.index()) {
                 *count += 1;
             }
@@ -116,7 +119,7 @@ mod key_cases {
 
     #[test]
     fn names_are_distinct() {
-        let reasons = Reason::ALL.iter().map(|reason| reason.name());
+        let reasons = Miss::ALL.iter().map(|reason| reason.name());
         let events = Event::ALL.iter().map(|event| event.name());
         let all = || Iterator::chain(reasons.clone(), events.clone());
         let mut twice = 0;
@@ -135,14 +138,14 @@ mod slot_cases {
     fn a_slot_is_good_until_it_is_old() -> Result {
         let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
         let slot = all.slot(&dst);
-        let at = |jiffies| read(|rcu| slot.stale(Now { jiffies, ..NOW }, rcu));
+        let at = |jiffies| read(|rcu| slot.check_now(&Facts { jiffies, ..NOW }, rcu).err());
         let good = [
             NOW.jiffies,
             NOW.jiffies.wrapping_add(249),
             NOW.jiffies.wrapping_add(250),
         ]
         .map(at);
-        assert_eq!(good, [None, None, Some(Reason::Aged)]);
+        assert_eq!(good, [None, None, Some(Miss::Aged)]);
         Ok(())
     }
 
@@ -150,9 +153,9 @@ mod slot_cases {
     fn a_slot_is_good_until_something_happens() -> Result {
         let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
         let slot = all.slot(&dst);
-        let at = |generation| read(|rcu| slot.stale(Now { generation, ..NOW }, rcu));
+        let at = |generation| read(|rcu| slot.check_now(&Facts { generation, ..NOW }, rcu).err());
         let good = [4, 5, 6].map(at);
-        let changed = Some(Reason::RuleChanged);
+        let changed = Some(Miss::RuleChanged);
         assert_eq!(good, [changed, None, changed]);
         Ok(())
     }
@@ -161,10 +164,10 @@ mod slot_cases {
     fn a_slot_is_good_until_routes_change() -> Result {
         let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
         let slot = all.slot(&dst);
-        let before = read(|rcu| slot.stale(NOW, rcu));
+        let before = read(|rcu| slot.check_now(&NOW, rcu).err());
         routes_changed();
-        let after = read(|rcu| slot.stale(NOW, rcu));
-        assert_eq!((before, after), (None, Some(Reason::Obsolete)));
+        let after = read(|rcu| slot.check_now(&NOW, rcu).err());
+        assert_eq!((before, after), (None, Some(Miss::Obsolete)));
         Ok(())
     }
 
@@ -258,8 +261,8 @@ mod direction_cases {
         read(|rcu| direction.commit(live.id(), key().iif, rcu));
         direction.stage(all.boxed(&staged)?);
         let none = read(|rcu| direction.purge(rcu, |_| None).count());
-        let gone = Some(Reason::DeviceGone);
-        let is_live = |slot: &Slot| (live.id() == *slot.dst()).then_some(Reason::DeviceGone);
+        let gone = Some(Miss::DeviceGone);
+        let is_live = |slot: &Slot| (live.id() == *slot.dst()).then_some(Miss::DeviceGone);
         let one = read(|rcu| direction.purge(rcu, is_live).last());
         let other = read(|rcu| direction.purge(rcu, |_| gone).count());
         rcu_barrier();

@@ -2,11 +2,13 @@
 
 //! The counters of a netns.
 
+use kernel::prelude::*;
+
 use crate::{
-    kapi::sync::percpu::CounterSet,
+    kapi::sync::percpu::{CounterSet, Counters},
     named_enum::named_enum,
-    route::miss::Reason,
-    track::outcome::Outcome, //
+    route::miss::Miss,
+    track::outcome::LookupMiss, //
 };
 
 named_enum! {
@@ -98,23 +100,82 @@ named_enum! {
 /// A counter.
 #[derive(Clone, Copy)]
 pub(crate) enum Counter {
-    /// Packets by the outcome of their lookup.
-    Lookup(Outcome),
-    /// Packets by the reason why they took the cached route or did not.
-    Packet(Reason),
+    /// Packets that the lookup attached to their connection.
+    LookupHit,
+    /// Packets that the lookup left to conntrack, by reason.
+    LookupMiss(LookupMiss),
+    /// Packets that took a cached route.
+    Hit,
+    /// Packets that did not take a cached route, by reason.
+    Miss(Miss),
     /// Events.
     Event(Event),
 }
 
+impl Counter {
+    /// The indices of the first counter of each kind.
+    const LOOKUP_MISS: usize = 1;
+    const HIT: usize = Self::LOOKUP_MISS + LookupMiss::COUNT;
+    const MISS: usize = Self::HIT + 1;
+    const EVENT: usize = Self::MISS + Miss::COUNT;
+}
+
 impl CounterSet for Counter {
-    const COUNT: usize = Outcome::COUNT + Reason::COUNT + Event::ALL.len();
+    const COUNT: usize = Self::EVENT + Event::COUNT;
 
     fn index(self) -> usize {
-        // CAST: To the enums' discriminants.
+        // CAST: The variants' numbers.
         match self {
-            Self::Lookup(outcome) => outcome as usize,
-            Self::Packet(reason) => Outcome::COUNT.saturating_add(reason as usize),
-            Self::Event(event) => (Outcome::COUNT + Reason::COUNT).saturating_add(event as usize),
+            Self::LookupHit => 0,
+            Self::LookupMiss(miss) => Self::LOOKUP_MISS.saturating_add(miss as usize),
+            Self::Hit => Self::HIT,
+            Self::Miss(miss) => Self::MISS.saturating_add(miss as usize),
+            Self::Event(event) => Self::EVENT.saturating_add(event as usize),
         }
+    }
+}
+
+/// The counters of a netns.
+pub(crate) struct Stats(Counters<Counter>);
+
+impl Stats {
+    /// Creates zero counters. Process context.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self(Counters::new()?))
+    }
+
+    /// Counts a packet by the result of its lookup. Any context.
+    #[inline(always)]
+    pub(crate) fn count_lookup(&self, result: Result<(), LookupMiss>) {
+        self.0.inc(match result {
+            Ok(()) => Counter::LookupHit,
+            Err(miss) => Counter::LookupMiss(miss),
+        });
+    }
+
+    /// Counts a packet by whether it took a cached route. Any context.
+    #[inline(always)]
+    pub(crate) fn count_packet(&self, result: Result<(), Miss>) {
+        self.0.inc(match result {
+            Ok(()) => Counter::Hit,
+            Err(miss) => Counter::Miss(miss),
+        });
+    }
+
+    /// Counts an event. Any context.
+    pub(crate) fn count(&self, event: Event) {
+        self.count_many(event, 1);
+    }
+
+    /// Counts `times` events of a kind. Any context.
+    pub(crate) fn count_many(&self, event: Event, times: u32) {
+        if times != 0 {
+            self.0.add(Counter::Event(event), times.into());
+        }
+    }
+
+    /// Returns the sum of a counter over all CPUs.
+    pub(crate) fn sum(&self, counter: Counter) -> u64 {
+        self.0.sum(counter)
     }
 }

@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Outcomes of the lookup of a packet in its zone's table.
+//! Reasons why the lookup of a packet in its zone's table leaves the packet to conntrack.
 //!
 //! Pure: also built and tested on the host.
 
 use crate::{
     named_enum::named_enum,
-    track::tcp::Miss, //
+    track::tcp::TcpMiss, //
 };
 
 named_enum! {
-    /// The outcome of a packet's lookup. All but a hit leave the packet to conntrack.
-    Outcome {
-        /// The packet was tracked here and attached to its connection.
-        Hit = "hit",
+    /// The reason why a packet is left to conntrack.
+    LookupMiss {
         /// No table of the packet's zones holds its tuple.
         Unknown = "unknown",
         /// The packet is neither TCP nor UDP, or has IPv6 extension headers.
@@ -53,32 +51,13 @@ named_enum! {
     }
 }
 
-impl Outcome {
-    /// The number of outcomes.
-    pub(crate) const COUNT: usize = Self::ALL.len();
-
-    /// The first outcome that `kapi::track::Untracked` also numbers.
-    const FIRST_UNTRACKED: usize = Self::Protocol as usize;
-
-    /// The number of outcomes that `kapi::track::Untracked` also numbers.
-    pub(crate) const UNTRACKED_COUNT: usize = Self::TcpState as usize - Self::FIRST_UNTRACKED;
-
-    /// Returns the outcome for a number of `kapi::track::Untracked`.
-    pub(crate) fn from_untracked(index: usize) -> Self {
-        Self::ALL
-            .get(Self::FIRST_UNTRACKED.saturating_add(index))
-            .copied()
-            .unwrap_or(Self::Gone)
-    }
-}
-
-impl From<Miss> for Outcome {
-    fn from(miss: Miss) -> Self {
+impl From<TcpMiss> for LookupMiss {
+    fn from(miss: TcpMiss) -> Self {
         match miss {
-            Miss::Flags => Self::TcpFlags,
-            Miss::State => Self::TcpState,
-            Miss::Options => Self::TcpOptions,
-            Miss::Window => Self::TcpWindow,
+            TcpMiss::Flags => Self::TcpFlags,
+            TcpMiss::State => Self::TcpState,
+            TcpMiss::Options => Self::TcpOptions,
+            TcpMiss::Window => Self::TcpWindow,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::kapi::nf::tcp::{Peer, Segment, Timeouts, Tracking};
 
 /// Why a segment is left to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Miss {
+pub(crate) enum TcpMiss {
     /// The segment has SYN, FIN or RST, or no ACK.
     Flags,
     /// The connection is not established, or one side is unknown.
@@ -45,10 +45,10 @@ pub(crate) fn track(
     tracking: &mut Tracking,
     segment: &Segment,
     timeouts: &Timeouts,
-) -> Result<u32, Miss> {
+) -> Result<u32, TcpMiss> {
     const CONTROL: u8 = Segment::FIN | Segment::SYN | Segment::RST | Segment::ACK;
     if segment.flags & CONTROL != Segment::ACK {
-        return Err(Miss::Flags);
+        return Err(TcpMiss::Flags);
     }
     let [original, reply] = &mut tracking.seen;
     let (sender, receiver) = if segment.reply {
@@ -61,14 +61,14 @@ pub(crate) fn track(
         || receiver.max_win == 0
         || sender.scale > MAX_SCALE
     {
-        return Err(Miss::State);
+        return Err(TcpMiss::State);
     }
     // `tcp_sack()` reads the options only if the receiver permits selective acknowledgments.
     if receiver.flags & Peer::SACK_PERM != 0 && !segment.plain {
-        return Err(Miss::Options);
+        return Err(TcpMiss::Options);
     }
     if !in_window(sender, receiver, segment) {
-        return Err(Miss::Window);
+        return Err(TcpMiss::Window);
     }
     update(sender, receiver, segment);
     let last = (

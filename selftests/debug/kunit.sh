@@ -7,8 +7,8 @@
 # Group: debug
 # Kernel: debug
 
-SUITES=21
-CASES=98
+SUITES=22
+CASES=100
 
 . lib/test.sh
 plan $((CASES + 2))

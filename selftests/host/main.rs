@@ -37,6 +37,7 @@ mod track {
 mod route {
     pub(crate) mod key;
     pub(crate) mod miss;
+    pub(crate) mod stamp;
 }
 
 mod properties;
@@ -90,10 +91,7 @@ mod handles {
 }
 
 mod keys {
-    use crate::route::{
-        key::{aged, Key},
-        miss::Reason,
-    };
+    use crate::route::{key::Key, miss::Miss};
 
     fn key() -> Key {
         Key::new(3, 7, 0x28, 0x12345, 1)
@@ -107,106 +105,139 @@ mod keys {
     #[test]
     fn each_part_of_the_key_counts() {
         let cases = [
-            (Key::new(4, 7, 0x28, 0x12345, 1), Reason::Iif),
-            (Key::new(3, 0, 0x28, 0x12345, 1), Reason::Mark),
-            (Key::new(3, 7, 0, 0x12345, 1), Reason::Dscp),
-            (Key::new(3, 7, 0x28, 0x12344, 1), Reason::Flowlabel),
-            (Key::new(3, 7, 0x28, 0x12345, 5), Reason::SourceCheck),
+            (Key::new(4, 7, 0x28, 0x12345, 1), Miss::Iif),
+            (Key::new(3, 0, 0x28, 0x12345, 1), Miss::Mark),
+            (Key::new(3, 7, 0, 0x12345, 1), Miss::Dscp),
+            (Key::new(3, 7, 0x28, 0x12344, 1), Miss::Flowlabel),
+            (Key::new(3, 7, 0x28, 0x12345, 5), Miss::SourceCheck),
         ];
         for (other, reason) in cases {
             assert_eq!(key().difference(&other), Some(reason));
             assert_eq!(other.difference(&key()), Some(reason));
         }
     }
+}
+
+mod stamps {
+    use crate::route::{
+        miss::Miss,
+        stamp::{Facts, Stamp},
+    };
+
+    fn at(jiffies: u32) -> Facts {
+        Facts {
+            jiffies,
+            generation: 7,
+            cause: Miss::RuleChanged.as_raw(),
+            max_age: 250,
+        }
+    }
+
+    fn aged(born: u32, now: u32) -> bool {
+        match Stamp::new(&at(born)).check(&at(now)) {
+            Ok(()) => false,
+            Err(miss) => miss == Miss::Aged,
+        }
+    }
 
     #[test]
     fn age_counts_from_birth_and_reaches_its_bound() {
-        assert!(!aged(100, 100, 250));
-        assert!(!aged(100, 349, 250));
-        assert!(aged(100, 350, 250));
-        assert!(aged(100, 351, 250));
+        assert!(!aged(100, 100));
+        assert!(!aged(100, 349));
+        assert!(aged(100, 350));
+        assert!(aged(100, 351));
     }
 
     #[test]
     fn age_survives_the_wrap_of_jiffies() {
         let born = u32::MAX - 9;
-        assert!(!aged(born, 0, 250));
-        assert!(!aged(born, 239, 250));
-        assert!(aged(born, 240, 250));
+        assert!(!aged(born, 0));
+        assert!(!aged(born, 239));
+        assert!(aged(born, 240));
     }
 
     #[test]
     fn what_is_born_after_now_is_old() {
         // Another CPU's jiffies may be a tick ahead: a miss, not a route for 49 days.
-        assert!(aged(101, 100, 250));
+        assert!(aged(101, 100));
+    }
+
+    #[test]
+    fn a_change_outdates_a_stamp_whatever_its_age() {
+        for generation in [6, 8] {
+            for jiffies in [100, 350] {
+                let now = Facts {
+                    generation,
+                    ..at(jiffies)
+                };
+                let stamp = Stamp::new(&at(100));
+                assert_eq!(stamp.check(&now), Err(Miss::RuleChanged));
+                assert_eq!(stamp.outdated_by(&now), Some(Miss::RuleChanged));
+            }
+        }
+        assert_eq!(Stamp::new(&at(100)).outdated_by(&at(350)), None);
     }
 }
 
 mod reasons {
-    use crate::route::miss::Reason;
+    use crate::route::miss::Miss;
 
     #[test]
     fn numbers_go_there_and_back() {
-        for (index, &reason) in Reason::ALL.iter().enumerate() {
+        for (index, &reason) in Miss::ALL.iter().enumerate() {
             assert_eq!(reason as usize, index);
-            assert_eq!(Reason::from_raw(reason.as_raw()), reason);
+            assert_eq!(Miss::from_raw(reason.as_raw()), reason);
         }
-        assert_eq!(Reason::from_raw(-1), Reason::Empty);
-        assert_eq!(Reason::from_raw(i8::MAX), Reason::Empty);
+        assert_eq!(Miss::from_raw(-1), Miss::Empty);
+        assert_eq!(Miss::from_raw(i8::MAX), Miss::Empty);
     }
 
     #[test]
     fn names_are_distinct_and_one_word() {
-        for (index, reason) in Reason::ALL.iter().enumerate() {
+        for (index, reason) in Miss::ALL.iter().enumerate() {
             let name = reason.name();
             assert!(name
                 .bytes()
                 .all(|byte| byte.is_ascii_lowercase() || byte == b'_' || byte == b'3'));
-            assert!(Reason::ALL
+            assert!(Miss::ALL
                 .iter()
                 .skip(index + 1)
                 .all(|other| other.name() != name));
         }
-        assert_eq!(Reason::ALL.len(), Reason::COUNT);
-    }
-
-    #[test]
-    fn reasons_of_unfit_packets_start_with_options() {
-        assert_eq!(Reason::from_unfit(0), Reason::Options);
-        assert_eq!(Reason::from_unfit(Reason::UNFIT_COUNT - 1), Reason::Gone);
-        assert_eq!(Reason::from_unfit(Reason::UNFIT_COUNT), Reason::Gone);
+        assert_eq!(Miss::ALL.len(), Miss::COUNT);
     }
 }
 
 mod outcomes {
-    use crate::track::{outcome::Outcome, tcp::Miss};
-
-    #[test]
-    fn outcomes_of_untracked_packets_start_with_the_protocol() {
-        assert_eq!(Outcome::from_untracked(0), Outcome::Protocol);
-        let last = Outcome::UNTRACKED_COUNT - 1;
-        assert_eq!(Outcome::from_untracked(last), Outcome::Helper);
-        assert_eq!(Outcome::from_untracked(usize::MAX), Outcome::Gone);
-    }
+    use crate::track::{outcome::LookupMiss, tcp::TcpMiss};
 
     #[test]
     fn names_are_distinct() {
-        let mut names: Vec<_> = Outcome::ALL.iter().map(|outcome| outcome.name()).collect();
+        let mut names: Vec<_> = LookupMiss::ALL
+            .iter()
+            .map(|outcome| outcome.name())
+            .collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), Outcome::COUNT);
+        assert_eq!(names.len(), LookupMiss::COUNT);
     }
 
     #[test]
     fn each_miss_has_an_outcome_of_its_own() {
-        let outcomes = [Miss::Flags, Miss::State, Miss::Options, Miss::Window].map(Outcome::from);
+        let outcomes = [
+            TcpMiss::Flags,
+            TcpMiss::State,
+            TcpMiss::Options,
+            TcpMiss::Window,
+        ]
+        .map(LookupMiss::from);
         assert_eq!(
             outcomes,
             [
-                Outcome::TcpFlags,
-                Outcome::TcpState,
-                Outcome::TcpOptions,
-                Outcome::TcpWindow
+                LookupMiss::TcpFlags,
+                LookupMiss::TcpState,
+                LookupMiss::TcpOptions,
+                LookupMiss::TcpWindow
             ]
         );
     }

@@ -12,8 +12,9 @@ use crate::{
     },
     netns::command::commands,
     route::{
-        key::{aged, Key},
-        miss::Reason, //
+        key::Key,
+        miss::Miss,
+        stamp::{Facts, Stamp}, //
     },
     track::{tcp, udp}, //
 };
@@ -301,11 +302,11 @@ proptest! {
     fn the_difference_is_a_part_that_differs(one in key(), other in key()) {
         let differs = match one.difference(&other) {
             None => true,
-            Some(Reason::Iif) => one.iif != other.iif,
-            Some(Reason::Mark) => one.mark != other.mark,
-            Some(Reason::Dscp) => one.dscp() != other.dscp(),
-            Some(Reason::Flowlabel) => one.flowlabel() != other.flowlabel(),
-            Some(Reason::SourceCheck) => {
+            Some(Miss::Iif) => one.iif != other.iif,
+            Some(Miss::Mark) => one.mark != other.mark,
+            Some(Miss::Dscp) => one.dscp() != other.dscp(),
+            Some(Miss::Flowlabel) => one.flowlabel() != other.flowlabel(),
+            Some(Miss::SourceCheck) => {
                 one != other && one.dscp() == other.dscp() && one.flowlabel() == other.flowlabel()
             }
             Some(_) => false,
@@ -317,19 +318,15 @@ proptest! {
     fn age_is_what_passed_whatever_the_clock_shows(
         born in number(), passed in number(), max_age in number(),
     ) {
-        prop_assert_eq!(aged(born, born.wrapping_add(passed), max_age), passed >= max_age);
+        let at = |jiffies| Facts { jiffies, generation: 1, cause: 0, max_age };
+        let checked = Stamp::new(&at(born)).check(&at(born.wrapping_add(passed)));
+        prop_assert_eq!(checked == Err(Miss::Aged), passed >= max_age);
     }
 
     #[test]
     fn any_byte_is_a_reason(raw in any::<i8>()) {
-        let reason = Reason::from_raw(raw);
-        let known = usize::try_from(raw).is_ok_and(|raw| raw < Reason::COUNT);
+        let reason = Miss::from_raw(raw);
+        let known = usize::try_from(raw).is_ok_and(|raw| raw < Miss::COUNT);
         prop_assert_eq!(reason.as_raw() == raw, known);
-    }
-
-    #[test]
-    fn any_number_of_an_unfit_packet_is_a_reason(index in 0..1000usize) {
-        let reason = Reason::from_unfit(index);
-        prop_assert!(reason as usize >= Reason::Options as usize);
     }
 }

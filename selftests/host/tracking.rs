@@ -5,7 +5,7 @@
 
 use crate::{
     kapi::nf::tcp::{Peer, Segment, Timeouts, Tracking},
-    track::tcp::{track, Miss}, //
+    track::tcp::{track, TcpMiss}, //
 };
 
 const TIMEOUTS: Timeouts = Timeouts {
@@ -56,7 +56,7 @@ fn data(seq: u32, len: u32) -> Segment {
     }
 }
 
-fn tracked(segment: &Segment) -> Result<(Tracking, u32), Miss> {
+fn tracked(segment: &Segment) -> Result<(Tracking, u32), TcpMiss> {
     let mut tracking = established();
     track(&mut tracking, segment, &TIMEOUTS).map(|timeout| (tracking, timeout))
 }
@@ -142,7 +142,7 @@ fn the_largest_scale_is_tracked_and_a_larger_one_is_not() {
     tracking.seen[0].scale = 15;
     assert_eq!(
         track(&mut tracking, &data(1000, 0), &TIMEOUTS),
-        Err(Miss::State)
+        Err(TcpMiss::State)
     );
 }
 
@@ -185,7 +185,7 @@ fn data_that_ends_behind_the_window_widens_it() {
 #[test]
 fn the_upper_bound_of_data_is_the_end_of_the_window() {
     assert!(tracked(&data(21_000, 0)).is_ok());
-    assert_eq!(tracked(&data(21_001, 0)), Err(Miss::Window));
+    assert_eq!(tracked(&data(21_001, 0)), Err(TcpMiss::Window));
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn the_lower_bound_of_data_is_a_window_behind() {
     assert!(tracked(&data(1000u32.wrapping_sub(20_000), 0)).is_ok());
     assert_eq!(
         tracked(&data(1000u32.wrapping_sub(20_001), 0)),
-        Err(Miss::Window)
+        Err(TcpMiss::Window)
     );
     assert!(tracked(&data(1000u32.wrapping_sub(20_001), 1)).is_ok());
 }
@@ -208,7 +208,7 @@ fn the_upper_bound_of_acknowledgments_is_what_was_sent() {
         })
     };
     assert!(ack(5000).is_ok());
-    assert_eq!(ack(5001), Err(Miss::Window));
+    assert_eq!(ack(5001), Err(TcpMiss::Window));
 }
 
 #[test]
@@ -227,9 +227,9 @@ fn the_lower_bound_of_acknowledgments_is_66_000_or_a_larger_window_behind() {
         )
     };
     assert!(at(10_000, 66_000).is_ok());
-    assert_eq!(at(10_000, 66_001), Err(Miss::Window));
+    assert_eq!(at(10_000, 66_001), Err(TcpMiss::Window));
     assert!(at(70_000, 70_000).is_ok());
-    assert_eq!(at(70_000, 70_001), Err(Miss::Window));
+    assert_eq!(at(70_000, 70_001), Err(TcpMiss::Window));
 }
 
 #[test]
@@ -335,7 +335,7 @@ fn other_packets_are_the_kernels() {
         tracking.seen[peer].max_win = 0;
         assert_eq!(
             track(&mut tracking, &data(1000, 0), &TIMEOUTS),
-            Err(Miss::State)
+            Err(TcpMiss::State)
         );
     }
 }
@@ -346,7 +346,7 @@ fn options_matter_to_who_takes_selective_acknowledgments() {
         plain: false,
         ..data(1000, 0)
     };
-    assert_eq!(tracked(&options), Err(Miss::Options));
+    assert_eq!(tracked(&options), Err(TcpMiss::Options));
     let mut tracking = established();
     tracking.seen[1].flags &= !Peer::SACK_PERM;
     assert!(track(&mut tracking, &options, &TIMEOUTS).is_ok());
@@ -354,6 +354,6 @@ fn options_matter_to_who_takes_selective_acknowledgments() {
     tracking.seen[0].flags &= !Peer::SACK_PERM;
     assert_eq!(
         track(&mut tracking, &options, &TIMEOUTS),
-        Err(Miss::Options)
+        Err(TcpMiss::Options)
     );
 }

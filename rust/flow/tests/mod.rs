@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! KUnit suites of handles, zones and flow tables.
+//! KUnit suites of handles, flows and flow tables.
 
+mod random;
 mod track;
-
-use core::cell::Cell;
+mod zones;
 
 use kernel::{
     prelude::*,
@@ -19,14 +19,13 @@ use kernel::{
 
 use super::{
     handle::{Handle, Salt},
-    table::{FlowTable, NoFlow, Supply},
-    zone::{Stock, Tally},
-    Flow,
-    Held, //
+    table::{Allocators, FlowTable, NoFlow},
+    zone::{stock::Stock, Tally},
+    Flow, //
 };
 use crate::{
     kapi::{
-        entry::registry::Entry,
+        entry::Entry,
         mem::slab::Cache,
         nf::conn::{Conn, Dir},
         sync::rcu::ReadSide,
@@ -34,13 +33,16 @@ use crate::{
             conn,
             conn_refs,
             conn_without_extension,
+            ct_ref,
             expire,
             handle_of,
+            init_net_handle,
             scribble,
             ZoneDirs, //
         },
     },
-    route::miss::Reason, //
+    refs::RefCounts,
+    route::miss::Miss, //
 };
 
 const SALT: Salt = Salt::new(0x1234_5678);
@@ -48,7 +50,7 @@ const SALT: Salt = Salt::new(0x1234_5678);
 /// The flow table of a netns, without the rest of the module. The cache is dropped last.
 struct Fixture {
     flows: Pin<KBox<FlowTable>>,
-    held: Arc<Held>,
+    refs: Arc<RefCounts>,
     stock: Pin<KBox<Stock>>,
     cache: Cache<Entry<Flow>>,
 }
@@ -58,8 +60,8 @@ impl Fixture {
         let stock = KBox::try_pin_init(Stock::new(), GFP_KERNEL)?;
         stock.refill()?;
         Ok(Self {
-            flows: KBox::try_pin_init(FlowTable::new(SALT), GFP_KERNEL)?,
-            held: Arc::new(Held::new(), GFP_KERNEL)?,
+            flows: KBox::try_pin_init(FlowTable::new(init_net_handle(), SALT), GFP_KERNEL)?,
+            refs: Arc::new(RefCounts::new(), GFP_KERNEL)?,
             stock,
             cache: Cache::new(c"nf_zoneroute_kunit")?,
         })
@@ -71,29 +73,23 @@ impl Fixture {
     }
 
     /// As `make()`; also returns how many flows were ended for it.
-    fn make_and_end(&self, ct: &Conn, handle: Option<u64>) -> (Result<u32, NoFlow>, usize) {
+    fn make_and_end(&self, ct: &Conn, handle: Option<u64>) -> (Result<u32, NoFlow>, u32) {
         let guard = read_lock();
-        let flow = Flow::new(self.held.clone(), 0);
-        let supply = Supply {
+        let flow = Flow::new(self.refs.clone(), 0);
+        let from = Allocators {
             flows: &self.cache,
             zones: &self.stock,
         };
-        let ended = Cell::new(0);
-        let made = self.flows.make(
-            ct,
-            handle,
-            flow,
-            supply,
-            || ended.set(ended.get() + 1),
-            &ReadSide::of(&guard),
-        );
-        (made.map(|flow| flow.index()), ended.get())
+        let ct = ct_ref(ct, handle, Dir::Original);
+        let made = self.flows.make(&ct, flow, &from, &ReadSide::of(&guard));
+        (made.flow.map(|flow| flow.index()), made.ended)
     }
 
-    /// Returns the number of the flow that a lookup finds.
+    /// Returns the number of the flow of a connection.
     fn find(&self, ct: &Conn, handle: Option<u64>, dir: Dir) -> Option<u32> {
         let guard = read_lock();
-        let found = self.flows.find(ct, handle, dir, &ReadSide::of(&guard));
+        let ct = ct_ref(ct, handle, dir);
+        let found = self.flows.of_conn(&ct, &ReadSide::of(&guard));
         found.map(|flow| flow.index())
     }
 
@@ -147,7 +143,7 @@ mod flow_cases {
 
     #[test]
     fn a_direction_tries_once_a_jiffy() -> Result {
-        let flow = Flow::new(Arc::new(Held::new(), GFP_KERNEL)?, 100);
+        let flow = Flow::new(Arc::new(RefCounts::new(), GFP_KERNEL)?, 100);
         let original = [100, 100, 101, 101].map(|now| flow.may_try(Dir::Original, now));
         let reply = [101, 101].map(|now| flow.may_try(Dir::Reply, now));
         assert_eq!(original, [true, false, true, false]);
@@ -157,7 +153,7 @@ mod flow_cases {
 
     #[test]
     fn trying_survives_the_wrap_of_jiffies() -> Result {
-        let flow = Flow::new(Arc::new(Held::new(), GFP_KERNEL)?, u32::MAX);
+        let flow = Flow::new(Arc::new(RefCounts::new(), GFP_KERNEL)?, u32::MAX);
         let tries = [u32::MAX, u32::MAX, 0, 0, 1].map(|now| flow.may_try(Dir::Original, now));
         assert_eq!(tries, [true, false, true, false, true]);
         Ok(())
@@ -165,22 +161,22 @@ mod flow_cases {
 
     #[test]
     fn each_direction_remembers_its_own_reason() -> Result {
-        let flow = Flow::new(Arc::new(Held::new(), GFP_KERNEL)?, 0);
+        let flow = Flow::new(Arc::new(RefCounts::new(), GFP_KERNEL)?, 0);
         let before = Dir::ALL.map(|dir| flow.last(dir));
-        flow.note(Dir::Reply, Reason::Mark);
+        flow.note(Dir::Reply, Miss::Mark);
         let after = Dir::ALL.map(|dir| flow.last(dir));
-        assert!(before == [Reason::Empty, Reason::Empty]);
-        assert!(after == [Reason::Empty, Reason::Mark]);
+        assert!(before == [Miss::Empty, Miss::Empty]);
+        assert!(after == [Miss::Empty, Miss::Mark]);
         Ok(())
     }
 
     #[test]
     fn a_flow_is_counted_while_it_is_there() -> Result {
-        let held = Arc::new(Held::new(), GFP_KERNEL)?;
-        let flow = Flow::new(held.clone(), 0);
-        let during = held.flows.load(Relaxed);
+        let refs = Arc::new(RefCounts::new(), GFP_KERNEL)?;
+        let flow = Flow::new(refs.clone(), 0);
+        let during = refs.flows.load(Relaxed);
         drop(flow);
-        assert_eq!((during, held.flows.load(Relaxed)), (1, 0));
+        assert_eq!((during, refs.flows.load(Relaxed)), (1, 0));
         Ok(())
     }
 }
@@ -292,7 +288,7 @@ mod table_cases {
         rcu_barrier();
         assert!(first);
         assert!(second == Some(NoFlow::Busy));
-        assert_eq!(all.held.flows.load(Relaxed), 1);
+        assert_eq!(all.refs.flows.load(Relaxed), 1);
         assert_eq!(conn_refs(&ct), 2);
         assert_eq!(all.zone(0), Some((1, 1)));
         Ok(())
@@ -378,102 +374,6 @@ mod table_cases {
         assert_eq!(visited, 600);
         assert!(ascending);
         assert_eq!(refs, 600);
-        Ok(())
-    }
-}
-
-#[kunit_tests(nfzr_conntrack_zone)]
-mod zone_cases {
-    use super::*;
-
-    #[test]
-    fn zones_come_from_the_stock_until_it_is_used_up() -> Result {
-        let all = Fixture::new()?;
-        let before = all.stock.was_asked();
-        let mut made = 0;
-        let mut refused = false;
-        for id in 0..64 {
-            let ct = conn(id.into(), id, ZoneDirs::Both)?;
-            match all.make(&ct, None) {
-                Ok(_) => made += 1,
-                Err(err) => refused = err == NoFlow::Zone,
-            }
-        }
-        let asked = all.stock.was_asked();
-        let asked_again = all.stock.was_asked();
-        all.stock.refill()?;
-        let ct = conn(100, 100, ZoneDirs::Both)?;
-        let after = all.make(&ct, None).is_ok();
-        assert!(!before);
-        assert_eq!(made, 32);
-        assert!(refused);
-        assert!(asked);
-        assert!(!asked_again);
-        assert!(after);
-        Ok(())
-    }
-
-    #[test]
-    fn a_zone_goes_when_it_was_idle_for_two_looks() -> Result {
-        let (all, ct) = (Fixture::new()?, conn(1, 5, ZoneDirs::Both)?);
-        let index = all.make(&ct, None).map_err(|_| EINVAL)?;
-        let busy = [all.flows.zones().collect(), all.flows.zones().collect()];
-        all.kill(index);
-        rcu_barrier();
-        let idle = [all.flows.zones().collect(), all.flows.zones().collect()];
-        assert_eq!(busy, [1, 1]);
-        assert_eq!(idle, [1, 0]);
-        assert_eq!(all.zone(5), None);
-        Ok(())
-    }
-
-    #[test]
-    fn a_zone_that_got_a_flow_between_two_looks_stays() -> Result {
-        let all = Fixture::new()?;
-        let (first, second) = (conn(1, 5, ZoneDirs::Both)?, conn(2, 5, ZoneDirs::Both)?);
-        let index = all.make(&first, None).map_err(|_| EINVAL)?;
-        all.kill(index);
-        rcu_barrier();
-        let look = all.flows.zones().collect();
-        let index = all.make(&second, None).map_err(|_| EINVAL)?;
-        all.kill(index);
-        rcu_barrier();
-        // The zone was used in between: the first look does not count.
-        let looks = [all.flows.zones().collect(), all.flows.zones().collect()];
-        assert_eq!(look, 1);
-        assert_eq!(looks, [1, 0]);
-        Ok(())
-    }
-
-    #[test]
-    fn a_zone_with_a_limit_stays_until_it_has_none() -> Result {
-        let all = Fixture::new()?;
-        let zones = all.flows.zones();
-        let max = |id| {
-            let guard = read_lock();
-            let rcu = ReadSide::of(&guard);
-            zones
-                .get(id, &rcu)
-                .map(|_| zones.limit(id, &rcu).and_then(|limit| limit.max()))
-        };
-        zones.set_max([(5, Some(10)), (6, None)].into_iter())?;
-        let (limited, any) = ([max(5), max(6)], zones.is_any_limited());
-        let looks = [zones.collect(), zones.collect(), zones.collect()];
-        let stayed = max(5);
-        zones.set_max([(5, Some(0))].into_iter())?;
-        let changed = max(5);
-        zones.set_max([(5, None)].into_iter())?;
-        let (unlimited, none) = (max(5), !zones.is_any_limited());
-        let idle = [zones.collect(), zones.collect()];
-        assert_eq!(limited, [Some(Some(10)), None]);
-        assert!(any);
-        assert_eq!(looks, [0, 0, 0]);
-        assert_eq!(stayed, Some(Some(10)));
-        assert_eq!(changed, Some(Some(0)));
-        assert_eq!(unlimited, Some(None));
-        assert!(none);
-        assert_eq!(idle, [1, 0]);
-        assert_eq!(max(5), None);
         Ok(())
     }
 }

@@ -5,176 +5,30 @@
 
 use kernel::prelude::*;
 
-use super::{Fixture, SALT};
+use super::{random::Random, Fixture, SALT};
 use crate::{
     flow::table::FlowTable,
     kapi::{
         nf::{
             conn::{Conn, Dir},
-            hook::State,
-            packet::SkBuff,
-            tcp::{Peer, Segment, Tracking},
-            track::{Probe, Protocol, Untracked}, //
+            tcp::{Segment, Tracking},
+            track::{ProbeBuf, Session, Untracked}, //
         },
         sync::time,
-        tests::{conn_refs, expire, handle_of, Options, TcpConn, TestPacket}, //
+        tests::{
+            conn,
+            conn_refs,
+            expire,
+            handle_of,
+            scribble,
+            Options,
+            TcpConn,
+            TestPacket,
+            ZoneDirs, //
+        }, //
     },
-    track::{
-        outcome::Outcome,
-        tcp, //
-    },
+    track::tcp, //
 };
-
-/// Marsaglia's xorshift: reproducible from its seed.
-struct Random(u64);
-
-impl Random {
-    fn new() -> Self {
-        let seed = time::random_u32();
-        pr_info!("kunit: seed {seed}\n");
-        Self(u64::from(seed) << 1 | 1)
-    }
-
-    fn next(&mut self) -> u32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        // CAST: Takes the upper half, whose bits are better distributed.
-        (self.0 >> 32) as u32
-    }
-
-    fn below(&mut self, bound: u32) -> u32 {
-        self.next() % bound
-    }
-
-    /// Returns a number near another one, where the bounds of a window are.
-    fn near(&mut self, base: u32) -> u32 {
-        let reach = match self.below(8) {
-            0..4 => 3,
-            4..7 => 70_000,
-            _ => return self.next(),
-        };
-        base.wrapping_add(self.below(2 * reach + 1))
-            .wrapping_sub(reach)
-    }
-
-    fn window(&mut self) -> u32 {
-        match self.below(8) {
-            0 => self.below(3),
-            1..6 => self.below(200_000),
-            _ => self.next(),
-        }
-    }
-
-    fn peer(&mut self, ours: u32, theirs: u32) -> Peer {
-        Peer {
-            end: self.near(ours),
-            max_end: self.near(ours),
-            max_win: self.window(),
-            max_ack: self.near(theirs),
-            scale: self.below(15) as u8,
-            flags: self.next() as u8,
-        }
-    }
-
-    /// Returns a tracking state around two sequence numbers.
-    fn tracking(&mut self, bases: [u32; 2]) -> Tracking {
-        let [original, reply] = bases;
-        Tracking {
-            seen: [self.peer(original, reply), self.peer(reply, original)],
-            state: Tracking::ESTABLISHED,
-            last_dir: self.below(2) as u8,
-            retrans: self.below(8) as u8,
-            last_index: self.below(6) as u8,
-            last_seq: self.near(original),
-            last_ack: self.near(reply),
-            last_end: self.near(original),
-            last_win: self.next() as u16,
-            last_wscale: self.below(15) as u8,
-            last_flags: self.next() as u8,
-        }
-    }
-
-    /// Returns a segment that may fit the state; in one of four cases the last one again.
-    fn segment(&mut self, bases: [u32; 2], last: &Tracking) -> Segment {
-        if self.below(4) == 0 {
-            return Segment {
-                reply: last.last_dir != 0,
-                flags: Segment::ACK,
-                plain: true,
-                win: last.last_win,
-                seq: last.last_seq,
-                ack: last.last_ack,
-                end: last.last_seq.wrapping_add(self.below(3) * 100),
-            };
-        }
-        let reply = self.below(2) != 0;
-        if self.below(2) == 0 {
-            return self.fitting(reply, last);
-        }
-        let [original, answer] = bases;
-        let (ours, theirs) = if reply {
-            (answer, original)
-        } else {
-            (original, answer)
-        };
-        let seq = self.near(ours);
-        Segment {
-            reply,
-            // ACK and flags that conntrack ignores; sometimes also flags that it looks at.
-            flags: match self.below(16) {
-                0 => self.next() as u8,
-                _ => {
-                    Segment::ACK
-                        | (self.next() as u8 & !(Segment::SYN | Segment::FIN | Segment::RST))
-                }
-            },
-            plain: true,
-            win: if self.below(8) == 0 {
-                0
-            } else {
-                self.next() as u16
-            },
-            seq,
-            ack: self.near(theirs),
-            end: seq.wrapping_add(self.below(1500)),
-        }
-    }
-
-    /// Returns a segment within the windows, or just outside.
-    fn fitting(&mut self, reply: bool, tracking: &Tracking) -> Segment {
-        let [original, answer] = tracking.seen;
-        let (sender, receiver) = if reply {
-            (answer, original)
-        } else {
-            (original, answer)
-        };
-        let seq = sender.max_end.wrapping_add(1).wrapping_sub(self.below(3));
-        let back = receiver.max_win.min(60_000).max(1);
-        let end = sender.end.wrapping_add(3).wrapping_sub(self.below(back));
-        let len = end.wrapping_sub(seq);
-        Segment {
-            reply,
-            flags: Segment::ACK,
-            plain: true,
-            win: self.next() as u16,
-            seq,
-            ack: receiver
-                .end
-                .wrapping_add(1)
-                .wrapping_sub(self.below(70_000)),
-            end: seq.wrapping_add(if len < 2000 { len } else { 0 }),
-        }
-    }
-
-    fn options(&mut self) -> Options {
-        match self.below(8) {
-            0 => Options::Sack,
-            1..4 => Options::TimeStamp,
-            _ => Options::None,
-        }
-    }
-}
 
 /// Returns a plain ACK without data.
 fn acknowledgment(reply: bool) -> Segment {
@@ -192,9 +46,10 @@ fn acknowledgment(reply: bool) -> Segment {
 /// Returns the predicted state and timeout of a packet's connection; `None` if the packet is left
 /// to conntrack.
 fn predict(ct: &Conn, packet: &TestPacket, dir: Dir) -> Option<(Tracking, u32)> {
-    packet.in_hook(|skb, state| {
-        let probe = read(skb, state)?;
-        let Ok(Protocol::Tcp(mut guard)) = skb.begin(ct, &probe, state) else {
+    packet.in_hook(|skb| {
+        let mut buf = ProbeBuf::new();
+        let probe = skb.probe(&mut buf)?;
+        let Ok(Session::Tcp(mut guard)) = probe.begin(ct) else {
             return None;
         };
         let mut copy = *guard.tracking();
@@ -204,13 +59,12 @@ fn predict(ct: &Conn, packet: &TestPacket, dir: Dir) -> Option<(Tracking, u32)> 
 }
 
 /// Returns why a packet of the connection would be left to conntrack.
-fn why(ct: &Conn) -> Result<Option<Outcome>> {
+fn why(ct: &Conn) -> Result<Option<Untracked>> {
     let segment = acknowledgment(false);
     let packet = TestPacket::new(ct, &segment, Options::None)?;
-    Ok(packet.in_hook(|skb, state| {
-        let probe = read(skb, state)?;
-        let untracked = skb.begin(ct, &probe, state).err();
-        untracked.map(|why: Untracked| Outcome::from_untracked(why.index()))
+    Ok(packet.in_hook(|skb| {
+        let mut buf = ProbeBuf::new();
+        skb.probe(&mut buf)?.begin(ct).err()
     }))
 }
 
@@ -219,18 +73,13 @@ fn why(ct: &Conn) -> Result<Option<Outcome>> {
 fn lookup(flows: &FlowTable, ct: &Conn, reply: bool) -> Result<Option<(u32, bool)>> {
     let segment = acknowledgment(reply);
     let packet = TestPacket::new(ct, &segment, Options::None)?;
-    Ok(packet.in_hook(|skb, state| {
-        let probe = read(skb, state)?;
-        let zone = flows.zones().get(probe.zone(Dir::Original), state.rcu());
-        let found = flows.lookup(&probe, zone, state.rcu())?;
+    Ok(packet.in_hook(|skb| {
+        let mut buf = ProbeBuf::new();
+        let probe = skb.probe(&mut buf)?;
+        let zone = flows.zones().get(probe.zone(Dir::Original), probe.rcu());
+        let found = flows.by_tuple(&probe, zone)?;
         Some((found.flow.index(), found.dir == Dir::Reply))
     }))
-}
-
-/// Returns what the lookup reads from a packet.
-fn read(skb: &SkBuff, state: &State<'_>) -> Option<Probe> {
-    let mut probe = Probe::new();
-    skb.probe(&mut probe, state).then_some(probe)
 }
 
 #[kunit_tests(nfzr_conntrack_track)]
@@ -271,9 +120,9 @@ mod track_cases {
                 .ok_or(EINVAL)?
                 .wrapping_sub(timeout)
                 .wrapping_sub(at);
-            let attached = packet.in_hook(|skb, state| {
-                skb.attached(state)
-                    .is_some_and(|attached| attached.ct.id() == ct.id() && attached.dir == dir)
+            let attached = packet.in_hook(|skb| {
+                skb.ct()
+                    .is_some_and(|found| found.conn().id() == ct.id() && found.dir() == dir)
             });
             if after != expected || since > passed || !attached {
                 wrong += 1;
@@ -306,13 +155,13 @@ mod track_cases {
         reasons.push(why(&ct)?, GFP_KERNEL)?;
         let expected = [
             None,
-            Some(Outcome::Unreplied),
-            Some(Outcome::Unassured),
-            Some(Outcome::SeqAdjust),
-            Some(Outcome::Clash),
-            Some(Outcome::Offload),
-            Some(Outcome::Offload),
-            Some(Outcome::Gone),
+            Some(Untracked::Unreplied),
+            Some(Untracked::Unassured),
+            Some(Untracked::SeqAdjust),
+            Some(Untracked::Clash),
+            Some(Untracked::Offload),
+            Some(Untracked::Offload),
+            Some(Untracked::Gone),
         ];
         assert!(reasons.as_slice() == expected);
         Ok(())
@@ -343,9 +192,14 @@ mod track_cases {
         let segment = acknowledgment(true);
         let packet = TestPacket::new(&ct, &segment, Options::None)?;
         let before = (conn_refs(&ct), ct.tcp());
-        packet.in_hook(|skb, _| skb.attach(&ct, Dir::Reply, 10_000));
+        packet.in_hook(|skb| {
+            let mut buf = ProbeBuf::new();
+            if let Some(probe) = skb.probe(&mut buf) {
+                probe.attach(&ct, Dir::Reply, 10_000);
+            }
+        });
         let during = conn_refs(&ct);
-        let known = packet.in_hook(|skb, state| read(skb, state).is_none());
+        let known = packet.in_hook(|skb| skb.probe(&mut ProbeBuf::new()).is_none());
         packet.conntrack();
         let after = (conn_refs(&ct), ct.tcp());
         let left = ct
@@ -386,22 +240,36 @@ mod track_cases {
 
     #[test]
     fn a_new_connections_handle_is_no_flows() -> Result {
-        let (all, ct) = (
-            Fixture::new()?,
-            super::super::conn(9, 0, super::super::ZoneDirs::Both)?,
-        );
-        super::super::scribble(&ct, all.flows.welcome());
+        let (all, ct) = (Fixture::new()?, conn(9, 0, ZoneDirs::Both)?);
+        scribble(&ct, all.flows.placeholder_handle());
         let handle = handle_of(&ct);
-        let welcomed = [Some(handle), Some(0), None].map(|handle| all.flows.is_welcomed(handle));
         let found = all.find(&ct, Some(handle), Dir::Original);
         let made = all.make(&ct, Some(handle)).map_err(|_| EINVAL)?;
         assert_eq!(handle, SALT.encode(0));
-        assert_eq!(welcomed, [true, false, false]);
         assert_eq!(found, None);
         assert_eq!(
             all.find(&ct, Some(handle_of(&ct)), Dir::Original),
             Some(made)
         );
+        Ok(())
+    }
+
+    #[test]
+    fn a_stolen_packet_is_freed_once() -> Result {
+        let ct = TcpConn::new(4005)?;
+        let packet = TestPacket::new(&ct, &acknowledgment(false), Options::None)?;
+        packet.in_hook(|skb| {
+            let mut buf = ProbeBuf::new();
+            if let Some(probe) = skb.probe(&mut buf) {
+                probe.attach(&ct, Dir::Original, 10_000);
+            }
+        });
+        let during = conn_refs(&ct);
+        let verdict = packet.steal();
+        // `NF_STOLEN`.
+        assert_eq!(verdict, 2);
+        // The packet held a reference.
+        assert_eq!(conn_refs(&ct), during - 1);
         Ok(())
     }
 }

@@ -37,7 +37,8 @@ static struct nfzr_key nfzr_key_of(const struct rhash_head *link)
 	return (struct nfzr_key){ .ct = links->ct, .dir = link != &links->link[0] };
 }
 
-static __always_inline u32 nfzr_tuple_hash(const struct nf_conntrack_tuple *t, u32 net_mix, u32 seed)
+static __always_inline u32 nfzr_tuple_hash(const struct nf_conntrack_tuple *t, u32 net_mix,
+					   u32 seed)
 {
 	hsiphash_key_t key = nfzr_secret;
 
@@ -78,7 +79,7 @@ static int nfzr_obj_cmp(struct rhashtable_compare_arg *arg, const void *obj)
 	if (key->ct == other.ct)
 		return key->dir != other.dir;
 	return !nf_ct_tuple_equal(nf_ct_tuple(other.ct, other.dir), nf_ct_tuple(key->ct, key->dir)) ||
-	       READ_ONCE(nfzr_links_of(obj)->state) != NFZR_LIVE || !nfzr_helper_ct_gone(other.ct);
+	       READ_ONCE(nfzr_links_of(obj)->state) != NFZR_LIVE || !nfzr_ct_is_gone(other.ct);
 }
 
 static const struct rhashtable_params nfzr_table_params = {
@@ -110,8 +111,7 @@ static int nfzr_query_cmp(struct rhashtable_compare_arg *arg, const void *obj)
 	struct nfzr_key key = nfzr_key_of(obj);
 
 	if (nf_ct_tuple_equal(nf_ct_tuple(key.ct, key.dir), &query->probe->tuple) &&
-	    query->probe->zone[key.dir] == query->zone && !nf_ct_is_dying(key.ct) &&
-	    !nf_ct_is_expired(key.ct))
+	    query->probe->zone[key.dir] == query->zone && !nfzr_ct_is_gone(key.ct))
 		return 0;
 	query->others++;
 	return 1;

@@ -75,16 +75,3 @@ void nfzr_helper_array_free(struct __genradix *array)
 {
 	__genradix_free(array);
 }
-
-/* Allocates the lowest free number in min..=max. Returns -ENOSPC if there is none. */
-int nfzr_helper_ida_alloc(struct ida *ida, u32 min, u32 max)
-{
-	/* rust/kapi/mem/array.rs repeats this value. */
-	BUILD_BUG_ON(IDA_BITMAP_BITS != 1024);
-	return ida_alloc_range(ida, min, max, GFP_ATOMIC | __GFP_NOWARN);
-}
-
-void nfzr_helper_ida_init(struct ida *ida)
-{
-	ida_init(ida);
-}

@@ -26,9 +26,14 @@ void nfzr_helper_ct_put(struct nf_conn *ct)
 }
 
 /* Returns whether the ct is dead. There is no notification of a ct's death, only these flags. */
-bool nfzr_helper_ct_gone(const struct nf_conn *ct)
+static __always_inline bool nfzr_ct_is_gone(const struct nf_conn *ct)
 {
 	return nf_ct_is_dying(ct) || nf_ct_is_expired(ct);
+}
+
+bool nfzr_helper_ct_gone(const struct nf_conn *ct)
+{
+	return nfzr_ct_is_gone(ct);
 }
 
 bool nfzr_helper_ct_assured(const struct nf_conn *ct)
@@ -37,7 +42,7 @@ bool nfzr_helper_ct_assured(const struct nf_conn *ct)
 }
 
 /* Returns whether the netns has so many connections that conntrack will soon start early drop. */
-bool nfzr_helper_ct_scarce(const struct net *net)
+bool nfzr_helper_ct_nearly_full(const struct net *net)
 {
 	unsigned int max = READ_ONCE(nf_conntrack_max);
 
@@ -70,9 +75,10 @@ bool nfzr_helper_ct_is_on(const struct net *net, u8 pf)
 	return false;
 }
 
-struct net *nfzr_helper_ct_net(const struct nf_conn *ct)
+/* Deletes a confirmed ct as ctnetlink does. Returns whether this call did. */
+bool nfzr_helper_ct_delete(struct nf_conn *ct)
 {
-	return nf_ct_net(ct);
+	return nf_ct_is_confirmed(ct) && nf_ct_delete(ct, 0, 0);
 }
 
 bool nfzr_helper_ct_is_ipv6(const struct nf_conn *ct)
@@ -109,32 +115,72 @@ void nfzr_helper_ct_tuple(const struct nf_conn *ct, u8 dir, struct nfzr_tuple *t
 	t->protonum = tuple->dst.protonum;
 }
 
-static void nfzr_read_ext(const struct nf_conn *ct, u64 *handle, bool *has_ext)
+/* Returns the connection of a packet. NULL: it is untracked, or has none but a template. */
+static __always_inline struct nf_conn *nfzr_skb_ct(const struct sk_buff *skb,
+						   enum ip_conntrack_info *ctinfo)
 {
-	const struct nf_conn_act_ct_ext *ext = nf_conn_act_ct_ext_find(ct);
+	struct nf_conn *ct = nf_ct_get(skb, ctinfo);
 
+	return ct && !nf_ct_is_template(ct) ? ct : NULL;
+}
+
+/* Reads the connection of a packet, and its extension. Returns false if the packet has none. */
+static __always_inline bool nfzr_read_ct(const struct sk_buff *skb, struct nfzr_ct_ref *c)
+{
+	const struct nf_conn_act_ct_ext *ext;
+	enum ip_conntrack_info ctinfo;
+
+	c->ct = nfzr_skb_ct(skb, &ctinfo);
+	if (!c->ct)
+		return false;
+	ext = nf_conn_act_ct_ext_find(c->ct);
 	BUILD_BUG_ON(sizeof(*ext) != sizeof(u64));
-	*has_ext = ext;
-	*handle = ext ? READ_ONCE(*(const u64 *)ext) : 0;
+	c->has_ext = ext;
+	c->handle = ext ? READ_ONCE(*(const u64 *)ext) : 0;
+	c->dir = CTINFO2DIR(ctinfo);
+	c->confirmed = nf_ct_is_confirmed(c->ct);
+	c->established = ctinfo == IP_CT_ESTABLISHED || ctinfo == IP_CT_ESTABLISHED_REPLY;
+	c->related = ctinfo == IP_CT_RELATED || ctinfo == IP_CT_RELATED_REPLY;
+	return true;
+}
+
+bool nfzr_helper_read_ct(const struct sk_buff *skb, struct nfzr_ct_ref *c)
+{
+	return nfzr_read_ct(skb, c);
+}
+
+bool nfzr_helper_is_unconfirmed(const struct sk_buff *skb)
+{
+	enum ip_conntrack_info ctinfo;
+	const struct nf_conn *ct = nfzr_skb_ct(skb, &ctinfo);
+
+	return ct && !nf_ct_is_confirmed(ct);
 }
 
 /*
- * Adds the extension with an initial handle. Only for an unconfirmed ct, which no other CPU can see
- * yet. Returns false if the extension exists or there is no memory.
+ * Adds the extension with an initial handle to an unconfirmed ct, which no other CPU can see yet.
+ * Returns false if the ct is confirmed, if the extension exists or if there is no memory.
  */
 bool nfzr_helper_ct_ext_add(struct nf_conn *ct, u64 handle)
 {
-	u64 *ext = nf_ct_ext_add(ct, NF_CT_EXT_ACT_CT, GFP_ATOMIC | __GFP_NOWARN);
+	u64 *ext;
 
+	if (nf_ct_is_confirmed(ct))
+		return false;
+	ext = nf_ct_ext_add(ct, NF_CT_EXT_ACT_CT, GFP_ATOMIC | __GFP_NOWARN);
 	if (ext)
 		WRITE_ONCE(*ext, handle);
 	return ext;
 }
 
+/* Writes a handle into the extension of a confirmed ct, whose extensions do not move. */
 void nfzr_helper_ct_ext_set(struct nf_conn *ct, u64 handle)
 {
-	struct nf_conn_act_ct_ext *ext = nf_conn_act_ct_ext_find(ct);
+	struct nf_conn_act_ct_ext *ext;
 
+	if (!nf_ct_is_confirmed(ct))
+		return;
+	ext = nf_conn_act_ct_ext_find(ct);
 	if (ext)
 		WRITE_ONCE(*(u64 *)ext, handle);
 }

@@ -41,11 +41,12 @@ static u32 nfzr_count_lists(u32 max)
 }
 
 /* Initialises c for about max connections. Returns false without memory. Process context. */
-bool nfzr_helper_conncount_init(struct nfzr_conncount *c, u32 max)
+bool nfzr_helper_conncount_init(struct nfzr_conncount *c, struct net *net, u32 max)
 {
 	u32 i;
 
 	memset(c, 0, sizeof(*c));
+	c->net = net;
 	c->mask = nfzr_count_lists(max) - 1;
 	c->lists = kvcalloc(c->mask + 1, sizeof(*c->lists), GFP_KERNEL_ACCOUNT);
 	if (!c->lists)
@@ -86,7 +87,7 @@ u32 nfzr_helper_conncount_count(const struct nfzr_conncount *c)
  * Makes nf_conncount walk the list and adds the change to c->count. nf_conncount would walk a list
  * only once per jiffy, so last_gc is set back.
  */
-static int nfzr_conncount_walk(struct nfzr_conncount *c, struct nfzr_count_list *l, struct net *net,
+static int nfzr_conncount_walk(struct nfzr_conncount *c, struct nfzr_count_list *l,
 			       const struct sk_buff *skb, u16 l3num)
 {
 	u32 before;
@@ -96,9 +97,9 @@ static int nfzr_conncount_walk(struct nfzr_conncount *c, struct nfzr_count_list 
 	before = READ_ONCE(l->list.count);
 	WRITE_ONCE(l->list.last_gc, (u32)jiffies - 1);
 	if (skb)
-		err = nf_conncount_add_skb(net, skb, l3num, &l->list);
+		err = nf_conncount_add_skb(c->net, skb, l3num, &l->list);
 	else
-		nf_conncount_gc_list(net, &l->list);
+		nf_conncount_gc_list(c->net, &l->list);
 	atomic_add((int)(READ_ONCE(l->list.count) - before), &c->count);
 	return err;
 }
@@ -106,15 +107,14 @@ static int nfzr_conncount_walk(struct nfzr_conncount *c, struct nfzr_count_list 
 /* Removes all dead connections. Process context; may sleep. */
 void nfzr_helper_conncount_collect(struct nfzr_conncount *c)
 {
-	struct net *net = READ_ONCE(c->net);
 	u32 i;
 
-	for (i = 0; net && i <= c->mask; i++) {
+	for (i = 0; i <= c->mask; i++) {
 		struct nfzr_count_list *l = &c->lists[i];
 
 		if (READ_ONCE(l->list.count)) {
 			spin_lock_bh(&l->lock);
-			nfzr_conncount_walk(c, l, net, NULL, 0);
+			nfzr_conncount_walk(c, l, NULL, 0);
 			spin_unlock_bh(&l->lock);
 		}
 		cond_resched();
@@ -122,7 +122,7 @@ void nfzr_helper_conncount_collect(struct nfzr_conncount *c)
 }
 
 /* Removes dead connections, continuing after the last scan, until there are fewer than max. */
-static void nfzr_conncount_make_room(struct nfzr_conncount *c, struct net *net, u32 max)
+static void nfzr_conncount_make_room(struct nfzr_conncount *c, u32 max)
 {
 	u32 i, now = (u32)jiffies;
 
@@ -139,7 +139,7 @@ static void nfzr_conncount_make_room(struct nfzr_conncount *c, struct net *net, 
 		if (!READ_ONCE(l->list.count))
 			continue;
 		spin_lock_bh(&l->lock);
-		nfzr_conncount_walk(c, l, net, NULL, 0);
+		nfzr_conncount_walk(c, l, NULL, 0);
 		spin_unlock_bh(&l->lock);
 		if (nfzr_helper_conncount_count(c) < max)
 			return;
@@ -151,29 +151,27 @@ static void nfzr_conncount_make_room(struct nfzr_conncount *c, struct net *net, 
  * max others, -ENOMEM if it could not be counted.
  */
 int nfzr_helper_conncount_add(struct nfzr_conncount *c, const struct sk_buff *skb,
-			      const struct nf_hook_state *state, u32 max)
+			      const struct nf_conn *ct, u32 max)
 {
-	const struct nf_conn *ct = (struct nf_conn *)skb_nfct(skb);
 	const struct nf_conntrack_tuple *t = nf_ct_tuple(ct, IP_CT_DIR_ORIGINAL);
 	struct nfzr_count_list *l;
 	int err;
 
 	if (nfzr_helper_conncount_count(c) >= max) {
-		nfzr_conncount_make_room(c, state->net, max);
+		nfzr_conncount_make_room(c, max);
 		if (nfzr_helper_conncount_count(c) >= max)
 			return -EDQUOT;
 	}
-	WRITE_ONCE(c->net, state->net);
 	l = &c->lists[hsiphash(t, offsetofend(struct nf_conntrack_tuple, dst.__nfct_hash_offsetend),
 			       &c->key) & c->mask];
 	spin_lock_bh(&l->lock);
-	err = nfzr_conncount_walk(c, l, state->net, skb, state->pf);
+	err = nfzr_conncount_walk(c, l, skb, nf_ct_l3num(ct));
 	/*
 	 * Another CPU used up the limit. This connection is not confirmed yet, so a walk removes it
 	 * again.
 	 */
 	if (nfzr_helper_conncount_count(c) > max) {
-		nfzr_conncount_walk(c, l, state->net, NULL, 0);
+		nfzr_conncount_walk(c, l, NULL, 0);
 		err = -EDQUOT;
 	}
 	spin_unlock_bh(&l->lock);

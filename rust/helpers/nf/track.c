@@ -152,7 +152,7 @@ bool nfzr_helper_probe(struct sk_buff *skb, const struct nf_hook_state *state, s
 /* Returns the reason why a status rules the ct out, or NFZR_TRACK. */
 static enum nfzr_track nfzr_status_why(const struct nf_conn *ct, unsigned long status)
 {
-	if (!(status & IPS_CONFIRMED) || (status & IPS_DYING))
+	if (!(status & IPS_CONFIRMED))
 		return NFZR_UNTRACK_GONE;
 	if (!(status & IPS_SEEN_REPLY))
 		return NFZR_UNTRACK_UNREPLIED;
@@ -175,11 +175,11 @@ static enum nfzr_track nfzr_status_why(const struct nf_conn *ct, unsigned long s
 static __always_inline enum nfzr_track nfzr_ct_why(const struct nf_conn *ct)
 {
 	const unsigned long good = IPS_CONFIRMED | IPS_SEEN_REPLY | IPS_ASSURED;
-	const unsigned long bad = IPS_DYING | IPS_SEQ_ADJUST | IPS_NAT_CLASH | IPS_OFFLOAD | IPS_HW_OFFLOAD;
+	const unsigned long bad = IPS_SEQ_ADJUST | IPS_NAT_CLASH | IPS_OFFLOAD | IPS_HW_OFFLOAD;
 	unsigned long status = READ_ONCE(ct->status);
 	enum nfzr_track why;
 
-	if (nf_ct_is_expired(ct))
+	if (nfzr_ct_is_gone(ct))
 		return NFZR_UNTRACK_GONE;
 	/* In most cases nothing rules the ct out. */
 	if (unlikely((status & (good | bad)) != good)) {
@@ -196,15 +196,17 @@ static __always_inline enum nfzr_track nfzr_ct_why(const struct nf_conn *ct)
  * Mirrors the checksum check of tcp_error() and udp_error(). The result stays in the skb for the
  * kernel's own check.
  */
-static __always_inline bool nfzr_checksum_good(struct sk_buff *skb, const struct nf_hook_state *state,
-			       const struct nfzr_probe *p)
+static __always_inline bool nfzr_checksum_good(struct sk_buff *skb,
+						const struct nf_hook_state *state,
+						const struct nfzr_probe *p)
 {
 	return !p->has_checksum || !state->net->ct.sysctl_checksum ||
 	       !nf_checksum(skb, state->hook, p->dataoff, p->tuple.dst.protonum, state->pf);
 }
 
-static __always_inline enum nfzr_track nfzr_track_why(struct sk_buff *skb, const struct nf_hook_state *state,
-				      const struct nf_conn *ct, const struct nfzr_probe *p)
+static __always_inline enum nfzr_track nfzr_track_why(struct sk_buff *skb,
+						const struct nf_hook_state *state,
+						const struct nf_conn *ct, const struct nfzr_probe *p)
 {
 	enum nfzr_track why = nfzr_ct_why(ct);
 
@@ -220,7 +222,7 @@ static __always_inline enum nfzr_track nfzr_track_why(struct sk_buff *skb, const
  */
 struct ip_ct_tcp *nfzr_helper_tcp_begin(struct sk_buff *skb, const struct nf_hook_state *state,
 					struct nf_conn *ct, const struct nfzr_probe *p,
-					struct nfzr_tcp_timeouts *t, u8 *why)
+					struct nfzr_tcp_timeouts *t, enum nfzr_track *why)
 {
 	const struct nf_tcp_net *tn = nf_tcp_pernet(state->net);
 	const unsigned int *timeouts;
@@ -292,20 +294,6 @@ void nfzr_helper_attach(struct sk_buff *skb, struct nf_conn *ct, u8 dir, u32 tim
 	skb->_nfct = 0;
 	nf_ct_set(skb, ct, ctinfo);
 	nf_conntrack_put(tmpl);
-}
-
-/* For verify mode: reads the ct that conntrack attached. Returns false if there is none. */
-bool nfzr_helper_attached(struct sk_buff *skb, struct nfzr_attached *a)
-{
-	enum ip_conntrack_info ctinfo;
-
-	a->ct = nf_ct_get(skb, &ctinfo);
-	if (!a->ct || nf_ct_is_template(a->ct))
-		return false;
-	nfzr_read_ext(a->ct, &a->handle, &a->has_ext);
-	a->dir = CTINFO2DIR(ctinfo);
-	a->established = ctinfo == IP_CT_ESTABLISHED || ctinfo == IP_CT_ESTABLISHED_REPLY;
-	return true;
 }
 
 /* Copies the state of a TCP connection under its lock. */

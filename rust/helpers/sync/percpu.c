@@ -27,15 +27,6 @@ void nfzr_helper_percpu_exchange(void __percpu *base, void *value, size_t size)
 	local_bh_enable();
 }
 
-/* Zeroes the memory of all CPUs. */
-void nfzr_helper_percpu_clear(void __percpu *base, size_t size)
-{
-	int cpu;
-
-	for_each_possible_cpu(cpu)
-		memset(per_cpu_ptr(base, cpu), 0, size);
-}
-
 u64 nfzr_helper_percpu_sum(const u64 __percpu *base, size_t index)
 {
 	u64 sum = 0;

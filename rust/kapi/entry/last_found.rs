@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The last entry that each CPU found, and the packets that it served. A packet's hooks mostly run
-//! one after the other on one CPU, so later hooks need not repeat the lookup of the first. These
-//! are hints: they may belong to another packet, or be stale.
+//! The last entry that each CPU found. A packet's hooks mostly run one after the other on one CPU,
+//! so later hooks need not repeat the lookup of the first.
 //!
 //! An entry is used only under RCU, only for its own connection, and only if no entry has ended
 //! since before it was found. It was then still linked when the count was read, so the grace period
@@ -24,11 +23,8 @@ use kernel::{
 use crate::{
     bindings,
     kapi::{
-        entry::registry::Entry,
-        nf::{
-            conn::Conn,
-            packet::SkBuff, //
-        },
+        entry::Entry,
+        nf::conn::Conn,
         sync::rcu::ReadSide, //
     },
 };
@@ -37,35 +33,35 @@ use crate::{
 #[derive(Clone, Copy)]
 pub(in crate::kapi) struct Ended(u64);
 
-/// The last entry that each CPU found, and the packets that it served.
+/// The last entry that each CPU found.
 ///
 /// # Invariants
 ///
-/// `places` is a per-CPU allocation of `struct nfzr_recent`. Each entry there was found in a table
-/// of the registry by a lookup. When the lookup began, at least as many entries had ended as are
-/// stored there.
-pub(crate) struct Recent<T: Send + Sync> {
-    places: NonNull<bindings::nfzr_recent>,
+/// `slots` is a per-CPU allocation of `struct nfzr_last_found`. Each entry there was found in a
+/// table of the registry by a lookup. When the lookup began, at least as many entries had ended as
+/// are stored there.
+pub(crate) struct LastFound<T: Send + Sync> {
+    slots: NonNull<bindings::nfzr_last_found>,
     /// The number of entries that have ended.
     ended: Atomic<u64>,
     _entries: PhantomData<fn() -> T>,
 }
 
 // SAFETY: Per-CPU memory is made for use by all CPUs, each accessing its own part.
-unsafe impl<T: Send + Sync> Send for Recent<T> {}
+unsafe impl<T: Send + Sync> Send for LastFound<T> {}
 // SAFETY: As above.
-unsafe impl<T: Send + Sync> Sync for Recent<T> {}
+unsafe impl<T: Send + Sync> Sync for LastFound<T> {}
 
-impl<T: Send + Sync> Recent<T> {
+impl<T: Send + Sync> LastFound<T> {
     /// Creates the per-CPU slots, all empty. Process context.
     pub(crate) fn new() -> Result<Self> {
-        let size = size_of::<bindings::nfzr_recent>();
+        let size = size_of::<bindings::nfzr_last_found>();
         // SAFETY: The allocation needs process context only. It is zeroed and aligned as a `u64`,
         // like the struct.
-        let places = unsafe { bindings::nfzr_helper_percpu_alloc(size) };
+        let slots = unsafe { bindings::nfzr_helper_percpu_alloc(size) };
         // INVARIANT: Allocated above, without entries.
         Ok(Self {
-            places: NonNull::new(places.cast()).ok_or(ENOMEM)?,
+            slots: NonNull::new(slots.cast()).ok_or(ENOMEM)?,
             ended: Atomic::new(0),
             _entries: PhantomData,
         })
@@ -87,45 +83,27 @@ impl<T: Send + Sync> Recent<T> {
     /// after `ended` was read. Any context.
     #[inline]
     pub(in crate::kapi) fn found(&self, entry: &Entry<T>, ended: Ended) {
-        // SAFETY: By the type invariant `places` is the allocation that the helper expects.
-        unsafe { bindings::nfzr_helper_recent_found(self.places.as_ptr(), entry.links(), ended.0) };
+        // SAFETY: By the type invariant `slots` is the allocation that the helper expects.
+        unsafe { bindings::nfzr_helper_last_found(self.slots.as_ptr(), entry.links(), ended.0) };
     }
 
     /// Returns the entry of a connection, if this CPU found that entry last. Any context.
     #[inline]
     pub(crate) fn entry<'r>(&'r self, ct: &Conn, _rcu: &ReadSide<'r>) -> Option<&'r Entry<T>> {
-        // SAFETY: By the type invariant `places` is what the helper expects, and this is under RCU.
+        // SAFETY: By the type invariant `slots` is what the helper expects, and this is under RCU.
         let links = unsafe {
-            bindings::nfzr_helper_recent_entry(
-                self.places.as_ptr(),
-                self.ended.as_ptr(),
-                ct.as_raw(),
-            )
+            bindings::nfzr_helper_last_entry(self.slots.as_ptr(), self.ended.as_ptr(), ct.as_raw())
         };
         let entry = NonNull::new(links)?.cast::<Entry<T>>();
         // SAFETY: No entry has ended since before this one was found. It was thus linked a moment
         // ago and is not freed before `'r` ends.
         Some(unsafe { entry.as_ref() })
     }
-
-    /// Records whether this CPU served `skb`. Any context.
-    #[inline]
-    pub(crate) fn serve(&self, skb: &SkBuff, served: bool) {
-        // SAFETY: By the type invariant; the packet's address is only compared.
-        unsafe { bindings::nfzr_helper_recent_serve(self.places.as_ptr(), skb.as_raw(), served) };
-    }
-
-    /// Returns whether this CPU served `skb`, or an earlier packet at its address. Any context.
-    #[inline]
-    pub(crate) fn is_served(&self, skb: &SkBuff) -> bool {
-        // SAFETY: By the type invariant; the packet's address is only compared.
-        unsafe { bindings::nfzr_helper_recent_is_served(self.places.as_ptr(), skb.as_raw()) }
-    }
 }
 
-impl<T: Send + Sync> Drop for Recent<T> {
+impl<T: Send + Sync> Drop for LastFound<T> {
     fn drop(&mut self) {
         // SAFETY: Allocated in `new`; this is the only owner.
-        unsafe { bindings::free_percpu(self.places.as_ptr().cast()) };
+        unsafe { bindings::free_percpu(self.slots.as_ptr().cast()) };
     }
 }

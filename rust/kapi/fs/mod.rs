@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Files.
+//! Files in /proc.
 
 pub(crate) mod proc;
 pub(crate) mod sysctl;

@@ -69,22 +69,22 @@ pub(crate) trait Text {
 /// # Invariants
 ///
 /// `dir` is a directory that this value owns; `data` is the data of its files.
-pub(crate) struct Dir<D: Send + Sync + 'static> {
+pub(crate) struct Directory<D: Send + Sync + 'static> {
     dir: *mut bindings::proc_dir_entry,
     data: Arc<D>,
 }
 
 // SAFETY: The C side may be called from any thread, and `data` may be sent and shared.
-unsafe impl<D: Send + Sync + 'static> Send for Dir<D> {}
+unsafe impl<D: Send + Sync + 'static> Send for Directory<D> {}
 // SAFETY: As above; the C side locks when it adds a file.
-unsafe impl<D: Send + Sync + 'static> Sync for Dir<D> {}
+unsafe impl<D: Send + Sync + 'static> Sync for Directory<D> {}
 
-impl<D: Send + Sync + 'static> Dir<D> {
+impl<D: Send + Sync + 'static> Directory<D> {
     /// Creates /proc/net/`name`. Process context.
     pub(crate) fn new(init: &Init<'_>, name: &CStr, data: Arc<D>) -> Result<Self> {
-        let net = init.net().as_raw();
+        let net = init.net();
         // SAFETY: The netns is being set up, and its /proc/net exists.
-        let dir = unsafe { bindings::nfzr_helper_proc_mkdir(net, name.as_char_ptr()) };
+        let dir = unsafe { bindings::nfzr_helper_proc_mkdir(net.as_raw(), name.as_char_ptr()) };
         if dir.is_null() {
             return Err(ENOMEM);
         }
@@ -156,7 +156,7 @@ impl<D: Send + Sync + 'static> Dir<D> {
     }
 }
 
-impl<D: Send + Sync + 'static> Drop for Dir<D> {
+impl<D: Send + Sync + 'static> Drop for Directory<D> {
     fn drop(&mut self) {
         // SAFETY: Ours, by the type invariant. Also removes the files and waits for their users.
         unsafe { bindings::proc_remove(self.dir) };
@@ -167,7 +167,7 @@ impl<D: Send + Sync + 'static> Drop for Dir<D> {
 ///
 /// # Safety
 ///
-/// Called by seq_file for a file that [`Dir::text`] made for `T`.
+/// Called by seq_file for a file that [`Directory::text`] made for `T`.
 unsafe extern "C" fn show_text<T: Text>(seq: *mut bindings::seq_file, _: *mut c_void) -> c_int {
     // SAFETY: The file was created with a `T::Data` that lives until the file is removed.
     let data = unsafe { &*bindings::nfzr_helper_seq_data(seq).cast::<T::Data>() };
@@ -180,8 +180,8 @@ unsafe extern "C" fn show_text<T: Text>(seq: *mut bindings::seq_file, _: *mut c_
 ///
 /// # Safety
 ///
-/// Called by procfs for a file that [`Dir::writable_rows`] made for `R`, with a copy of the written
-/// text.
+/// Called by procfs for a file that [`Directory::writable_rows`] made for `R`, with a copy of the
+/// written text.
 unsafe extern "C" fn write_rows<R: Writable>(
     file: *mut bindings::file,
     text: *mut c_char,
@@ -193,7 +193,7 @@ unsafe extern "C" fn write_rows<R: Writable>(
     }
     // SAFETY: A seq_file of procfs has its `struct seq_file` in `private_data`.
     let seq = unsafe { (*file).private_data }.cast();
-    // SAFETY: The file was created with the `Arc` of a `Dir`, which lives until the file is
+    // SAFETY: The file was created with the `Arc` of a `Directory`, which lives until the file is
     // removed.
     let data = unsafe { ArcBorrow::from_raw(RowsAdapter::<R>::data(seq)) };
     // SAFETY: By the function's requirement.
@@ -214,7 +214,7 @@ impl<R: Rows> RowsAdapter<R> {
 
     /// # Safety
     ///
-    /// `seq` belongs to a file that [`Dir::rows`] made for `R`.
+    /// `seq` belongs to a file that [`Directory::rows`] made for `R`.
     unsafe fn data<'a>(seq: *const bindings::seq_file) -> &'a R::Data {
         // SAFETY: The file was created with an `R::Data` that lives until the file is removed.
         unsafe { &*bindings::nfzr_helper_seq_data(seq).cast() }
@@ -245,7 +245,7 @@ impl<R: Rows> RowsAdapter<R> {
 
     /// # Safety
     ///
-    /// Called by seq_file for a file that [`Dir::rows`] made for `R`.
+    /// Called by seq_file for a file that [`Directory::rows`] made for `R`.
     unsafe extern "C" fn start(
         seq: *mut bindings::seq_file,
         pos: *mut bindings::loff_t,

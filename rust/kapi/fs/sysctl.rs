@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The bounds of a number, inclusive.
-pub(crate) struct Range {
+pub(crate) struct Bounds {
     /// The minimum.
     pub(crate) min: u32,
     /// The maximum.
@@ -38,7 +38,7 @@ pub(crate) struct Var<D> {
     /// Returns the number's storage.
     pub(crate) value: fn(&D) -> &Atomic<u32>,
     /// The values that may be written.
-    pub(crate) range: &'static Range,
+    pub(crate) bounds: &'static Bounds,
     /// Called after a number was written, in process context. On error the old number is restored,
     /// and the writer gets the error. Calls may run concurrently.
     pub(crate) changed: fn(&D) -> Result,
@@ -46,7 +46,7 @@ pub(crate) struct Var<D> {
 
 /// A file: the C side's entry, which comes first, and the callback for writes.
 #[repr(C)]
-struct File<D> {
+struct SysctlEntry<D> {
     entry: bindings::ctl_table,
     value: fn(&D) -> &Atomic<u32>,
     changed: fn(&D) -> Result,
@@ -59,44 +59,44 @@ struct File<D> {
 ///
 /// `header` belongs to a table that was registered with the entry of `file`. The entry points into
 /// the `data` of `file`.
-struct Registered<D> {
+struct SysctlFile<D> {
     header: NonNull<bindings::ctl_table_header>,
-    _file: KBox<File<D>>,
+    _file: KBox<SysctlEntry<D>>,
 }
 
 /// The numbers of a netns, one file each. Process context; dropping it sleeps.
-pub(crate) struct Table<D: Send + Sync + 'static> {
-    _files: KVec<Registered<D>>,
+pub(crate) struct Sysctls<D: Send + Sync + 'static> {
+    _files: KVec<SysctlFile<D>>,
 }
 
 // SAFETY: The C side may be called from any thread, and `data` may be sent and shared.
-unsafe impl<D: Send + Sync + 'static> Send for Table<D> {}
+unsafe impl<D: Send + Sync + 'static> Send for Sysctls<D> {}
 // SAFETY: A shared reference allows no operation.
-unsafe impl<D: Send + Sync + 'static> Sync for Table<D> {}
+unsafe impl<D: Send + Sync + 'static> Sync for Sysctls<D> {}
 
-impl<D: Send + Sync + 'static> Table<D> {
+impl<D: Send + Sync + 'static> Sysctls<D> {
     /// Creates /proc/sys/`path` with a file for each of `vars`. Process context.
     pub(crate) fn new(init: &Init<'_>, path: &CStr, vars: &[Var<D>], data: Arc<D>) -> Result<Self> {
         let mut files = KVec::with_capacity(vars.len(), GFP_KERNEL)?;
         for var in vars {
-            files.push(Registered::new(init, path, var, data.clone())?, GFP_KERNEL)?;
+            files.push(SysctlFile::new(init, path, var, data.clone())?, GFP_KERNEL)?;
         }
         Ok(Self { _files: files })
     }
 }
 
-impl<D: Send + Sync + 'static> Registered<D> {
+impl<D: Send + Sync + 'static> SysctlFile<D> {
     fn new(init: &Init<'_>, path: &CStr, var: &Var<D>, data: Arc<D>) -> Result<Self> {
         let file = KBox::new(
-            File {
+            SysctlEntry {
                 entry: bindings::ctl_table {
                     procname: var.name.as_char_ptr(),
                     data: (var.value)(&data).as_ptr().cast(),
                     maxlen: size_of::<u32>() as i32,
                     mode: 0o644,
                     proc_handler: Some(Self::handle),
-                    extra1: core::ptr::from_ref(&var.range.min).cast_mut().cast(),
-                    extra2: core::ptr::from_ref(&var.range.max).cast_mut().cast(),
+                    extra1: core::ptr::from_ref(&var.bounds.min).cast_mut().cast(),
+                    extra2: core::ptr::from_ref(&var.bounds.max).cast_mut().cast(),
                     ..Default::default()
                 },
                 value: var.value,
@@ -116,7 +116,7 @@ impl<D: Send + Sync + 'static> Registered<D> {
                 1,
             )
         };
-        // INVARIANT: Registered above with this entry.
+        // INVARIANT: SysctlFile above with this entry.
         Ok(Self {
             header: NonNull::new(header).ok_or(ENOMEM)?,
             _file: file,
@@ -127,7 +127,7 @@ impl<D: Send + Sync + 'static> Registered<D> {
     ///
     /// # Safety
     ///
-    /// Called by the C side for the entry of a [`File<D>`].
+    /// Called by the C side for the entry of a [`SysctlEntry<D>`].
     unsafe extern "C" fn handle(
         entry: *const bindings::ctl_table,
         write: c_int,
@@ -135,9 +135,9 @@ impl<D: Send + Sync + 'static> Registered<D> {
         lenp: *mut usize,
         ppos: *mut bindings::loff_t,
     ) -> c_int {
-        // CAST: `entry` is the first field of a `File`.
+        // CAST: `entry` is the first field of a `SysctlEntry`.
         // SAFETY: By the function's requirement; unregistering waits for running calls.
-        let file = unsafe { &*entry.cast::<File<D>>() };
+        let file = unsafe { &*entry.cast::<SysctlEntry<D>>() };
         let value = (file.value)(&file.data);
         let old = value.load(Relaxed);
         // SAFETY: The arguments are those that the C side passed.
@@ -155,7 +155,7 @@ impl<D: Send + Sync + 'static> Registered<D> {
     }
 }
 
-impl<D> Drop for Registered<D> {
+impl<D> Drop for SysctlFile<D> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant the header is registered.
         unsafe { bindings::unregister_net_sysctl_table(self.header.as_ptr()) };

@@ -3,4 +3,6 @@
 //! Memory.
 
 pub(crate) mod array;
+pub(crate) mod ids;
+pub(crate) mod rcu;
 pub(crate) mod slab;

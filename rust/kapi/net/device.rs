@@ -40,7 +40,7 @@ impl Device<'_> {
 
 /// An event of a device: those of `enum netdev_cmd` that can change a route.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum DeviceEvent {
     /// The device was brought up.
     Up,
     /// The device was brought down.
@@ -57,7 +57,7 @@ pub(crate) enum Event {
     Change,
 }
 
-impl Event {
+impl DeviceEvent {
     pub(in crate::kapi) fn from_raw(event: usize) -> Option<Self> {
         match u32::try_from(event).ok()? {
             bindings::netdev_cmd_NETDEV_UP => Some(Self::Up),

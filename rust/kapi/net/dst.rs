@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 use crate::{
     bindings,
     kapi::{
-        nf::conn::Addr,
+        net::{addr::Addr, family::Family},
         sync::rcu::ReadSide, //
     },
 };
@@ -21,9 +21,11 @@ use crate::{
 ///
 /// # Invariants
 ///
-/// `dst` belongs to a `struct rtable` or a `struct rt6_info`, and we own one reference on it.
+/// `dst` is a `struct rtable` or a `struct rt6_info`, as `family` says, and we own one reference on
+/// it.
 pub(crate) struct Dst {
     dst: NonNull<bindings::dst_entry>,
+    family: Family,
     cookie: u32,
     multipath: bool,
 }
@@ -36,17 +38,19 @@ unsafe impl Sync for Dst {}
 impl Dst {
     /// # Safety
     ///
-    /// `dst` is a route on which the caller hands over a reference. `cookie` was read right after
-    /// the lookup that chose it. `multipath`: the lookup set `IPSKB_MULTIPATH` or
+    /// `dst` is a route of `family` on which the caller hands over a reference. `cookie` was read
+    /// right after the lookup that chose it. `multipath`: the lookup set `IPSKB_MULTIPATH` or
     /// `IP6SKB_MULTIPATH`.
     pub(in crate::kapi) unsafe fn from_raw(
         dst: NonNull<bindings::dst_entry>,
+        family: Family,
         cookie: u32,
         multipath: bool,
     ) -> Self {
         // INVARIANT: By the function's requirement.
         Self {
             dst,
+            family,
             cookie,
             multipath,
         }
@@ -54,6 +58,10 @@ impl Dst {
 
     pub(in crate::kapi) fn as_raw(&self) -> *mut bindings::dst_entry {
         self.dst.as_ptr()
+    }
+
+    pub(in crate::kapi) fn family(&self) -> Family {
+        self.family
     }
 
     pub(in crate::kapi) fn cookie(&self) -> u32 {

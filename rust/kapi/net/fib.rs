@@ -23,14 +23,14 @@ use kernel::{
 use crate::{
     bindings,
     kapi::{
-        net::netns::{Init, PreExit},
+        net::netns::{Init, NetHandle, PreExit},
         sync::time, //
     },
 };
 
 /// A kind of change: from `enum fib_event_type` or of nexthop objects.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum FibChange {
     /// A route, or a nexthop of a route.
     Route,
     /// A rule.
@@ -41,7 +41,7 @@ pub(crate) enum Change {
     Bucket,
 }
 
-impl Change {
+impl FibChange {
     fn from_fib_event(event: usize) -> Option<Self> {
         match u32::try_from(event).ok()? {
             bindings::fib_event_type_FIB_EVENT_ENTRY_REPLACE
@@ -74,26 +74,16 @@ const WORDS: usize = bindings::NFZR_GATEWAY_WORDS as usize;
 
 /// The gateways of a netns' nexthop groups in which the state of neighbours affects the nexthop
 /// choice. A Bloom filter: it contains every such gateway and may report others.
-///
-/// # Invariants
-///
-/// `net` is the netns whose setup created this set.
 pub(crate) struct GatewaySet {
-    net: *mut bindings::net,
+    net: NetHandle,
     words: [Atomic<u64>; WORDS],
 }
 
-// SAFETY: The operations done here on the netns are allowed on any thread.
-unsafe impl Send for GatewaySet {}
-// SAFETY: As above.
-unsafe impl Sync for GatewaySet {}
-
 impl GatewaySet {
-    /// Creates an empty set for a netns that is being set up.
-    pub(crate) fn new(init: &Init<'_>) -> Self {
-        // INVARIANT: `init` is the setup of this netns.
+    /// Creates an empty set.
+    pub(crate) fn new(net: NetHandle) -> Self {
         Self {
-            net: init.net().as_raw(),
+            net,
             words: [const { Atomic::new(0) }; WORDS],
         }
     }
@@ -104,15 +94,14 @@ impl GatewaySet {
     pub(crate) fn settle(&self, buckets: bool) {
         let mut set = [0; WORDS];
         if buckets {
-            // SAFETY: Process context without RTNL. An object made from `Init` is used only while
-            // the netns exists.
-            unsafe { bindings::nfzr_helper_wait_for_buckets(self.net) };
+            // SAFETY: Process context without RTNL. The netns outlives its handles.
+            unsafe { bindings::nfzr_helper_wait_for_buckets(self.net.as_raw()) };
         }
         // SAFETY: Process context, and by the function's contract the caller does not hold RTNL.
         unsafe { bindings::rtnl_lock() };
-        // SAFETY: An object made from `Init` is used only while the netns exists. RTNL is held, and
-        // `set` has the size that the helper writes.
-        unsafe { bindings::nfzr_helper_group_gateways(self.net, set.as_mut_ptr()) };
+        // SAFETY: The netns outlives its handles. RTNL is held, and `set` has the size that the
+        // helper writes.
+        unsafe { bindings::nfzr_helper_group_gateways(self.net.as_raw(), set.as_mut_ptr()) };
         for (word, bits) in self.words.iter().zip(set) {
             word.store(bits, Relaxed);
         }
@@ -120,30 +109,30 @@ impl GatewaySet {
         unsafe { bindings::rtnl_unlock() };
     }
 
-    /// Returns whether the set has, or may have, the neighbour with this place. Any context.
-    pub(crate) fn may_have(&self, place: u32) -> bool {
-        let word = usize::try_from(place / u64::BITS)
+    /// Returns whether the set has, or may have, the neighbour with this bit. Any context.
+    pub(crate) fn may_have(&self, bit: u32) -> bool {
+        let word = usize::try_from(bit / u64::BITS)
             .ok()
             .and_then(|at| self.words.get(at));
-        word.is_some_and(|word| (word.load(Relaxed) >> (place % u64::BITS)) & 1 != 0)
+        word.is_some_and(|word| (word.load(Relaxed) >> (bit % u64::BITS)) & 1 != 0)
     }
 }
 
 /// Receiver of change notifications. It cannot veto a change.
-pub(crate) trait Listener: Send + Sync + 'static {
+pub(crate) trait FibListener: Send + Sync + 'static {
     /// Handles a change that is about to take effect, or just did. Process context or softirq; must
     /// not sleep.
-    fn changing(this: ArcBorrow<'_, Self>, change: Change);
+    fn changing(this: ArcBorrow<'_, Self>, change: FibChange);
 }
 
 /// A `struct notifier_block` with the listener that it calls.
 #[repr(C)]
-struct Block<T> {
+struct FibBlock<T> {
     raw: Opaque<bindings::notifier_block>,
     listener: Arc<T>,
 }
 
-impl<T: Listener> Block<T> {
+impl<T: FibListener> FibBlock<T> {
     fn new(call: bindings::notifier_fn_t, listener: Arc<T>) -> Result<KBox<Self>> {
         let raw = bindings::notifier_block {
             notifier_call: call,
@@ -156,15 +145,15 @@ impl<T: Listener> Block<T> {
     }
 
     fn as_raw(&self) -> *mut bindings::notifier_block {
-        // CAST: `raw` is the first field of a `Block`.
+        // CAST: `raw` is the first field of a `FibBlock`.
         ptr::from_ref(self).cast_mut().cast()
     }
 
     /// # Safety
     ///
-    /// `block` is the `raw` field of a `Block<T>` that lives for `'a`.
+    /// `block` is the `raw` field of a `FibBlock<T>` that lives for `'a`.
     unsafe fn listener<'a>(block: *mut bindings::notifier_block) -> ArcBorrow<'a, T> {
-        // CAST: `raw` is the first field of a `Block`.
+        // CAST: `raw` is the first field of a `FibBlock`.
         // SAFETY: By the function's requirement.
         unsafe { &*block.cast::<Self>() }.listener.as_arc_borrow()
     }
@@ -173,7 +162,7 @@ impl<T: Listener> Block<T> {
     ///
     /// # Safety
     ///
-    /// Called by the netns' chain for a `Block<T>`, under RCU.
+    /// Called by the netns' chain for a `FibBlock<T>`, under RCU.
     unsafe extern "C" fn fib(
         block: *mut bindings::notifier_block,
         event: usize,
@@ -181,7 +170,7 @@ impl<T: Listener> Block<T> {
     ) -> c_int {
         // SAFETY: The chain passes a `struct fib_notifier_info`.
         let is_ip = unsafe { bindings::nfzr_helper_fib_is_ip(info) };
-        if let Some(change) = Change::from_fib_event(event).filter(|_| is_ip) {
+        if let Some(change) = FibChange::from_fib_event(event).filter(|_| is_ip) {
             // SAFETY: A `Watch` keeps the block until the block is unregistered.
             T::changing(unsafe { Self::listener(block) }, change);
         }
@@ -192,13 +181,13 @@ impl<T: Listener> Block<T> {
     ///
     /// # Safety
     ///
-    /// Called by the netns' chain for a `Block<T>`.
+    /// Called by the netns' chain for a `FibBlock<T>`.
     unsafe extern "C" fn nexthop(
         block: *mut bindings::notifier_block,
         event: usize,
         _info: *mut c_void,
     ) -> c_int {
-        if let Some(change) = Change::from_nexthop_event(event) {
+        if let Some(change) = FibChange::from_nexthop_event(event) {
             // SAFETY: A `Watch` keeps the block until the block is unregistered.
             T::changing(unsafe { Self::listener(block) }, change);
         }
@@ -214,33 +203,34 @@ const REGISTER_TRIES: u32 = 20;
 /// # Invariants
 ///
 /// While `registered` is true, each block is registered with its chain in `net`.
-pub(crate) struct Watch<T: Listener> {
-    fib: KBox<Block<T>>,
-    nexthop: KBox<Block<T>>,
-    net: *mut bindings::net,
+pub(crate) struct Watch<T: FibListener> {
+    fib: KBox<FibBlock<T>>,
+    nexthop: KBox<FibBlock<T>>,
+    net: NetHandle,
     registered: Atomic<bool>,
 }
 
 // SAFETY: The C side allows (un)registering from any thread, and the listener may be sent and
 // shared.
-unsafe impl<T: Listener> Send for Watch<T> {}
+unsafe impl<T: FibListener> Send for Watch<T> {}
 // SAFETY: As above; `registered` makes the unregistering through a shared reference happen once.
-unsafe impl<T: Listener> Sync for Watch<T> {}
+unsafe impl<T: FibListener> Sync for Watch<T> {}
 
-impl<T: Listener> Watch<T> {
+impl<T: FibListener> Watch<T> {
     /// Registers both notifiers in a netns that is being set up. Process context; sleeps.
     pub(crate) fn new(init: &Init<'_>, listener: Arc<T>) -> Result<Self> {
-        let fib = Block::new(Some(Block::<T>::fib), listener.clone())?;
-        let nexthop = Block::new(Some(Block::<T>::nexthop), listener)?;
-        let net = init.net().as_raw();
+        let fib = FibBlock::new(Some(FibBlock::<T>::fib), listener.clone())?;
+        let nexthop = FibBlock::new(Some(FibBlock::<T>::nexthop), listener)?;
+        let net = init.net();
         let none = ptr::null_mut();
         let mut tries = 0;
         loop {
             tries += 1;
             let block = fib.as_raw();
-            // SAFETY: The netns outlives objects made from its `Init`; `fib` is boxed.
-            let registered = unsafe { bindings::register_fib_notifier(net, block, None, none) };
-            match to_result(registered) {
+            // SAFETY: The netns outlives its handles; `fib` is boxed.
+            let result =
+                unsafe { bindings::register_fib_notifier(net.as_raw(), block, None, none) };
+            match to_result(result) {
                 Ok(()) => break,
                 // Routes changed while they were announced. Retry when the changes may have paused.
                 Err(err) if err == EBUSY && tries < REGISTER_TRIES => time::sleep_ms(tries * 10),
@@ -248,11 +238,11 @@ impl<T: Listener> Watch<T> {
             }
         }
         let block = nexthop.as_raw();
-        // SAFETY: The netns outlives objects made from its `Init`; `nexthop` is boxed.
-        let registered = unsafe { bindings::register_nexthop_notifier(net, block, none) };
-        if let Err(err) = to_result(registered) {
+        // SAFETY: The netns outlives its handles; `nexthop` is boxed.
+        let result = unsafe { bindings::register_nexthop_notifier(net.as_raw(), block, none) };
+        if let Err(err) = to_result(result) {
             // SAFETY: `fib` was registered above.
-            unsafe { bindings::unregister_fib_notifier(net, fib.as_raw()) };
+            unsafe { bindings::unregister_fib_notifier(net.as_raw(), fib.as_raw()) };
             return Err(err);
         }
         // INVARIANT: Both blocks were registered above.
@@ -271,15 +261,16 @@ impl<T: Listener> Watch<T> {
 
     fn end(&self) {
         if self.registered.xchg(false, Full) {
+            let net = self.net.as_raw();
             // SAFETY: By the type invariant the block is registered.
-            unsafe { bindings::unregister_nexthop_notifier(self.net, self.nexthop.as_raw()) };
+            unsafe { bindings::unregister_nexthop_notifier(net, self.nexthop.as_raw()) };
             // SAFETY: As above. (Waits for a grace period, separately for each netns.)
-            unsafe { bindings::unregister_fib_notifier(self.net, self.fib.as_raw()) };
+            unsafe { bindings::unregister_fib_notifier(net, self.fib.as_raw()) };
         }
     }
 }
 
-impl<T: Listener> Drop for Watch<T> {
+impl<T: FibListener> Drop for Watch<T> {
     fn drop(&mut self) {
         self.end();
     }

@@ -11,7 +11,8 @@
 use core::{
     cell::UnsafeCell,
     mem::{offset_of, size_of},
-    ptr, //
+    ops::Deref,
+    ptr::{self, NonNull}, //
 };
 
 use kernel::{
@@ -30,7 +31,6 @@ use crate::{
     bindings,
     kapi::{
         net::device::Device,
-        nf::hook::Family,
         sync::rcu::ReadSide, //
     },
 };
@@ -54,22 +54,6 @@ impl Net {
 
     pub(in crate::kapi) fn as_raw(&self) -> *mut bindings::net {
         self.0.get()
-    }
-
-    /// Returns whether conntrack is so full in this netns that early drop of unassured connections
-    /// will soon begin. A dropped connection frees no room while a reference on it is held. Any
-    /// context.
-    pub(crate) fn is_conntrack_scarce(&self) -> bool {
-        // SAFETY: A `&Net` is valid.
-        unsafe { bindings::nfzr_helper_ct_scarce(self.as_raw()) }
-    }
-
-    /// Returns whether conntrack tracks incoming packets of `family`. Any context.
-    pub(crate) fn is_tracking(&self, family: Family, _rcu: &ReadSide<'_>) -> bool {
-        // CAST: The protocol family is a small number.
-        let pf = family.as_raw() as u8;
-        // SAFETY: A `&Net` is valid, and this is under RCU.
-        unsafe { bindings::nfzr_helper_ct_is_on(self.as_raw(), pf) }
     }
 
     /// Returns the name of the device with this index, if the device exists now.
@@ -104,8 +88,45 @@ impl fmt::Display for IfName {
 pub(crate) struct Init<'a>(&'a Net);
 
 impl Init<'_> {
-    pub(crate) fn net(&self) -> &Net {
-        self.0
+    /// Returns the netns, for objects that become part of the [`PerNet`] value.
+    pub(crate) fn net(&self) -> NetHandle {
+        // INVARIANT: The netns of this `Init`.
+        NetHandle(NonNull::from(self.0).cast())
+    }
+}
+
+/// The netns of a [`PerNet`] value, for objects that are part of that value.
+///
+/// # Invariants
+///
+/// `0` is the netns that an [`Init`] was made for. The netns is freed after its `PerNet` value is
+/// dropped, and so after every owner of a handle.
+#[derive(Clone, Copy)]
+pub(crate) struct NetHandle(NonNull<bindings::net>);
+
+#[cfg(nfzr_kunit)]
+impl NetHandle {
+    /// # Safety
+    ///
+    /// `net` is never freed.
+    pub(in crate::kapi) unsafe fn from_raw(net: *mut bindings::net) -> Self {
+        // INVARIANT: By the function's requirement, valid for every owner.
+        // SAFETY: By the function's requirement `net` is not null.
+        Self(unsafe { NonNull::new_unchecked(net) })
+    }
+}
+
+// SAFETY: The C side allows using a `struct net` from any thread.
+unsafe impl Send for NetHandle {}
+// SAFETY: As above.
+unsafe impl Sync for NetHandle {}
+
+impl Deref for NetHandle {
+    type Target = Net;
+
+    fn deref(&self) -> &Net {
+        // SAFETY: By the type invariant the netns is valid while the handle's owner exists.
+        unsafe { Net::from_raw(self.0.as_ptr()) }
     }
 }
 
@@ -138,7 +159,7 @@ pub(crate) trait PerNet: Sized + Send + Sync + 'static {
 /// `owner` is null, or from `KBox::into_raw` and dropped a grace period after `pre_exit`. `shown`
 /// is null or equal to `owner`, and null from `pre_exit` on.
 #[repr(C)]
-struct Place<T> {
+struct NetSlot<T> {
     owner: *mut T,
     shown: Atomic<*mut T>,
 }
@@ -171,7 +192,7 @@ impl<T: PerNet> Subsys<T> {
 
     /// Registers the subsystem and sets up every netns, existing and future. Process context;
     /// sleeps.
-    pub(crate) fn register(&'static self, shared: Arc<T::Shared>) -> Result<Registration<T>> {
+    pub(crate) fn register(&'static self, shared: Arc<T::Shared>) -> Result<PerNetRegistration<T>> {
         if self.registered.xchg(true, Full) {
             return Err(EBUSY);
         }
@@ -183,8 +204,8 @@ impl<T: PerNet> Subsys<T> {
             pre_exit: Some(Self::pre_exit),
             exit_batch: Some(Self::exit_batch),
             id: self.id.get(),
-            // All zero is a valid `Place`. The state itself is allocated by us.
-            size: size_of::<Place<T>>(),
+            // All zero is a valid `NetSlot`. The state itself is allocated by us.
+            size: size_of::<NetSlot<T>>(),
             ..Default::default()
         };
         // SAFETY: `registered` keeps other callers out, and the memory is valid for a write.
@@ -195,7 +216,7 @@ impl<T: PerNet> Subsys<T> {
             self.reset();
             return Err(err);
         }
-        Ok(Registration(self))
+        Ok(PerNetRegistration(self))
     }
 
     /// Drops the data that `register` stored.
@@ -210,7 +231,7 @@ impl<T: PerNet> Subsys<T> {
     /// # Safety
     ///
     /// `net` is valid and the operations are registered.
-    unsafe fn place(&self, net: *const bindings::net) -> *mut Place<T> {
+    unsafe fn slot(&self, net: *const bindings::net) -> *mut NetSlot<T> {
         // SAFETY: The id was assigned before the first netns was set up.
         let id = unsafe { *self.id.get() };
         // SAFETY: By the function's requirement.
@@ -223,13 +244,13 @@ impl<T: PerNet> Subsys<T> {
     pub(in crate::kapi) fn of_device<'a>(&self, device: &Device<'a>) -> Option<&'a T> {
         // SAFETY: A `Device` stays in its netns under RTNL, and notifiers exist only while the
         // operations are registered.
-        let place = unsafe { self.place(device.net()) };
-        if place.is_null() {
+        let slot = unsafe { self.slot(device.net()) };
+        if slot.is_null() {
             return None;
         }
-        // SAFETY: The netns' own place, written before a notifier reports the netns' devices.
-        let owner = unsafe { (*place).owner };
-        // SAFETY: By the type invariant of a `Place`. The state is dropped in `exit_batch`, which
+        // SAFETY: The netns' own slot, written before a notifier reports the netns' devices.
+        let owner = unsafe { (*slot).owner };
+        // SAFETY: By the type invariant of a `NetSlot`. The state is dropped in `exit_batch`, which
         // runs when the netns has no devices any more.
         unsafe { owner.as_ref() }
     }
@@ -245,15 +266,15 @@ impl<T: PerNet> Subsys<T> {
         _rcu: &ReadSide<'r>,
     ) -> Option<&'r T> {
         // SAFETY: By the function's requirement.
-        let place = unsafe { self.place(net) };
-        if place.is_null() {
+        let slot = unsafe { self.slot(net) };
+        if slot.is_null() {
             return None;
         }
         // ORDERING: Acquire, pairs with the store in `init`.
-        // SAFETY: The netns' own place, which is freed after every subsystem's exit. By then all
+        // SAFETY: The netns' own slot, which is freed after every subsystem's exit. By then all
         // sources of its events (devices, neighbours, sysctls) are gone.
-        let shown = unsafe { &(*place).shown }.load(Acquire);
-        // SAFETY: By the invariant of `Place`: the grace period after `pre_exit` outlasts `'r`.
+        let shown = unsafe { &(*slot).shown }.load(Acquire);
+        // SAFETY: By the invariant of `NetSlot`: the grace period after `pre_exit` outlasts `'r`.
         unsafe { shown.as_ref() }
     }
 
@@ -269,13 +290,13 @@ impl<T: PerNet> Subsys<T> {
             let init = Init(unsafe { Net::from_raw(net) });
             let state = KBox::into_raw(T::init(&init, shared)?);
             // SAFETY: The core passes a valid netns, and the operations are registered.
-            let place = unsafe { subsys.place(net) };
+            let slot = unsafe { subsys.slot(net) };
             // INVARIANT: Both pointers are to the new state.
-            // SAFETY: The netns' own place, of which other threads can read only `shown`.
-            unsafe { (*place).owner = state };
+            // SAFETY: The netns' own slot, of which other threads can read only `shown`.
+            unsafe { (*slot).owner = state };
             // ORDERING: Release, pairs with the load in `of_net`.
             // SAFETY: As above.
-            unsafe { &(*place).shown }.store(state, Release);
+            unsafe { &(*slot).shown }.store(state, Release);
             Ok(0)
         })
     }
@@ -285,11 +306,11 @@ impl<T: PerNet> Subsys<T> {
     /// Called by the netns core for our operations.
     unsafe extern "C" fn pre_exit(net: *mut bindings::net) {
         // SAFETY: The core passes a valid netns.
-        let place = unsafe { T::subsys().place(net) };
-        // SAFETY: The netns' own place.
-        unsafe { &(*place).shown }.store(ptr::null_mut(), Relaxed);
+        let slot = unsafe { T::subsys().slot(net) };
+        // SAFETY: The netns' own slot.
+        unsafe { &(*slot).shown }.store(ptr::null_mut(), Relaxed);
         // SAFETY: As above.
-        let owner = unsafe { (*place).owner };
+        let owner = unsafe { (*slot).owner };
         // SAFETY: Null, or the pointer that `init` stored.
         if let Some(state) = unsafe { owner.as_ref() } {
             state.pre_exit(&PreExit(()));
@@ -300,7 +321,7 @@ impl<T: PerNet> Subsys<T> {
     ///
     /// Called by the netns core for our operations, a grace period after `pre_exit`.
     unsafe extern "C" fn exit_batch(list: *mut bindings::list_head) {
-        let each = |with: &mut dyn FnMut(*mut Place<T>)| {
+        let each = |with: &mut dyn FnMut(*mut NetSlot<T>)| {
             // SAFETY: The core passes a valid list and does not change it meanwhile.
             let mut head = unsafe { (*list).next };
             while !ptr::eq(head, list) {
@@ -310,23 +331,23 @@ impl<T: PerNet> Subsys<T> {
                         .cast::<bindings::net>()
                 };
                 // SAFETY: `net` is a valid netns, from the core's list.
-                with(unsafe { T::subsys().place(net) });
+                with(unsafe { T::subsys().slot(net) });
                 // SAFETY: As above.
                 head = unsafe { (*head).next };
             }
         };
-        each(&mut |place| {
-            // SAFETY: The netns' own place.
-            let owner = unsafe { (*place).owner };
+        each(&mut |slot| {
+            // SAFETY: The netns' own slot.
+            let owner = unsafe { (*slot).owner };
             // SAFETY: Null, or the pointer that `init` stored.
             if let Some(state) = unsafe { owner.as_ref() } {
                 state.exit();
             }
         });
         rcu_barrier();
-        each(&mut |place| {
-            // SAFETY: The netns' own place, which has no readers any more.
-            let owner = unsafe { core::mem::replace(&mut (*place).owner, ptr::null_mut()) };
+        each(&mut |slot| {
+            // SAFETY: The netns' own slot, which has no readers any more.
+            let owner = unsafe { core::mem::replace(&mut (*slot).owner, ptr::null_mut()) };
             if !owner.is_null() {
                 // SAFETY: From `KBox::into_raw` in `init`.
                 drop(unsafe { KBox::from_raw(owner) });
@@ -337,9 +358,9 @@ impl<T: PerNet> Subsys<T> {
 
 /// The registration of a [`Subsys`]. Dropping it tears down the states of all netns. Process
 /// context; sleeps.
-pub(crate) struct Registration<T: PerNet>(&'static Subsys<T>);
+pub(crate) struct PerNetRegistration<T: PerNet>(&'static Subsys<T>);
 
-impl<T: PerNet> Drop for Registration<T> {
+impl<T: PerNet> Drop for PerNetRegistration<T> {
     fn drop(&mut self) {
         // SAFETY: Registered in `Subsys::register`, and this is the only owner.
         unsafe { bindings::unregister_pernet_subsys(self.0.ops.get()) };

@@ -20,11 +20,11 @@ use kernel::{
 };
 
 use crate::{
-    bindings,
+    bindings::{self, nfzr_neigh_effect},
     kapi::{
         net::{
-            device::{self, Device},
-            netns::{PerNet, Registration}, //
+            device::{Device, DeviceEvent},
+            netns::{PerNet, PerNetRegistration}, //
         },
         sync::rcu::ReadSide, //
     },
@@ -36,7 +36,7 @@ use crate::{
 pub(crate) enum NetEvent {
     /// A neighbour's state changed and may change a route. IPv4 reports redirects this way, too.
     Neighbour,
-    /// The state of the neighbour with this place in gateway sets changed, which may change its
+    /// The state of the neighbour with this bit in gateway sets changed, which may change its
     /// routes.
     Gateway(u32),
     /// An IPv6 redirect arrived.
@@ -52,12 +52,13 @@ impl NetEvent {
     unsafe fn from_raw(event: usize, info: *mut c_void) -> Option<Self> {
         match u32::try_from(event).ok()? {
             bindings::netevent_notif_type_NETEVENT_NEIGH_UPDATE => {
-                let mut place = 0;
+                let mut bit = 0;
                 // SAFETY: By the function's requirement `info` is a neighbour, for this event.
-                match unsafe { bindings::nfzr_helper_neigh_news(info, &mut place) } {
-                    bindings::nfzr_neigh_news_NFZR_NEIGH_OF_ALL => Some(Self::Neighbour),
-                    _ => Some(Self::Gateway(place)),
-                }
+                let effect = unsafe { bindings::nfzr_helper_neigh_effect(info, &mut bit) };
+                Some(match effect {
+                    nfzr_neigh_effect::NFZR_NEIGH_ALL_ROUTES => Self::Neighbour,
+                    nfzr_neigh_effect::NFZR_NEIGH_GATEWAY_ROUTES => Self::Gateway(bit),
+                })
             }
             bindings::netevent_notif_type_NETEVENT_REDIRECT => Some(Self::Redirect),
             bindings::netevent_notif_type_NETEVENT_IPV4_MPATH_HASH_UPDATE
@@ -70,9 +71,9 @@ impl NetEvent {
 }
 
 /// The state of a netns, as a receiver of events. It cannot veto them.
-pub(crate) trait Listener: PerNet {
+pub(crate) trait NetListener: PerNet {
     /// Handles a device event. Process context, under RTNL.
-    fn device(&self, event: device::Event, device: &Device<'_>);
+    fn device(&self, event: DeviceEvent, device: &Device<'_>);
 
     /// Handles an added or removed address. Process context or softirq.
     fn address(&self);
@@ -100,7 +101,7 @@ unsafe trait Chain {
     /// # Safety
     ///
     /// Called by the chain, with its arguments, while `T`'s operations are registered.
-    unsafe fn tell<T: Listener>(event: usize, info: *mut c_void);
+    unsafe fn tell<T: NetListener>(event: usize, info: *mut c_void);
 }
 
 /// A chain's `struct notifier_block`, and whether its events are to be ignored.
@@ -122,13 +123,13 @@ impl Raw {
 /// # Invariants
 ///
 /// `raw` is registered with the chain, and boxed so that it does not move.
-struct Block<C: Chain> {
+struct ChainBlock<C: Chain> {
     raw: KBox<Raw>,
     _chain: PhantomData<C>,
 }
 
-impl<C: Chain> Block<C> {
-    fn new<T: Listener>() -> Result<Self> {
+impl<C: Chain> ChainBlock<C> {
+    fn new<T: NetListener>() -> Result<Self> {
         let block = bindings::notifier_block {
             notifier_call: Some(Self::call::<T>),
             ..Default::default()
@@ -149,22 +150,22 @@ impl<C: Chain> Block<C> {
     /// # Safety
     ///
     /// Called by the chain.
-    unsafe extern "C" fn call<T: Listener>(
+    unsafe extern "C" fn call<T: NetListener>(
         block: *mut bindings::notifier_block,
         event: usize,
         info: *mut c_void,
     ) -> c_int {
         // CAST: `block` is the first field of a `Raw`.
-        // SAFETY: By the type invariant of [`Block`] a registered block is in a `Raw`.
+        // SAFETY: By the type invariant of [`ChainBlock`] a registered block is in a `Raw`.
         if !unsafe { &*block.cast::<Raw>() }.ending.load(Relaxed) {
-            // SAFETY: A `Block` exists only while `T` is registered: see `Notifier`.
+            // SAFETY: A `ChainBlock` exists only while `T` is registered: see `Notifier`.
             unsafe { C::tell::<T>(event, info) };
         }
         0 // NOTIFY_DONE
     }
 }
 
-impl<C: Chain> Drop for Block<C> {
+impl<C: Chain> Drop for ChainBlock<C> {
     fn drop(&mut self) {
         // Unregistering may report every device as removed. Ignore that: only this notifier is.
         self.raw.ending.store(true, Relaxed);
@@ -189,8 +190,8 @@ unsafe impl Chain for Devices {
         unsafe { bindings::unregister_netdevice_notifier(block) };
     }
 
-    unsafe fn tell<T: Listener>(event: usize, info: *mut c_void) {
-        let Some(event) = device::Event::from_raw(event) else {
+    unsafe fn tell<T: NetListener>(event: usize, info: *mut c_void) {
+        let Some(event) = DeviceEvent::from_raw(event) else {
             return;
         };
         // SAFETY: The chain passes a `struct netdev_notifier_info`.
@@ -208,7 +209,7 @@ unsafe impl Chain for Devices {
 /// # Safety
 ///
 /// `net` is null or valid while this runs, and `T`'s operations are registered.
-unsafe fn tell<T: Listener>(net: *const bindings::net, what: impl FnOnce(&T)) {
+unsafe fn tell<T: NetListener>(net: *const bindings::net, what: impl FnOnce(&T)) {
     if net.is_null() {
         return;
     }
@@ -234,7 +235,7 @@ unsafe impl Chain for Addresses4 {
         unsafe { bindings::unregister_inetaddr_notifier(block) };
     }
 
-    unsafe fn tell<T: Listener>(_event: usize, info: *mut c_void) {
+    unsafe fn tell<T: NetListener>(_event: usize, info: *mut c_void) {
         // SAFETY: The chain passes a `struct in_ifaddr`, whose device and netns are valid.
         unsafe { tell(bindings::nfzr_helper_ifa4_net(info), T::address) };
     }
@@ -256,7 +257,7 @@ unsafe impl Chain for Addresses6 {
         unsafe { bindings::unregister_inet6addr_notifier(block) };
     }
 
-    unsafe fn tell<T: Listener>(_event: usize, info: *mut c_void) {
+    unsafe fn tell<T: NetListener>(_event: usize, info: *mut c_void) {
         // SAFETY: The chain passes a `struct inet6_ifaddr`, whose device and netns are valid.
         unsafe { tell(bindings::nfzr_helper_ifa6_net(info), T::address) };
     }
@@ -278,7 +279,7 @@ unsafe impl Chain for NetEvents {
         unsafe { bindings::unregister_netevent_notifier(block) };
     }
 
-    unsafe fn tell<T: Listener>(event: usize, info: *mut c_void) {
+    unsafe fn tell<T: NetListener>(event: usize, info: *mut c_void) {
         // SAFETY: The chain passes `info` with `event`; an atomic chain is called under RCU.
         if let Some(what) = unsafe { NetEvent::from_raw(event, info) } {
             // SAFETY: The chain passes the argument of this event, whose netns is valid.
@@ -296,27 +297,27 @@ unsafe impl Chain for NetEvents {
 ///
 /// Fields drop in order: the blocks go before the states. Dropping a block waits for its running
 /// callbacks.
-pub(crate) struct Notifier<T: Listener> {
-    _net_events: Block<NetEvents>,
-    _addresses6: Block<Addresses6>,
-    _addresses4: Block<Addresses4>,
-    _devices: Block<Devices>,
-    _states: Registration<T>,
+pub(crate) struct Notifier<T: NetListener> {
+    _net_events: ChainBlock<NetEvents>,
+    _addresses6: ChainBlock<Addresses6>,
+    _addresses4: ChainBlock<Addresses4>,
+    _devices: ChainBlock<Devices>,
+    _states: PerNetRegistration<T>,
 }
 
 // SAFETY: The C side may be called from any thread.
-unsafe impl<T: Listener> Send for Notifier<T> {}
+unsafe impl<T: NetListener> Send for Notifier<T> {}
 // SAFETY: A shared reference allows no operation.
-unsafe impl<T: Listener> Sync for Notifier<T> {}
+unsafe impl<T: NetListener> Sync for Notifier<T> {}
 
-impl<T: Listener> Notifier<T> {
+impl<T: NetListener> Notifier<T> {
     /// Registers the notifiers. Every existing device is announced. Process context; sleeps.
-    pub(crate) fn new(states: Registration<T>) -> Result<Self> {
+    pub(crate) fn new(states: PerNetRegistration<T>) -> Result<Self> {
         // If a registration fails, the earlier ones are dropped before `states`.
-        let devices = Block::new::<T>()?;
-        let addresses4 = Block::new::<T>()?;
-        let addresses6 = Block::new::<T>()?;
-        let net_events = Block::new::<T>()?;
+        let devices = ChainBlock::new::<T>()?;
+        let addresses4 = ChainBlock::new::<T>()?;
+        let addresses6 = ChainBlock::new::<T>()?;
+        let net_events = ChainBlock::new::<T>()?;
         Ok(Self {
             _net_events: net_events,
             _addresses6: addresses6,

@@ -5,7 +5,8 @@
 //! C header: [`include/net/netfilter/nf_conntrack.h`](srctree/include/net/netfilter/nf_conntrack.h)
 
 use core::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    marker::PhantomData,
+    mem::MaybeUninit,
     ptr::NonNull, //
 };
 
@@ -18,8 +19,13 @@ use kernel::{
 use crate::{
     bindings,
     kapi::{
-        net::netns::Net,
-        nf::hook::Family, //
+        net::{
+            addr::Addr,
+            family::Family,
+            netns::Net, //
+        },
+        nf::skb::HookSkb,
+        sync::rcu::ReadSide, //
     },
 };
 
@@ -134,23 +140,17 @@ impl Conn {
         unsafe { bindings::nfzr_helper_ct_own_zone(self.as_raw()) }
     }
 
-    /// Deletes the connection as `conntrack -D` does. Returns `true` if this call did. Does not
-    /// sleep.
+    /// Deletes the connection as `conntrack -D` does, if it is confirmed. Returns whether this call
+    /// did. Does not sleep.
     pub(crate) fn delete(&self) -> bool {
-        // SAFETY: A reference on a `&Conn` is held, and confirmed connections may be deleted.
-        unsafe { bindings::nf_ct_delete(self.as_raw(), 0, 0) }
+        // SAFETY: A reference on a `&Conn` is held.
+        unsafe { bindings::nfzr_helper_ct_delete(self.as_raw()) }
     }
 
     /// Returns the zone id of a direction; mirrors `nf_ct_zone_id()`.
     pub(crate) fn zone(&self, dir: Dir) -> u16 {
         // SAFETY: A `&Conn` is valid.
         unsafe { bindings::nfzr_helper_ct_zone(self.as_raw(), dir.as_raw()) }
-    }
-
-    /// Returns the netns, which lives as long as its connections.
-    pub(crate) fn net(&self) -> &Net {
-        // SAFETY: A `&Conn` is valid, and its netns is not freed before it.
-        unsafe { Net::from_raw(bindings::nfzr_helper_ct_net(self.as_raw())) }
     }
 
     /// Returns a copy of a direction's tuple.
@@ -161,10 +161,116 @@ impl Conn {
         Tuple(tuple)
     }
 
-    /// Writes our handle into the extension, if the connection has one.
+    /// Writes our handle into the extension, if the connection is confirmed and has one.
     pub(crate) fn set_handle(&self, handle: u64) {
-        // SAFETY: A `&Conn` is valid, and a confirmed connection's extensions do not move.
+        // SAFETY: A `&Conn` is valid.
         unsafe { bindings::nfzr_helper_ct_ext_set(self.as_raw(), handle) };
+    }
+}
+
+/// A packet's connection, and the direction in which the packet goes.
+///
+/// # Invariants
+///
+/// `raw` was read from a packet that is in a hook for `'p` and holds a reference on `raw.ct`.
+pub(crate) struct CtRef<'p> {
+    raw: bindings::nfzr_ct_ref,
+    _packet: PhantomData<&'p Conn>,
+}
+
+impl<'p> CtRef<'p> {
+    /// # Safety
+    ///
+    /// `raw` was read from a packet that is in a hook for `'p`.
+    pub(in crate::kapi) unsafe fn from_raw(raw: bindings::nfzr_ct_ref) -> Self {
+        // INVARIANT: By the function's requirement. A packet in a hook keeps its connection.
+        Self {
+            raw,
+            _packet: PhantomData,
+        }
+    }
+
+    pub(in crate::kapi) fn as_raw(&self) -> *const bindings::nfzr_ct_ref {
+        &self.raw
+    }
+
+    /// Returns the connection.
+    #[inline]
+    pub(crate) fn conn(&self) -> &'p Conn {
+        // SAFETY: By the type invariant.
+        unsafe { Conn::from_raw(self.raw.ct) }
+    }
+
+    /// Returns the direction in which the packet goes.
+    #[inline]
+    pub(crate) fn dir(&self) -> Dir {
+        Dir::from_raw(self.raw.dir)
+    }
+
+    /// Returns the content of the extension, or `None` if the connection has no extension.
+    #[inline]
+    pub(crate) fn handle(&self) -> Option<u64> {
+        self.raw.has_ext.then_some(self.raw.handle)
+    }
+
+    /// Returns whether the connection is confirmed.
+    #[inline]
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.raw.confirmed
+    }
+
+    /// Returns whether the packet belongs to an established connection: `IP_CT_ESTABLISHED` or
+    /// `IP_CT_ESTABLISHED_REPLY`.
+    pub(crate) fn is_established(&self) -> bool {
+        self.raw.established
+    }
+
+    /// Adds our extension, with `handle`, to the connection. Returns `false` if the connection is
+    /// confirmed or has the extension, or if there is no memory. Does not sleep.
+    pub(crate) fn add_extension(&self, handle: u64) -> bool {
+        // SAFETY: A `&Conn` is valid. If the connection is unconfirmed, which the helper checks,
+        // only this packet's hook uses it.
+        unsafe { bindings::nfzr_helper_ct_ext_add(self.raw.ct, handle) }
+    }
+}
+
+impl<P> HookSkb<'_, P> {
+    /// Reads the packet's connection. Returns `None` if the packet has none, or is untracked.
+    #[inline(always)]
+    pub(crate) fn ct(&self) -> Option<CtRef<'_>> {
+        let mut raw = MaybeUninit::uninit();
+        // SAFETY: The packet is in a hook.
+        if !unsafe { bindings::nfzr_helper_read_ct(self.as_raw(), raw.as_mut_ptr()) } {
+            return None;
+        }
+        // SAFETY: The helper filled it.
+        let raw = unsafe { raw.assume_init() };
+        // SAFETY: Read from this packet, which is in a hook for as long as it is borrowed.
+        Some(unsafe { CtRef::from_raw(raw) })
+    }
+
+    /// Returns whether the packet has a connection that is not confirmed.
+    pub(crate) fn is_unconfirmed(&self) -> bool {
+        // SAFETY: The packet is in a hook.
+        unsafe { bindings::nfzr_helper_is_unconfirmed(self.as_raw()) }
+    }
+}
+
+impl Net {
+    /// Returns whether conntrack is so full in this netns that early drop of unassured connections
+    /// will soon begin. A dropped connection frees no room while a reference on it is held. Any
+    /// context.
+    pub(crate) fn is_conntrack_nearly_full(&self) -> bool {
+        // SAFETY: A `&Net` is valid.
+        unsafe { bindings::nfzr_helper_ct_nearly_full(self.as_raw()) }
+    }
+
+    /// Returns whether conntrack tracks incoming packets of `family`. Any context.
+    pub(crate) fn is_tracking(&self, family: Family, _rcu: &ReadSide<'_>) -> bool {
+        // CAST: The protocol family is a small number.
+        let pf = family.as_raw() as u8;
+        // SAFETY: A `&Net` is valid, and this is under RCU.
+        unsafe { bindings::nfzr_helper_ct_is_on(self.as_raw(), pf) }
     }
 }
 
@@ -212,8 +318,8 @@ impl Tuple {
     }
 
     /// Returns the transport protocol.
-    pub(crate) fn protocol(&self) -> Protocol {
-        Protocol(self.0.protonum)
+    pub(crate) fn protocol(&self) -> ProtoName {
+        ProtoName(self.0.protonum)
     }
 }
 
@@ -247,9 +353,9 @@ impl fmt::Display for Ports {
 }
 
 /// A transport protocol number, shown by name if conntrack has a name for it.
-pub(crate) struct Protocol(u8);
+pub(crate) struct ProtoName(u8);
 
-impl fmt::Display for Protocol {
+impl fmt::Display for ProtoName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match u32::from(self.0) {
             bindings::IPPROTO_ICMP => "icmp",
@@ -263,26 +369,5 @@ impl fmt::Display for Protocol {
             _ => return write!(f, "proto-{}", self.0),
         };
         f.write_str(name)
-    }
-}
-
-/// An address, for display.
-pub(crate) struct Addr(IpAddr);
-
-impl Addr {
-    /// Creates an address from its bytes in network order. IPv4 uses the first four.
-    pub(in crate::kapi) fn new(family: u16, bytes: [u8; 16]) -> Self {
-        if u32::from(family) == bindings::AF_INET {
-            let [a, b, c, d, ..] = bytes;
-            Self(IpAddr::V4(Ipv4Addr::new(a, b, c, d)))
-        } else {
-            Self(IpAddr::V6(Ipv6Addr::from(bytes)))
-        }
-    }
-}
-
-impl fmt::Display for Addr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        core::fmt::Display::fmt(&self.0, f)
     }
 }

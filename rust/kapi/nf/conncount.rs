@@ -2,7 +2,7 @@
 
 //! Connection counts, kept by the kernel's `nf_conncount`.
 //!
-//! C header: [`include/net/netfilter/nf_conntrack_count.h`](srctree/include/net/netfilter/nf_conntrack_count.h)
+//! C header: [`nf_conntrack_count.h`](srctree/include/net/netfilter/nf_conntrack_count.h)
 
 use kernel::{
     prelude::*,
@@ -11,9 +11,9 @@ use kernel::{
 
 use crate::{
     bindings,
-    kapi::nf::{
-        hook::State,
-        packet::SkBuff, //
+    kapi::{
+        net::netns::NetHandle,
+        nf::{conn::CtRef, skb::HookSkb}, //
     },
 };
 
@@ -26,12 +26,13 @@ pub(crate) enum NotCounted {
     Memory,
 }
 
-/// A count of a netns' connections, without dead ones once they are collected. It must be dropped
-/// before the netns is freed.
+/// A count of a netns' connections, without dead ones once they are collected.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Count {
     #[pin]
     raw: Opaque<bindings::nfzr_conncount>,
+    /// `raw` points to the netns too.
+    _net: NetHandle,
 }
 
 // SAFETY: The C side does its own locking.
@@ -40,15 +41,16 @@ unsafe impl Send for Count {}
 unsafe impl Sync for Count {}
 
 impl Count {
-    /// Creates an empty count, sized for about `max` connections. Process context.
-    pub(crate) fn new(max: u32) -> impl PinInit<Self, Error> {
+    /// Creates an empty count of a netns, sized for about `max` connections. Process context.
+    pub(crate) fn new(net: NetHandle, max: u32) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             raw <- Opaque::try_ffi_init(move |slot| {
                 // SAFETY: `slot` is pinned and valid for the struct.
-                unsafe { bindings::nfzr_helper_conncount_init(slot, max) }
+                unsafe { bindings::nfzr_helper_conncount_init(slot, net.as_raw(), max) }
                     .then_some(())
                     .ok_or(ENOMEM)
             }),
+            _net: net,
         })
     }
 
@@ -58,14 +60,17 @@ impl Count {
         unsafe { bindings::nfzr_helper_conncount_fits(self.raw.get(), max) }
     }
 
-    /// Counts the packet's new connection, unless `max` are counted already. The packet must have a
-    /// connection. Does not sleep.
-    pub(crate) fn add(&self, skb: &SkBuff, state: &State<'_>, max: u32) -> Result<(), NotCounted> {
-        // SAFETY: `raw` was initialised by `new`; `state` is that of the hook that `skb` is in,
+    /// Counts a packet's new connection, unless `max` are counted already. Does not sleep.
+    pub(crate) fn add<P>(
+        &self,
+        skb: &HookSkb<'_, P>,
+        ct: &CtRef<'_>,
+        max: u32,
+    ) -> Result<(), NotCounted> {
+        let (raw, skb, ct) = (self.raw.get(), skb.as_raw(), ct.conn().as_raw());
+        // SAFETY: `raw` was initialised by `new`; the packet and its connection are in a hook,
         // under RCU.
-        let err = unsafe {
-            bindings::nfzr_helper_conncount_add(self.raw.get(), skb.as_raw(), state.as_raw(), max)
-        };
+        let err = unsafe { bindings::nfzr_helper_conncount_add(raw, skb, ct, max) };
         if err == 0 {
             Ok(())
         } else if err == ENOMEM.to_errno() {
@@ -83,8 +88,7 @@ impl Count {
 
     /// Drops dead connections from the count. Process context; lets other tasks run.
     pub(crate) fn collect(&self) {
-        // SAFETY: `raw` was initialised by `new`. By the type's contract the netns is not freed
-        // yet.
+        // SAFETY: `raw` was initialised by `new`, and its netns outlives our handle.
         unsafe { bindings::nfzr_helper_conncount_collect(self.raw.get()) }
     }
 }

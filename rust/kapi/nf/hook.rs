@@ -2,83 +2,34 @@
 
 //! Netfilter hooks of a network namespace.
 //!
-//! `nf_unregister_net_hook()` does not wait for running hooks. A registration is therefore ended in
-//! the netns' `pre_exit` and dropped after the grace period that follows.
+//! `nf_unregister_net_hook()` does not wait for packets that are in the hook. A hook's memory is
+//! therefore freed only after a grace period.
 //!
 //! C header: [`include/linux/netfilter.h`](srctree/include/linux/netfilter.h)
 
-use core::marker::PhantomData;
+use core::ptr::NonNull;
 
 use kernel::{
     error::to_result,
-    new_mutex,
     prelude::*,
     sync::{
         rcu::synchronize_rcu,
         Arc,
-        ArcBorrow,
-        Mutex, //
+        ArcBorrow, //
     },
 };
 
 use crate::{
     bindings,
     kapi::{
-        net::netns::{Init, PreExit},
-        nf::packet::SkBuff,
+        net::{
+            family::Family,
+            netns::{NetHandle, PreExit}, //
+        },
+        nf::skb::{HookSkb, Point, Verdict},
         sync::rcu::ReadSide, //
     },
 };
-
-/// The protocol whose packets a hook sees.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Family {
-    /// IPv4.
-    Ipv4,
-    /// IPv6.
-    Ipv6,
-}
-
-impl Family {
-    /// Both families.
-    pub(crate) const ALL: [Self; 2] = [Self::Ipv4, Self::Ipv6];
-
-    pub(in crate::kapi) const fn as_raw(self) -> u32 {
-        match self {
-            Self::Ipv4 => bindings::NFPROTO_IPV4,
-            Self::Ipv6 => bindings::NFPROTO_IPV6,
-        }
-    }
-}
-
-/// The position of a hook in the stack: `enum nf_inet_hooks`.
-#[derive(Clone, Copy)]
-pub(crate) enum Inet {
-    /// Before routing.
-    PreRouting,
-    /// After routing, for packets to another host.
-    Forward,
-    /// Before the packet leaves.
-    PostRouting,
-}
-
-impl Inet {
-    const fn as_raw(self) -> u32 {
-        match self {
-            Self::PreRouting => bindings::nf_inet_hooks_NF_INET_PRE_ROUTING,
-            Self::Forward => bindings::nf_inet_hooks_NF_INET_FORWARD,
-            Self::PostRouting => bindings::nf_inet_hooks_NF_INET_POST_ROUTING,
-        }
-    }
-}
-
-/// The decision about a packet.
-pub(crate) enum Verdict {
-    /// The packet continues.
-    Accept,
-    /// The packet is dropped.
-    Drop,
-}
 
 /// Reference priorities of hooks: `enum nf_ip_hook_priorities`, with the same values for IPv6.
 pub(crate) mod priority {
@@ -90,54 +41,13 @@ pub(crate) mod priority {
     pub(crate) const LAST: i32 = i32::MAX;
 }
 
-/// The state of a hook call: `struct nf_hook_state`, with the proof that the call is under RCU.
-pub(crate) struct State<'r> {
-    raw: &'r bindings::nf_hook_state,
-    /// Known at build time, because each family has its own hook function.
-    family: Family,
-    rcu: ReadSide<'r>,
-}
-
-impl<'r> State<'r> {
-    /// # Safety
-    ///
-    /// `raw` is valid for `'r`, in a hook of that family or an equivalent context.
-    #[inline(always)]
-    pub(in crate::kapi) unsafe fn from_raw(
-        raw: *const bindings::nf_hook_state,
-        family: Family,
-        rcu: ReadSide<'r>,
-    ) -> Self {
-        Self {
-            // SAFETY: By the function's requirement.
-            raw: unsafe { &*raw },
-            family,
-            rcu,
-        }
-    }
-
-    pub(in crate::kapi) fn as_raw(&self) -> *const bindings::nf_hook_state {
-        self.raw
-    }
-
-    /// Returns the protocol of the packet.
-    pub(crate) fn family(&self) -> Family {
-        self.family
-    }
-
-    /// Returns the read side that the hook is called in.
-    pub(crate) fn rcu(&self) -> &ReadSide<'r> {
-        &self.rcu
-    }
-}
-
 /// A hook: its data, its position and its function.
 pub(crate) trait Hook {
     /// The data that every call gets, shared by all CPUs.
     type Data: Send + Sync + 'static;
 
     /// The hook point.
-    const POINT: Inet;
+    type Point: Point;
 
     /// The priority. Hooks of a point run in ascending order. Among equal priorities, the hook that
     /// was registered last runs first.
@@ -145,149 +55,149 @@ pub(crate) trait Hook {
 
     /// Decides about a packet. Softirq, or process context with bottom halves on; under RCU; must
     /// not sleep.
-    fn hook(data: ArcBorrow<'_, Self::Data>, skb: &SkBuff, state: &State<'_>) -> Verdict;
+    fn hook(data: ArcBorrow<'_, Self::Data>, skb: HookSkb<'_, Self::Point>) -> Verdict;
 }
 
-/// The status of a registration.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Status {
-    /// The hook is not registered.
-    Off,
-    /// The hook is registered.
-    On,
-    /// The hook was unregistered for good; a grace period passes before the registration is
-    /// dropped.
-    Ended,
-}
-
-/// A hook's operations, and their registration status.
+/// Calls a hook: the `nf_hookfn`.
 ///
-/// # Invariants
+/// # Safety
 ///
-/// `ops` is registered while the status is [`Status::On`]. After it is unregistered, `ops` and
-/// `data` stay for a grace period.
-#[pin_data]
-struct Inner<T> {
-    ops: bindings::nf_hook_ops,
-    net: *mut bindings::net,
-    #[pin]
-    status: Mutex<Status>,
-    data: Arc<T>,
+/// Called by netfilter for operations that [`Pair::new`] made for `H` and that family.
+unsafe extern "C" fn call<H: Hook, const SIX: bool>(
+    data: *mut c_void,
+    skb: *mut bindings::sk_buff,
+    state: *const bindings::nf_hook_state,
+) -> c_uint {
+    // SAFETY: `data` is the `Arc` of a `HookSet`, which lives until no call runs any more.
+    let data = unsafe { ArcBorrow::from_raw(data.cast::<H::Data>()) };
+    // SAFETY: Netfilter calls hooks under `rcu_read_lock()`.
+    let rcu = unsafe { ReadSide::assume_held() };
+    let family = if SIX { Family::Ipv6 } else { Family::Ipv4 };
+    // SAFETY: Netfilter passes a packet, which is not null.
+    let skb = unsafe { NonNull::new_unchecked(skb) };
+    // SAFETY: The state is valid for the call.
+    let state = unsafe { &*state };
+    // SAFETY: Netfilter hands the packet to one hook at a time, at the point and for the family
+    // that the hook is registered for.
+    let skb = unsafe { HookSkb::from_raw(skb, state, family, rcu) };
+    H::hook(data, skb).as_raw()
 }
 
-/// A hook of a netns.
-pub(crate) struct Registration<H: Hook> {
-    inner: Pin<KBox<Inner<H::Data>>>,
-    _hook: PhantomData<H>,
+/// The operations of a hook, for IPv4 and IPv6.
+struct Pair {
+    id: u32,
+    ops: [bindings::nf_hook_ops; 2],
 }
 
-// SAFETY: The C side allows (un)registering from any thread, and `data` may be sent and shared.
-unsafe impl<H: Hook> Send for Registration<H> {}
-// SAFETY: The mutex serialises all operations of a shared reference.
-unsafe impl<H: Hook> Sync for Registration<H> {}
+impl Pair {
+    const COUNT: c_uint = 2;
 
-impl<H: Hook> Registration<H> {
-    /// Creates a hook, not yet registered, in a netns that is being set up. Process context.
-    pub(crate) fn new(init: &Init<'_>, family: Family, data: Arc<H::Data>) -> Result<Self> {
-        let ops = bindings::nf_hook_ops {
-            hook: Some(match family {
-                Family::Ipv4 => Self::call::<false>,
-                Family::Ipv6 => Self::call::<true>,
-            }),
-            priv_: Arc::as_ptr(&data).cast_mut().cast(),
+    fn new<H: Hook>(id: u32, data: &Arc<H::Data>) -> Result<KBox<Self>> {
+        let ops = |family: Family, hook: bindings::nf_hookfn| bindings::nf_hook_ops {
+            hook,
+            priv_: Arc::as_ptr(data).cast_mut().cast(),
             // CAST: The protocol family is a small number.
             pf: family.as_raw() as u8,
-            hooknum: H::POINT.as_raw(),
+            hooknum: H::Point::HOOKNUM,
             priority: H::PRIORITY,
             ..Default::default()
         };
-        let net = init.net().as_raw();
-        let inner = KBox::pin_init(
-            pin_init!(Inner {
-                ops,
-                net,
-                status <- new_mutex!(Status::Off, "kapi::hook::Registration"),
-                data,
-            }),
-            GFP_KERNEL,
-        )?;
-        // INVARIANT: The status is off; `set` and `drop` uphold the rest.
-        Ok(Self {
-            inner,
-            _hook: PhantomData,
-        })
+        let ops = [
+            ops(Family::Ipv4, Some(call::<H, false>)),
+            ops(Family::Ipv6, Some(call::<H, true>)),
+        ];
+        Ok(KBox::new(Self { id, ops }, GFP_KERNEL)?)
+    }
+}
+
+/// The hooks of a netns that share their data.
+///
+/// # Invariants
+///
+/// The operations of all `pairs` are registered in `net`, unless `ended` is set. They are freed a
+/// grace period after they are unregistered, and `data` lives as long.
+pub(crate) struct HookSet<D: Send + Sync + 'static> {
+    pairs: KVec<KBox<Pair>>,
+    net: NetHandle,
+    data: Arc<D>,
+    ended: bool,
+}
+
+// SAFETY: The C side allows (un)registering from any thread, and `data` may be sent and shared.
+unsafe impl<D: Send + Sync + 'static> Send for HookSet<D> {}
+
+impl<D: Send + Sync + 'static> HookSet<D> {
+    /// Creates an empty set.
+    pub(crate) fn new(net: NetHandle, data: Arc<D>) -> Self {
+        // INVARIANT: There are no hooks yet.
+        Self {
+            pairs: KVec::new(),
+            net,
+            data,
+            ended: false,
+        }
     }
 
-    /// Registers or unregisters the hook, unless the registration has ended. After unregistering,
-    /// packets may still be in the hook for a moment. Process context.
-    pub(crate) fn set(&self, on: bool) -> Result {
-        let mut status = self.inner.status.lock();
-        match (*status, on) {
-            (Status::Off, true) => {
-                // SAFETY: The netns outlives objects made from its `Init`, and `ops` is boxed, so
-                // it does not move.
-                to_result(unsafe {
-                    bindings::nf_register_net_hook(self.inner.net, &self.inner.ops)
-                })?;
-                // INVARIANT: Registered above.
-                *status = Status::On;
-            }
-            (Status::On, false) => self.unregister_as(&mut status, Status::Off),
-            _ => (),
+    /// Returns whether the set has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Registers a hook for both families under an id, unless a hook has that id. Process context;
+    /// sleeps.
+    pub(crate) fn add<H: Hook<Data = D>>(&mut self, id: u32) -> Result {
+        if self.ended || self.pairs.iter().any(|pair| pair.id == id) {
+            return Ok(());
         }
+        self.pairs.reserve(1, GFP_KERNEL)?;
+        let pair = Pair::new::<H>(id, &self.data)?;
+        let (net, ops) = (self.net.as_raw(), pair.ops.as_ptr());
+        // SAFETY: The netns outlives its handles. The operations are boxed, so they do not move.
+        let registered = unsafe { bindings::nf_register_net_hooks(net, ops, Pair::COUNT) };
+        if let Err(err) = to_result(registered) {
+            // One family may have been registered for a moment.
+            synchronize_rcu();
+            return Err(err);
+        }
+        // INVARIANT: Registered above. There is room, so this succeeds.
+        self.pairs.push(pair, GFP_KERNEL)?;
         Ok(())
     }
 
-    /// Ends the registration. Packets may still be in the hook. None is left when `self` is
-    /// dropped, because `PreExit` promises a grace period before that. Process context.
-    pub(crate) fn unregister(&self, _cx: &PreExit) {
-        let mut status = self.inner.status.lock();
-        self.unregister_as(&mut status, Status::Ended);
-    }
-
-    fn unregister_as(&self, status: &mut Status, new: Status) {
-        if *status == Status::On {
-            // SAFETY: By the type invariant `ops` is registered, and the netns outlives objects
-            // made from its `Init`.
-            unsafe { bindings::nf_unregister_net_hook(self.inner.net, &self.inner.ops) };
+    /// Unregisters the hooks whose id `keep` refuses, the last registered one first, and waits
+    /// until no packet is in one of them. Process context; sleeps.
+    pub(crate) fn retain(&mut self, keep: impl Fn(u32) -> bool) {
+        if self.ended || self.pairs.iter().all(|pair| keep(pair.id)) {
+            return;
         }
-        *status = new;
+        self.unregister(|id| !keep(id));
+        synchronize_rcu();
+        self.pairs.retain(|pair| keep(pair.id));
     }
 
-    /// The `nf_hookfn`.
-    ///
-    /// # Safety
-    ///
-    /// Called by netfilter for `ops` of a registration of that family, under RCU.
-    unsafe extern "C" fn call<const SIX: bool>(
-        data: *mut c_void,
-        skb: *mut bindings::sk_buff,
-        state: *const bindings::nf_hook_state,
-    ) -> c_uint {
-        // SAFETY: `data` is the registration's `Arc`, which by the type invariant lives until no
-        // call of the hook runs any more.
-        let data = unsafe { ArcBorrow::from_raw(data.cast::<H::Data>()) };
-        // SAFETY: Netfilter hands the packet to one hook at a time.
-        let skb = unsafe { SkBuff::from_raw(skb) };
-        // SAFETY: Netfilter calls hooks under `rcu_read_lock()`.
-        let rcu = unsafe { ReadSide::assume_held() };
-        let family = if SIX { Family::Ipv6 } else { Family::Ipv4 };
-        // SAFETY: `state` is valid for the call, and of this family by the function's requirement.
-        let state = unsafe { State::from_raw(state, family, rcu) };
-        match H::hook(data, skb, &state) {
-            Verdict::Accept => bindings::NF_ACCEPT,
-            Verdict::Drop => bindings::NF_DROP,
+    /// Unregisters all hooks for good. Packets may still be in them. None is left when the set is
+    /// dropped, because `PreExit` promises a grace period before that. Process context.
+    pub(crate) fn end(&mut self, _cx: &PreExit) {
+        if !self.ended {
+            self.unregister(|_| true);
+            // INVARIANT: All hooks were unregistered.
+            self.ended = true;
+        }
+    }
+
+    fn unregister(&self, which: impl Fn(u32) -> bool) {
+        for pair in self.pairs.iter().rev().filter(|pair| which(pair.id)) {
+            let (net, ops) = (self.net.as_raw(), pair.ops.as_ptr());
+            // SAFETY: By the type invariant the operations are registered.
+            unsafe { bindings::nf_unregister_net_hooks(net, ops, Pair::COUNT) };
         }
     }
 }
 
-impl<H: Hook> Drop for Registration<H> {
+impl<D: Send + Sync + 'static> Drop for HookSet<D> {
+    /// Process context; sleeps, unless the set has ended.
     fn drop(&mut self) {
-        let mut status = self.inner.status.lock();
-        if *status != Status::Ended {
-            // `pre_exit` did not run: an `init` failed half-way.
-            self.unregister_as(&mut status, Status::Ended);
-            synchronize_rcu();
-        }
+        // If `pre_exit` did not run, an `init` failed half-way.
+        self.retain(|_| false);
     }
 }

@@ -6,6 +6,8 @@ pub(crate) mod conn;
 pub(crate) mod conncount;
 pub(crate) mod hook;
 pub(crate) mod packet;
+pub(crate) mod served;
+pub(crate) mod skb;
 pub(crate) mod tcp;
 pub(crate) mod track;
 pub(crate) mod udp;

@@ -4,7 +4,7 @@
 //!
 //! Pure: also built on the host. `kapi::track` checks that the layout matches C.
 //!
-//! C header: [`include/linux/netfilter/nf_conntrack_tcp.h`](srctree/include/linux/netfilter/nf_conntrack_tcp.h)
+//! C header: [`nf_conntrack_tcp.h`](srctree/include/linux/netfilter/nf_conntrack_tcp.h)
 
 /// One side of a connection: `struct ip_ct_tcp_state`. Sequence numbers wrap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Packets before conntrack sees them: what is read of one, what decides how conntrack would track
-//! it, and how it is given its connection.
+//! Packets before conntrack sees them: reading a packet, the inputs of conntrack's tracking, and
+//! attaching the packet to its connection.
 //!
-//! `struct nf_conn`'s lock is held by a [`TcpGuard`], and nothing else is under it.
+//! A [`TcpGuard`] holds the lock of its `struct nf_conn`. No other lock is taken under it.
 //!
-//! C header: [`include/net/netfilter/nf_conntrack_core.h`](srctree/include/net/netfilter/nf_conntrack_core.h)
+//! C header: [`nf_conntrack_core.h`](srctree/include/net/netfilter/nf_conntrack_core.h)
 
 use core::{
-    mem::{offset_of, size_of},
+    mem::{offset_of, size_of, MaybeUninit},
     ptr::NonNull, //
 };
 
@@ -19,80 +19,93 @@ use kernel::{
 
 use crate::{
     bindings,
-    kapi::nf::{
-        conn::{Conn, Dir},
-        hook::State,
-        packet::SkBuff,
-        tcp::{Peer, Segment, Timeouts, Tracking},
-        udp::Stream, //
+    kapi::{
+        nf::{
+            conn::{Conn, Dir},
+            skb::{HookSkb, PreRouting},
+            tcp::{Peer, Segment, Timeouts, Tracking},
+            udp::Stream, //
+        },
+        sync::rcu::ReadSide, //
     },
 };
 
-/// Why a packet is left to conntrack: `enum nfzr_track`, without `NFZR_TRACK`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Untracked(u8);
+/// A reason why a packet is left to conntrack: `enum nfzr_track`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Untracked {
+    /// Neither TCP nor UDP, or IPv6 extension headers.
+    Protocol,
+    /// IP options.
+    Options,
+    /// A fragment.
+    Fragment,
+    /// Invalid headers or lengths.
+    Malformed,
+    /// A wrong checksum.
+    Checksum,
+    /// SYN, FIN or RST, or no ACK.
+    TcpFlags,
+    /// The connection is dead.
+    Gone,
+    /// The connection has seen no reply.
+    Unreplied,
+    /// The TCP connection is not ASSURED.
+    Unassured,
+    /// The connection's sequence numbers are rewritten.
+    SeqAdjust,
+    /// The connection clashed with another.
+    Clash,
+    /// The connection is in a flowtable.
+    Offload,
+    /// The connection has a helper.
+    Helper,
+}
 
 impl Untracked {
-    /// How many reasons there are.
-    pub(crate) const COUNT: usize = bindings::nfzr_track_NFZR_UNTRACK_COUNT as usize - 1;
-
-    fn from_raw(why: u8) -> Result<(), Self> {
-        if u32::from(why) == bindings::nfzr_track_NFZR_TRACK {
-            Ok(())
-        } else {
-            Err(Self(why))
-        }
-    }
-
-    /// 0 for the first reason.
-    pub(crate) fn index(self) -> usize {
-        usize::from(self.0.wrapping_sub(1))
+    #[inline(always)]
+    fn check(why: bindings::nfzr_track) -> Result<(), Self> {
+        use bindings::nfzr_track::*;
+        Err(match why {
+            NFZR_TRACK => return Ok(()),
+            NFZR_UNTRACK_PROTOCOL => Self::Protocol,
+            NFZR_UNTRACK_OPTIONS => Self::Options,
+            NFZR_UNTRACK_FRAGMENT => Self::Fragment,
+            NFZR_UNTRACK_MALFORMED => Self::Malformed,
+            NFZR_UNTRACK_CHECKSUM => Self::Checksum,
+            NFZR_UNTRACK_TCP_FLAGS => Self::TcpFlags,
+            NFZR_UNTRACK_GONE => Self::Gone,
+            NFZR_UNTRACK_UNREPLIED => Self::Unreplied,
+            NFZR_UNTRACK_UNASSURED => Self::Unassured,
+            NFZR_UNTRACK_SEQ_ADJUST => Self::SeqAdjust,
+            NFZR_UNTRACK_CLASH => Self::Clash,
+            NFZR_UNTRACK_OFFLOAD => Self::Offload,
+            NFZR_UNTRACK_HELPER => Self::Helper,
+        })
     }
 }
 
-/// What was read of a packet that conntrack has not seen yet.
-pub(crate) struct Probe(bindings::nfzr_probe);
+/// Memory for a [`Probe`], which is too large to be copied.
+pub(crate) struct ProbeBuf(MaybeUninit<bindings::nfzr_probe>);
 
-impl Probe {
-    /// Of no packet yet.
+impl ProbeBuf {
+    /// Creates zeroed memory.
     #[inline(always)]
     pub(crate) fn new() -> Self {
-        Self(bindings::nfzr_probe::default())
-    }
-
-    /// Whether it is of a kind that is looked up.
-    pub(crate) fn fit(&self) -> Result<(), Untracked> {
-        Untracked::from_raw(self.0.why)
-    }
-
-    /// The packet's zone, if it goes this way.
-    pub(crate) fn zone(&self, dir: Dir) -> u16 {
-        let [original, reply] = self.0.zone;
-        match dir {
-            Dir::Original => original,
-            Dir::Reply => reply,
-        }
-    }
-
-    /// What is looked at of it if it is TCP and goes this way.
-    pub(crate) fn segment(&self, dir: Dir) -> Segment {
-        Segment {
-            reply: dir == Dir::Reply,
-            flags: self.0.flags,
-            plain: self.0.plain,
-            win: self.0.win,
-            seq: self.0.seq,
-            ack: self.0.ack,
-            end: self.0.end,
-        }
-    }
-
-    pub(in crate::kapi) fn as_raw(&self) -> *const bindings::nfzr_probe {
-        &self.0
+        Self(MaybeUninit::zeroed())
     }
 }
 
-// What `track` changes is conntrack's own.
+/// A packet that conntrack has not seen yet, and the fields that were read from it.
+///
+/// # Invariants
+///
+/// `raw` was read from `skb`.
+pub(crate) struct Probe<'p, 'r> {
+    raw: &'p bindings::nfzr_probe,
+    skb: &'p HookSkb<'r, PreRouting>,
+}
+
+// Tracking changes conntrack's own memory.
 static_assert!(size_of::<Tracking>() == size_of::<bindings::ip_ct_tcp>());
 static_assert!(size_of::<Peer>() == size_of::<bindings::ip_ct_tcp_state>());
 
@@ -137,13 +150,13 @@ pub(crate) struct TcpGuard<'a> {
 }
 
 impl TcpGuard<'_> {
-    /// The state, to be changed.
+    /// Returns the state, for changing it.
     pub(crate) fn tracking(&mut self) -> &mut Tracking {
-        // SAFETY: By the type invariant, for as long as the guard is borrowed.
+        // SAFETY: By the type invariant the lock is held, for as long as the guard is borrowed.
         unsafe { self.tracking.as_mut() }
     }
 
-    /// The timeouts that the connection may get.
+    /// Returns the timeouts that the connection may get.
     pub(crate) fn timeouts(&self) -> Timeouts {
         self.timeouts
     }
@@ -151,77 +164,106 @@ impl TcpGuard<'_> {
 
 impl Drop for TcpGuard<'_> {
     fn drop(&mut self) {
-        // SAFETY: The lock is held, by the type invariant.
+        // SAFETY: By the type invariant the lock is held.
         unsafe { bindings::nfzr_helper_tcp_end(self.ct.as_raw()) };
     }
 }
 
-/// How a connection that is found is tracked.
-pub(crate) enum Protocol<'a> {
+/// The tracking of a packet's connection, by protocol.
+pub(crate) enum Session<'a> {
     /// TCP.
     Tcp(TcpGuard<'a>),
     /// UDP.
     Udp(Stream),
 }
 
-/// What conntrack made of a packet.
-pub(crate) struct Attached<'r> {
-    /// The connection, which the packet holds a reference on.
-    pub(crate) ct: &'r Conn,
-    /// Which way the packet goes.
-    pub(crate) dir: Dir,
-    /// It is of the connection itself, which was answered.
-    pub(crate) established: bool,
-    /// What the extension holds; `None`: the connection has no extension.
-    pub(crate) handle: Option<u64>,
+impl<'r> HookSkb<'r, PreRouting> {
+    /// Reads a packet before conntrack does. Returns `None` if the packet has a connection, is
+    /// untracked or comes from br_netfilter.
+    #[inline(always)]
+    pub(crate) fn probe<'p>(&'p self, buf: &'p mut ProbeBuf) -> Option<Probe<'p, 'r>> {
+        let (skb, state) = (self.as_raw(), self.state());
+        // SAFETY: The packet is in this hook, with this state, under RCU.
+        let is_new = unsafe { bindings::nfzr_helper_probe(skb, state, buf.0.as_mut_ptr()) };
+        // INVARIANT: Read above.
+        is_new.then(|| Probe {
+            // SAFETY: Zeroes are a valid value, and the helper overwrote them with a valid one.
+            raw: unsafe { buf.0.assume_init_ref() },
+            skb: self,
+        })
+    }
 }
 
-impl SkBuff {
-    /// Reads a packet at PRE_ROUTING before conntrack does, into a new `probe`; `false`: conntrack knows
-    /// it already, or is not to see it.
-    #[inline]
-    pub(crate) fn probe(&self, probe: &mut Probe, state: &State<'_>) -> bool {
-        // SAFETY: The packet is in this hook, with this state, under RCU.
-        unsafe { bindings::nfzr_helper_probe(self.as_raw(), state.as_raw(), &mut probe.0) }
+impl<'r> Probe<'_, 'r> {
+    pub(in crate::kapi) fn as_raw(&self) -> *const bindings::nfzr_probe {
+        self.raw
     }
 
-    /// Makes sure that conntrack would find nothing wrong with the packet nor unusual with the
-    /// connection, and has what decides the rest; for TCP, the connection's lock is taken.
-    #[inline]
-    pub(crate) fn begin<'a>(
-        &self,
-        ct: &'a Conn,
-        probe: &Probe,
-        state: &State<'_>,
-    ) -> Result<Protocol<'a>, Untracked> {
-        if ct.is_tcp() {
-            self.begin_tcp(ct, probe, state).map(Protocol::Tcp)
-        } else {
-            self.begin_udp(ct, probe, state).map(Protocol::Udp)
+    /// Returns the read side that the hook is called in.
+    #[inline(always)]
+    pub(crate) fn rcu(&self) -> &ReadSide<'r> {
+        self.skb.rcu()
+    }
+
+    /// Returns whether the packet is of a kind that is looked up, or the reason why not.
+    #[inline(always)]
+    pub(crate) fn fit(&self) -> Result<(), Untracked> {
+        Untracked::check(self.raw.why)
+    }
+
+    /// Returns the packet's zone, if the packet goes in this direction.
+    #[inline(always)]
+    pub(crate) fn zone(&self, dir: Dir) -> u16 {
+        let [original, reply] = self.raw.zone;
+        match dir {
+            Dir::Original => original,
+            Dir::Reply => reply,
         }
     }
 
-    fn begin_tcp<'a>(
-        &self,
-        ct: &'a Conn,
-        probe: &Probe,
-        state: &State<'_>,
-    ) -> Result<TcpGuard<'a>, Untracked> {
+    /// Returns the fields of a TCP packet that tracking looks at, if the packet goes in this
+    /// direction.
+    pub(crate) fn segment(&self, dir: Dir) -> Segment {
+        Segment {
+            reply: dir == Dir::Reply,
+            flags: self.raw.flags,
+            plain: self.raw.plain,
+            win: self.raw.win,
+            seq: self.raw.seq,
+            ack: self.raw.ack,
+            end: self.raw.end,
+        }
+    }
+
+    /// Checks that conntrack would accept the packet and do nothing unusual with `ct`, and returns
+    /// the inputs of the rest of the tracking. For TCP, this takes the connection's lock.
+    #[inline(always)]
+    pub(crate) fn begin<'a>(&self, ct: &'a Conn) -> Result<Session<'a>, Untracked> {
+        if ct.is_tcp() {
+            self.begin_tcp(ct).map(Session::Tcp)
+        } else {
+            self.begin_udp(ct).map(Session::Udp)
+        }
+    }
+
+    fn begin_tcp<'a>(&self, ct: &'a Conn) -> Result<TcpGuard<'a>, Untracked> {
         let mut raw = bindings::nfzr_tcp_timeouts::default();
-        let mut why = 0;
-        // SAFETY: The packet is in this hook, with this state, under RCU; the connection is TCP.
+        let mut why = bindings::nfzr_track::NFZR_TRACK;
+        // SAFETY: By the type invariant the packet is in this hook, with this state, under RCU, and
+        // `raw` was read from it; the connection is TCP.
         let tracking = unsafe {
             bindings::nfzr_helper_tcp_begin(
-                self.as_raw(),
-                state.as_raw(),
+                self.skb.as_raw(),
+                self.skb.state(),
                 ct.as_raw(),
-                probe.as_raw(),
+                self.as_raw(),
                 &mut raw,
                 &mut why,
             )
         };
-        // CAST: The layouts are the same, as asserted above.
-        let tracking = NonNull::new(tracking.cast()).ok_or(Untracked(why))?;
+        Untracked::check(why)?;
+        // CAST: The layouts are equal, as asserted above.
+        let tracking = NonNull::new(tracking.cast()).ok_or(Untracked::Gone)?;
         // INVARIANT: The helper took the lock.
         Ok(TcpGuard {
             ct,
@@ -236,21 +278,20 @@ impl SkBuff {
         })
     }
 
-    #[inline]
-    fn begin_udp(&self, ct: &Conn, probe: &Probe, state: &State<'_>) -> Result<Stream, Untracked> {
+    #[inline(always)]
+    fn begin_udp(&self, ct: &Conn) -> Result<Stream, Untracked> {
         let mut raw = bindings::nfzr_udp::default();
-        // SAFETY: The packet is in this hook, with this state, under RCU; the connection is UDP.
+        // SAFETY: As in `begin_tcp`; the connection is UDP.
         let why = unsafe {
             bindings::nfzr_helper_udp_begin(
-                self.as_raw(),
-                state.as_raw(),
+                self.skb.as_raw(),
+                self.skb.state(),
                 ct.as_raw(),
-                probe.as_raw(),
+                self.as_raw(),
                 &mut raw,
             )
         };
-        // CAST: There are fewer than 256.
-        Untracked::from_raw(why as u8)?;
+        Untracked::check(why)?;
         Ok(Stream {
             now: raw.now,
             since: raw.since,
@@ -260,48 +301,32 @@ impl SkBuff {
         })
     }
 
-    /// Gives the packet its connection, in the place of a template, and the connection its timeout
-    /// (in jiffies) and its counters.
-    ///
-    /// The packet must be one that [`SkBuff::probe`] read in this hook.
+    /// Attaches the packet to its connection, in place of a template, and updates the connection's
+    /// timeout (in jiffies) and counters.
     pub(crate) fn attach(&self, ct: &Conn, dir: Dir, timeout: u32) {
-        // SAFETY: The packet is in a hook and has no connection but perhaps a template, which it
-        // gives up; a `&Conn` is under a reference.
-        unsafe { bindings::nfzr_helper_attach(self.as_raw(), ct.as_raw(), dir.as_raw(), timeout) };
-    }
-
-    /// What conntrack made of the packet; `None`: it has no connection.
-    pub(crate) fn attached<'r>(&self, _state: &State<'r>) -> Option<Attached<'r>> {
-        let mut raw = bindings::nfzr_attached::default();
-        // SAFETY: The packet is in this hook.
-        if !unsafe { bindings::nfzr_helper_attached(self.as_raw(), &mut raw) } {
-            return None;
-        }
-        Some(Attached {
-            // SAFETY: The packet holds a reference on its connection while it is in the hook.
-            ct: unsafe { Conn::from_raw(raw.ct) },
-            dir: Dir::from_raw(raw.dir),
-            established: raw.established,
-            handle: raw.has_ext.then_some(raw.handle),
-        })
+        let (skb, ct, dir) = (self.skb.as_raw(), ct.as_raw(), dir.as_raw());
+        // SAFETY: The packet is in a hook, and gives up the template that it may have. A reference
+        // on a `&Conn` is held.
+        unsafe { bindings::nfzr_helper_attach(skb, ct, dir, timeout) };
     }
 }
 
 impl Conn {
-    /// A copy of the state, if the connection is TCP.
+    /// Returns a copy of the tracking state, if the connection is TCP.
     pub(crate) fn tcp(&self) -> Option<Tracking> {
         if !self.is_tcp() {
             return None;
         }
         let mut tracking = Tracking::default();
-        // CAST: The layouts are the same, as asserted above.
+        // CAST: The layouts are equal, as asserted above.
         let to = core::ptr::from_mut(&mut tracking).cast();
         // SAFETY: A `&Conn` is valid, and so is `to`.
         unsafe { bindings::nfzr_helper_tcp_copy(self.as_raw(), to) };
         Some(tracking)
     }
 
-    /// When the connection's time is up, as low 32 bits of jiffies; `None`: its timeout is fixed.
+    /// Returns when the connection expires, as low 32 bits of jiffies, or `None` if its timeout is
+    /// fixed.
     pub(crate) fn expiry(&self) -> Option<u32> {
         let mut expiry = 0;
         // SAFETY: A `&Conn` is valid, and so is `expiry`.

@@ -83,9 +83,9 @@ impl<S> Drop for Counters<S> {
     }
 }
 
-/// A [`Cell`]'s slot on one CPU; all zero is empty.
+/// A [`PerCpuCell`]'s slot on one CPU; all zero is empty.
 #[repr(C)]
-struct Place<T> {
+struct PerCpuSlot<T> {
     full: bool,
     value: MaybeUninit<T>,
 }
@@ -95,23 +95,23 @@ struct Place<T> {
 ///
 /// # Invariants
 ///
-/// `base` is a per-CPU allocation of [`Place<T>`]. Each place that is full holds a value.
-pub(crate) struct Cell<T: Copy> {
-    base: NonNull<Place<T>>,
+/// `base` is a per-CPU allocation of [`PerCpuSlot<T>`]. Each place that is full holds a value.
+pub(crate) struct PerCpuCell<T: Copy> {
+    base: NonNull<PerCpuSlot<T>>,
 }
 
 // SAFETY: Per-CPU memory is made for use by all CPUs, each accessing its own part.
-unsafe impl<T: Copy + Send> Send for Cell<T> {}
+unsafe impl<T: Copy + Send> Send for PerCpuCell<T> {}
 // SAFETY: As above.
-unsafe impl<T: Copy + Send> Sync for Cell<T> {}
+unsafe impl<T: Copy + Send> Sync for PerCpuCell<T> {}
 
-impl<T: Copy> Cell<T> {
+impl<T: Copy> PerCpuCell<T> {
     /// Allocates an empty cell. Process context.
     pub(crate) fn new() -> Result<Self> {
         // SAFETY: The allocation needs process context only; it is zeroed and has a `u64`'s
         // alignment.
-        let base = unsafe { bindings::nfzr_helper_percpu_alloc(size_of::<Place<T>>()) };
-        const { assert!(core::mem::align_of::<Place<T>>() <= core::mem::align_of::<u64>()) };
+        let base = unsafe { bindings::nfzr_helper_percpu_alloc(size_of::<PerCpuSlot<T>>()) };
+        const { assert!(core::mem::align_of::<PerCpuSlot<T>>() <= core::mem::align_of::<u64>()) };
         // INVARIANT: Allocated above with that size; all zero is empty.
         Ok(Self {
             base: NonNull::new(base.cast()).ok_or(ENOMEM)?,
@@ -120,33 +120,26 @@ impl<T: Copy> Cell<T> {
 
     /// Exchanges this CPU's value for `new`. Any context but hard interrupts.
     pub(crate) fn replace(&self, new: Option<T>) -> Option<T> {
-        let mut place = Place {
+        let mut place = PerCpuSlot {
             full: new.is_some(),
             value: new.map_or_else(MaybeUninit::uninit, MaybeUninit::new),
         };
-        // SAFETY: By the type invariant; both have the size of a `Place<T>`. Bottom halves are off
-        // meanwhile and hard interrupts do not call this, so nothing else uses this CPU's place.
+        // SAFETY: By the type invariant; both have the size of a `PerCpuSlot<T>`. Bottom halves are
+        // off meanwhile and hard interrupts do not call this, so nothing else uses this CPU's
+        // place.
         unsafe {
             bindings::nfzr_helper_percpu_exchange(
                 self.base.as_ptr().cast(),
                 core::ptr::from_mut(&mut place).cast(),
-                size_of::<Place<T>>(),
+                size_of::<PerCpuSlot<T>>(),
             )
         };
         // SAFETY: By the type invariant a full place holds a value.
         place.full.then(|| unsafe { place.value.assume_init() })
     }
-
-    /// Empties the cell on all CPUs. No CPU may use the cell meanwhile.
-    pub(crate) fn clear(&self) {
-        // SAFETY: By the type invariant; all zero is empty, even if writes are torn.
-        unsafe {
-            bindings::nfzr_helper_percpu_clear(self.base.as_ptr().cast(), size_of::<Place<T>>())
-        };
-    }
 }
 
-impl<T: Copy> Drop for Cell<T> {
+impl<T: Copy> Drop for PerCpuCell<T> {
     fn drop(&mut self) {
         // SAFETY: Allocated in `new`; this is the only owner.
         unsafe { bindings::free_percpu(self.base.as_ptr().cast()) };

@@ -20,12 +20,14 @@ use crate::{
     bindings,
     kapi::{
         mem::{
-            array::{Numbers, RcuArray, Removed},
+            array::{RcuArray, Removed},
+            ids::Ids,
+            rcu::{RcuBox, RcuCell},
             slab::Cache, //
         },
         sync::{
-            percpu::{Cell, CounterSet, Counters},
-            rcu::{RcuBox, RcuCell, ReadSide}, //
+            percpu::{CounterSet, Counters, PerCpuCell},
+            rcu::ReadSide, //
         },
     },
 };
@@ -185,7 +187,7 @@ mod array_cases {
 
     #[test]
     fn numbers_go_on_in_their_bitmap_before_the_lowest_is_given() -> Result {
-        let numbers = KBox::pin_init(Numbers::new(), GFP_KERNEL)?;
+        let numbers = KBox::pin_init(Ids::new(), GFP_KERNEL)?;
         let mut taken = KVec::new();
         for _ in 0..1500 {
             taken.push(numbers.take(5000)?, GFP_KERNEL)?;
@@ -366,7 +368,7 @@ mod percpu_cases {
 
     #[test]
     fn a_cell_gives_back_what_was_put_there_on_that_cpu() -> Result {
-        let cell = Cell::<[u32; 3]>::new()?;
+        let cell = PerCpuCell::<[u32; 3]>::new()?;
         // Stays on one CPU, as a hook does.
         let guard = read_lock();
         // SAFETY: Bottom halves are enabled again below, on the same thread.

@@ -9,8 +9,10 @@
 //! Process context, in `init_net`.
 
 mod conntrack;
+mod last_found;
 mod memory;
 mod netns;
+mod proc;
 mod registry;
 mod work;
 
@@ -30,16 +32,17 @@ use crate::{
     bindings,
     kapi::{
         net::{
-            dst::Dst,
-            netns::Net, //
+            dst::{Dst, DstId},
+            family::Family,
+            netns::{Net, NetHandle}, //
         },
         nf::{
-            conn::Conn,
-            hook::{Family, State},
-            packet::{Route, SkBuff},
+            conn::{Conn, CtRef, Dir},
+            packet::Route,
+            skb::{HookSkb, PreRouting},
             tcp::{Segment, Tracking}, //
         },
-        sync::rcu::ReadSide, //
+        sync::{rcu::ReadSide, work::system_dfl}, //
     },
 };
 
@@ -87,6 +90,12 @@ pub(crate) fn init_net() -> &'static Net {
     unsafe { Net::from_raw(bindings::nfzr_kunit_net()) }
 }
 
+/// Returns a handle of `init_net`.
+pub(crate) fn init_net_handle() -> NetHandle {
+    // SAFETY: `init_net` is never freed.
+    unsafe { NetHandle::from_raw(bindings::nfzr_kunit_net()) }
+}
+
 /// The directions to which a connection's zone applies.
 #[derive(Clone, Copy)]
 pub(crate) enum ZoneDirs {
@@ -114,6 +123,21 @@ pub(crate) fn conn(number: u32, zone: u16, dirs: ZoneDirs) -> Result<ARef<Conn>>
 /// Allocates a connection without the extension.
 pub(crate) fn conn_without_extension(number: u32) -> Result<ARef<Conn>> {
     alloc_conn(number, 0, ZoneDirs::Both, false)
+}
+
+/// Returns a connection as a packet in direction `dir` carries it. `handle` is the content of the
+/// extension.
+pub(crate) fn ct_ref(conn: &Conn, handle: Option<u64>, dir: Dir) -> CtRef<'_> {
+    let raw = bindings::nfzr_ct_ref {
+        ct: conn.as_raw(),
+        handle: handle.unwrap_or_default(),
+        dir: dir.as_raw(),
+        has_ext: handle.is_some(),
+        confirmed: true,
+        ..Default::default()
+    };
+    // SAFETY: Like a packet, the caller keeps the connection.
+    unsafe { CtRef::from_raw(raw) }
 }
 
 /// Returns the number of references to a connection, including the caller's.
@@ -214,13 +238,28 @@ impl TestPacket {
     }
 
     /// Calls `f` with the packet as a hook would, and returns its result.
-    pub(crate) fn in_hook<R>(&self, f: impl FnOnce(&SkBuff, &State<'_>) -> R) -> R {
+    pub(crate) fn in_hook<R>(&self, f: impl FnOnce(&HookSkb<'_, PreRouting>) -> R) -> R {
         let guard = kernel::sync::rcu::read_lock();
         let rcu = ReadSide::of(&guard);
         // SAFETY: The helper returns a static `nf_hook_state`.
-        let state = unsafe { State::from_raw(bindings::nfzr_kunit_state(), Family::Ipv4, rcu) };
-        // SAFETY: The packet is valid, and only we have it.
-        f(unsafe { SkBuff::from_raw(self.0.as_ptr()) }, &state)
+        let state = unsafe { &*bindings::nfzr_kunit_state() };
+        // SAFETY: We own the packet, and the state is that of PRE_ROUTING for IPv4.
+        f(&unsafe { HookSkb::from_raw(self.0, state, Family::Ipv4, rcu) })
+    }
+
+    /// Lets a hook steal the packet. Returns the verdict, after the packet was freed.
+    pub(crate) fn steal(self) -> u32 {
+        let packet = core::mem::ManuallyDrop::new(self);
+        let guard = kernel::sync::rcu::read_lock();
+        let rcu = ReadSide::of(&guard);
+        // SAFETY: The helper returns a static `nf_hook_state`.
+        let state = unsafe { &*bindings::nfzr_kunit_state() };
+        // SAFETY: As in `in_hook`. Nothing uses the packet after the hook.
+        let skb =
+            unsafe { HookSkb::<'_, PreRouting>::from_raw(packet.0, state, Family::Ipv4, rcu) };
+        let (stolen, verdict) = skb.steal();
+        drop(stolen);
+        verdict.as_raw()
     }
 
     /// Passes it to conntrack.
@@ -272,7 +311,7 @@ impl TestDst {
         // SAFETY: Our reference keeps it valid.
         unsafe { bindings::nfzr_kunit_dst_hold(self.0.as_ptr()) };
         // SAFETY: It is an IPv4 route, and the `Dst` gets the new reference.
-        unsafe { Dst::from_raw(self.0, 0, false) }
+        unsafe { Dst::from_raw(self.0, Family::Ipv4, 0, false) }
     }
 
     /// Returns it as the route that the kernel chose for a packet.
@@ -284,8 +323,8 @@ impl TestDst {
     }
 
     /// Returns its identity, as read from a packet.
-    pub(crate) fn id(&self) -> crate::kapi::net::dst::DstId {
-        crate::kapi::net::dst::DstId(self.0.as_ptr())
+    pub(crate) fn id(&self) -> DstId {
+        DstId(self.0.as_ptr())
     }
 }
 
@@ -313,7 +352,7 @@ impl Job {
             GFP_KERNEL,
         )?;
         let theirs = job.clone();
-        crate::kapi::sync::work::system_dfl().try_spawn(GFP_KERNEL, move || {
+        system_dfl().try_spawn(GFP_KERNEL, move || {
             work();
             theirs.done.complete_all();
         })?;

@@ -6,39 +6,44 @@
 use core::ptr::NonNull;
 
 use kernel::{
+    new_mutex,
     prelude::*,
-    seq_file::SeqFile,
-    seq_print,
     sync::{
         atomic::{Atomic, Relaxed},
         Arc,
-        ArcBorrow, //
+        ArcBorrow,
+        Mutex, //
     }, //
 };
 
-use super::{hash_policy_changes, init_net, Drops, Tracked};
+use super::{
+    hash_policy_changes,
+    init_net,
+    proc::{self, Row},
+    Drops,
+    Tracked, //
+};
 use crate::{
     bindings,
     kapi::{
-        fs::proc,
+        fs::proc::Directory,
         mem::array::RcuArray,
         net::{
-            device::{self, Device},
-            netns::{Init, PerNet, PreExit, Registration, Subsys},
-            notifier::{Listener, NetEvent, Notifier}, //
+            device::{Device, DeviceEvent},
+            netns::{Init, PerNet, PerNetRegistration, PreExit, Subsys},
+            notifier::{NetEvent, NetListener, Notifier}, //
         },
         nf::{
-            hook::{self, Family, Hook, Inet, State, Verdict},
-            packet::SkBuff, //
+            hook::{Hook, HookSet},
+            skb::{HookSkb, PreRouting, Verdict}, //
         },
-        sync::rcu::ReadSide, //
     },
 };
 
 /// Shared by the test's per-netns states: counters of their callbacks, and rows for the files.
 #[pin_data]
-struct World {
-    init: Atomic<i32>,
+pub(super) struct World {
+    pub(super) init: Atomic<i32>,
     pre_exit: Atomic<i32>,
     exit: Atomic<i32>,
     /// The number of netns that may still be set up; a further one fails.
@@ -51,11 +56,11 @@ struct World {
     hash_policies: Atomic<i32>,
     _tracked: Tracked,
     #[pin]
-    rows: RcuArray<Row>,
+    pub(super) rows: RcuArray<Row>,
 }
 
 impl World {
-    fn new(allowed: i32, drops: &Arc<Drops>) -> Result<Arc<Self>> {
+    pub(super) fn new(allowed: i32, drops: &Arc<Drops>) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 init: Atomic::new(0),
@@ -74,9 +79,9 @@ impl World {
         )
     }
 
-    fn add_row(&self, number: u32) -> Result {
+    pub(super) fn add_row(&self, number: u32) -> Result {
         self.rows
-            .insert(number, Arc::new(Row(number), GFP_KERNEL)?)
+            .insert(number, Arc::new(Row::new(number), GFP_KERNEL)?)
             .map_err(|(err, _)| err)
     }
 
@@ -90,10 +95,11 @@ impl World {
 }
 
 /// The state of a netns.
-struct TestNs {
+pub(super) struct TestNs {
     world: Arc<World>,
-    hook: Option<hook::Registration<Pass>>,
-    _files: Option<proc::Dir<World>>,
+    /// Ended in `pre_exit`.
+    hooks: Option<Pin<KBox<Mutex<HookSet<World>>>>>,
+    _files: Option<Directory<World>>,
 }
 
 static SUBSYS: Subsys<TestNs> = Subsys::new();
@@ -113,24 +119,28 @@ impl PerNet for TestNs {
         // Only `init_net` gets the files and the hook.
         let first = core::ptr::eq(init.net().as_raw(), init_net().as_raw());
         let files = if first {
-            let dir = proc::Dir::new(init, c"nfzr_kunit", world.clone())?;
-            dir.rows::<Rows>(c"rows")?;
-            dir.text::<Text>(c"text")?;
-            Some(dir)
+            Some(proc::files(init, world)?)
         } else {
             None
         };
-        let hook = if first {
-            let hook = hook::Registration::new(init, Family::Ipv4, world.clone())?;
-            hook.set(true)?;
-            Some(hook)
+        let hooks = if first {
+            let mut hooks = HookSet::new(init.net(), world.clone());
+            hooks.add::<Pass>(0)?;
+            // The id is taken: nothing happens.
+            hooks.add::<Pass>(0)?;
+            hooks.add::<Pass>(1)?;
+            hooks.retain(|id| id == 1);
+            Some(KBox::pin_init(
+                new_mutex!(hooks, "kapi::tests::hooks"),
+                GFP_KERNEL,
+            )?)
         } else {
             None
         };
         Ok(KBox::new(
             Self {
                 world: world.clone(),
-                hook,
+                hooks,
                 _files: files,
             },
             GFP_KERNEL,
@@ -138,8 +148,8 @@ impl PerNet for TestNs {
     }
 
     fn pre_exit(&self, cx: &PreExit) {
-        if let Some(hook) = &self.hook {
-            hook.unregister(cx);
+        if let Some(hooks) = &self.hooks {
+            hooks.lock().end(cx);
         }
         self.world.pre_exit.add(1, Relaxed);
     }
@@ -149,15 +159,15 @@ impl PerNet for TestNs {
     }
 }
 
-impl Listener for TestNs {
-    fn device(&self, event: device::Event, device: &Device<'_>) {
+impl NetListener for TestNs {
+    fn device(&self, event: DeviceEvent, device: &Device<'_>) {
         if device.ifindex() != self.world.ifindex.load(Relaxed) {
             return;
         }
         let count = match event {
-            device::Event::Down => &self.world.down,
-            device::Event::ChangeAddr => &self.world.changed,
-            device::Event::Unregister => &self.world.unregistered,
+            DeviceEvent::Down => &self.world.down,
+            DeviceEvent::ChangeAddr => &self.world.changed,
+            DeviceEvent::Unregister => &self.world.unregistered,
             _ => return,
         };
         count.add(1, Relaxed);
@@ -177,66 +187,12 @@ struct Pass;
 
 impl Hook for Pass {
     type Data = World;
+    type Point = PreRouting;
 
-    const POINT: Inet = Inet::PreRouting;
     const PRIORITY: i32 = 0;
 
-    fn hook(_: ArcBorrow<'_, World>, _: &SkBuff, _: &State<'_>) -> Verdict {
-        Verdict::Accept
-    }
-}
-
-struct Row(u32);
-
-struct Rows;
-
-impl proc::Rows for Rows {
-    type Data = World;
-    type Row = Row;
-
-    fn find<'r>(world: &'r World, from: u32, rcu: &ReadSide<'r>) -> Option<(u32, &'r Row)> {
-        world.rows.next(from, rcu)
-    }
-
-    fn show(_: &World, row: &Row, to: &SeqFile, _: &ReadSide<'_>) {
-        seq_print!(to, "row {:>59}\n", row.0);
-    }
-}
-
-struct Text;
-
-impl proc::Text for Text {
-    type Data = World;
-
-    fn show(world: &World, to: &SeqFile) {
-        let set_up = world.init.load(Relaxed) != 0;
-        seq_print!(to, "set up: {set_up}\n");
-    }
-}
-
-/// An open file.
-struct File(NonNull<bindings::file>);
-
-impl File {
-    fn open(path: &CStr) -> Option<Self> {
-        // SAFETY: A `CStr` is NUL-terminated.
-        NonNull::new(unsafe { bindings::nfzr_kunit_open(path.as_char_ptr()) }).map(Self)
-    }
-
-    /// Reads from the current position; returns the number of bytes.
-    fn read(&self, buf: &mut [u8]) -> Result<usize> {
-        // SAFETY: The file is open, and `buf` is writable for `buf.len()` bytes.
-        let len = unsafe {
-            bindings::nfzr_kunit_read(self.0.as_ptr(), buf.as_mut_ptr().cast(), buf.len())
-        };
-        usize::try_from(len).map_err(|_| EIO)
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        // SAFETY: The file is open, and we own it.
-        unsafe { bindings::nfzr_kunit_close(self.0.as_ptr()) };
+    fn hook(_: ArcBorrow<'_, World>, skb: HookSkb<'_, PreRouting>) -> Verdict {
+        skb.accept()
     }
 }
 
@@ -274,9 +230,9 @@ impl Drop for TestDevice {
     }
 }
 
-const ANY: i32 = i32::MAX;
+pub(super) const ANY: i32 = i32::MAX;
 
-fn register(world: &Arc<World>) -> Result<Registration<TestNs>> {
+pub(super) fn register(world: &Arc<World>) -> Result<PerNetRegistration<TestNs>> {
     SUBSYS.register(world.clone())
 }
 
@@ -391,109 +347,6 @@ mod notifier_cases {
         drop(world);
         assert_eq!(told, [0, 0, 0]);
         assert_eq!(later, [0, 0, 0]);
-        assert_eq!(drops.count(), 1);
-        Ok(())
-    }
-}
-
-#[kunit_tests(nfzr_kapi_proc_fs)]
-mod proc_cases {
-    use super::*;
-
-    /// The number of times that each row was shown.
-    struct Seen([u8; 1024]);
-
-    impl Seen {
-        /// Counts the rows in a piece of the file, which consists of whole lines of 64 bytes.
-        fn add(&mut self, text: &[u8]) -> Result {
-            for line in text.chunks(64) {
-                let number = line
-                    .iter()
-                    .filter(|byte| byte.is_ascii_digit())
-                    .fold(0usize, |number, byte| {
-                        number * 10 + usize::from(byte - b'0')
-                    });
-                *self.0.get_mut(number).ok_or(EINVAL)? += 1;
-            }
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn rows_that_stay_are_shown_once_while_others_come_and_go() -> Result {
-        const PIECE: usize = 1024;
-
-        let drops = Drops::new()?;
-        let world = World::new(ANY, &drops)?;
-        let states = register(&world)?;
-        // The even rows stay.
-        for number in (0..600).step_by(2) {
-            world.add_row(number)?;
-        }
-        let mut seen = KBox::new(Seen([0; 1024]), GFP_KERNEL)?;
-        let mut piece = KVec::from_elem(0u8, PIECE, GFP_KERNEL)?;
-        let file = File::open(c"/proc/net/nfzr_kunit/rows").ok_or(ENOENT)?;
-        let (mut round, mut pieces, mut went) = (1, 0, 0);
-        loop {
-            let len = file.read(&mut piece)?;
-            if len == 0 {
-                break;
-            }
-            seen.add(piece.get(..len).ok_or(EINVAL)?)?;
-            pieces += 1;
-            // Odd rows come and go, before and behind the reader's position: added in one round,
-            // removed in the next.
-            for number in [round, 600 - round] {
-                world.add_row(number)?;
-                if round > 1 {
-                    let before = if number == round {
-                        round - 2
-                    } else {
-                        602 - round
-                    };
-                    went += i32::from(world.rows.remove(before).is_some());
-                }
-            }
-            round += 2;
-        }
-        drop(file);
-        drop(states);
-        let stayed = (0..600).step_by(2).all(|number| seen.0[number] == 1);
-        let others = (1..600).step_by(2).all(|number| seen.0[number] <= 1);
-        assert!(pieces > 10);
-        assert_eq!(went, 2 * (pieces - 1));
-        assert!(stayed);
-        assert!(others);
-        Ok(())
-    }
-
-    #[test]
-    fn a_text_is_shown_whole() -> Result {
-        let drops = Drops::new()?;
-        let world = World::new(ANY, &drops)?;
-        let states = register(&world)?;
-        let mut text = [0; 64];
-        let file = File::open(c"/proc/net/nfzr_kunit/text").ok_or(ENOENT)?;
-        let len = file.read(&mut text)?;
-        let end = file.read(&mut [0; 8])?;
-        drop(file);
-        drop(states);
-        assert_eq!(text.get(..len), Some(b"set up: true\n".as_slice()));
-        assert_eq!(end, 0);
-        Ok(())
-    }
-
-    #[test]
-    fn the_files_go_with_their_directory() -> Result {
-        let drops = Drops::new()?;
-        let world = World::new(ANY, &drops)?;
-        let states = register(&world)?;
-        let there = File::open(c"/proc/net/nfzr_kunit/text").is_some();
-        drop(states);
-        let gone = File::open(c"/proc/net/nfzr_kunit/text").is_none();
-        drop(world);
-        assert!(there);
-        assert!(gone);
         assert_eq!(drops.count(), 1);
         Ok(())
     }

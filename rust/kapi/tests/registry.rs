@@ -16,8 +16,9 @@ use kernel::{
 use super::{conn, conn_refs, expire, Drops, Job, Tracked, ZoneDirs};
 use crate::kapi::{
     entry::{
-        last_found::Ended,
-        registry::{Entry, Registry, Table}, //
+        registry::{NewEntry, Registry},
+        table::TupleTable,
+        Entry, //
     },
     mem::slab::Cache,
     nf::conn::{Conn, Dir},
@@ -25,35 +26,30 @@ use crate::kapi::{
 };
 
 /// A registry with a table. The cache is dropped last, after `Registry::drop` has waited for RCU.
-struct Fixture {
-    registry: Pin<KBox<Registry<Tracked>>>,
-    table: Table<Tracked>,
+pub(super) struct Fixture {
+    pub(super) registry: Pin<KBox<Registry<Tracked>>>,
+    table: TupleTable<Tracked>,
     drops: Arc<Drops>,
     cache: Cache<Entry<Tracked>>,
 }
 
 impl Fixture {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         Ok(Self {
             registry: KBox::try_pin_init(Registry::new(), GFP_KERNEL)?,
-            table: Table::new()?,
+            table: TupleTable::new()?,
             drops: Drops::new()?,
             cache: Cache::new(c"nf_zoneroute_kunit")?,
         })
     }
 
     /// Creates the entry of a connection and returns its number. Retries while rhashtable is busy.
-    fn insert(&self, ct: &Conn, value: u32) -> Result<u32> {
+    pub(super) fn insert(&self, ct: &Conn, value: u32) -> Result<u32> {
         for _ in 0..100 {
             let guard = read_lock();
-            let made = self.registry.insert(
-                &self.cache,
-                ct.into(),
-                [&self.table, &self.table],
-                Tracked::new(value, &self.drops),
-                |_| (),
-                &ReadSide::of(&guard),
-            );
+            let new = self.entry(ct, value);
+            let rcu = ReadSide::of(&guard);
+            let made = self.registry.insert(&self.cache, new, |_| (), &rcu);
             let made = made.map(|entry| entry.index());
             drop(guard);
             match made {
@@ -64,7 +60,15 @@ impl Fixture {
         Err(EBUSY)
     }
 
-    fn kill(&self, index: u32) -> bool {
+    fn entry(&self, ct: &Conn, value: u32) -> NewEntry<'_, Tracked> {
+        NewEntry {
+            ct: ct.into(),
+            tables: [&self.table, &self.table],
+            value: Tracked::new(value, &self.drops),
+        }
+    }
+
+    pub(super) fn kill(&self, index: u32) -> bool {
         let guard = read_lock();
         let rcu = ReadSide::of(&guard);
         self.registry
@@ -80,7 +84,7 @@ impl Fixture {
     }
 }
 
-fn tcp(number: u32) -> Result<ARef<Conn>> {
+pub(super) fn tcp(number: u32) -> Result<ARef<Conn>> {
     conn(number, 0, ZoneDirs::Both)
 }
 
@@ -193,8 +197,6 @@ mod cases {
         let insert = |end: bool| {
             let guard = read_lock();
             let rcu = ReadSide::of(&guard);
-            let value = Tracked::new(2, &all.drops);
-            let tables = [&all.table, &all.table];
             let kill = |met: &Entry<Tracked>| {
                 if end {
                     all.registry.kill(met, &rcu);
@@ -202,7 +204,7 @@ mod cases {
             };
             let made = all
                 .registry
-                .insert(&all.cache, (&*next).into(), tables, value, kill, &rcu);
+                .insert(&all.cache, all.entry(&next, 2), kill, &rcu);
             made.map(|entry| entry.value)
         };
         let refused = insert(false).err();
@@ -242,51 +244,17 @@ mod cases {
         Ok(())
     }
 
-    /// Returns the entry that this CPU found last, if it is of `ct`.
-    fn recent(all: &Fixture, ct: &Conn) -> Option<u32> {
+    #[test]
+    fn a_table_has_the_entries_of_one_registry() -> Result {
+        let (all, ct, other) = (Fixture::new()?, tcp(1)?, tcp(2)?);
+        let stranger = KBox::try_pin_init(Registry::<Tracked>::new(), GFP_KERNEL)?;
+        all.insert(&ct, 1)?;
         let guard = read_lock();
-        let found = all.registry.recent().entry(ct, &ReadSide::of(&guard));
-        found.map(|entry| entry.value)
-    }
-
-    /// Records on many CPUs, as the scheduler permits, that they found the entry with this number.
-    fn found(all: &Fixture, index: u32, ended: Ended) {
-        for _ in 0..100 {
-            let guard = read_lock();
-            if let Some(entry) = all.registry.get(index, &ReadSide::of(&guard)) {
-                all.registry.recent().found(entry, ended);
-            }
-            drop(guard);
-            fsleep(Delta::from_micros(100));
-        }
-    }
-
-    #[test]
-    fn what_was_found_last_is_its_own_connections() -> Result {
-        let (all, ct, other) = (Fixture::new()?, tcp(1)?, tcp(2)?);
-        let index = all.insert(&ct, 7)?;
-        all.insert(&other, 8)?;
-        let never = recent(&all, &ct);
-        found(&all, index, all.registry.recent().ended());
-        let seen = (recent(&all, &ct), recent(&all, &other));
-        assert_eq!(never, None);
-        assert_eq!(seen, (Some(7), None));
-        Ok(())
-    }
-
-    #[test]
-    fn what_was_found_last_is_forgotten_when_any_entry_ends() -> Result {
-        let (all, ct, other) = (Fixture::new()?, tcp(1)?, tcp(2)?);
-        let (index, others) = (all.insert(&ct, 7)?, all.insert(&other, 8)?);
-        found(&all, index, all.registry.recent().ended());
-        let before = recent(&all, &ct);
-        all.kill(others);
-        let between = recent(&all, &ct);
-        let ended = all.registry.recent().ended();
-        found(&all, index, ended);
-        all.kill(index);
-        let after = recent(&all, &ct);
-        assert_eq!((before, between, after), (Some(7), None, None));
+        let (new, rcu) = (all.entry(&other, 2), ReadSide::of(&guard));
+        let refused = stranger.insert(&all.cache, new, |_| (), &rcu).err();
+        drop(guard);
+        assert_eq!(refused, Some(EINVAL));
+        assert_eq!(conn_refs(&other), 1);
         Ok(())
     }
 

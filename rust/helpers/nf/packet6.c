@@ -28,38 +28,39 @@ static bool nfzr_is_scoped(const struct in6_addr *addr)
 
 static enum nfzr_fit nfzr_packet_fit6(const struct sk_buff *skb, const struct ipv6hdr *ip6h,
 				      const struct nf_hook_state *state,
-				      const struct nf_conn *ct, enum ip_conntrack_info ctinfo)
+				      const struct nfzr_ct_ref *c)
 {
 	enum nfzr_fit fit;
 
 	if (IP6CB(skb)->frag_max_size || (IP6CB(skb)->flags & IP6SKB_FRAGMENTED))
 		return NFZR_UNFIT_FRAGMENT;
-	fit = nfzr_packet_fit(skb, state, ctinfo);
+	fit = nfzr_packet_fit(skb, state, c);
 	if (fit != NFZR_FIT)
 		return fit;
 	if (nfzr_is_scoped(&ip6h->saddr) || nfzr_is_scoped(&ip6h->daddr))
 		return NFZR_UNFIT_SCOPE;
 	/* Rules see the protocol number of the first header. */
-	if (ip6h->nexthdr != nf_ct_protonum(ct))
+	if (ip6h->nexthdr != nf_ct_protonum(c->ct))
 		return NFZR_UNFIT_OPTIONS;
-	if (!nfzr_is_tuple6(skb, ip6h, ct, CTINFO2DIR(ctinfo)))
+	if (!nfzr_is_tuple6(skb, ip6h, c->ct, c->dir))
 		return NFZR_UNFIT_REWRITTEN;
 	return NFZR_FIT;
 }
 
-/* Returns false if the packet has no connection or no receiving device. */
-bool nfzr_helper_packet6(struct sk_buff *skb, const struct nf_hook_state *state,
-			 struct nfzr_packet *p)
+/* Returns false if the packet has no receiving device. */
+bool nfzr_helper_headers6(struct sk_buff *skb, const struct nf_hook_state *state,
+			  const struct nfzr_ct_ref *c, struct nfzr_headers *h)
 {
-	enum ip_conntrack_info ctinfo;
 	const struct ipv6hdr *ip6h = ipv6_hdr(skb);
 
-	if (!nfzr_packet_begin(skb, state, p, &ctinfo))
+	if (!state->in)
 		return false;
-	p->flowlabel = ntohl(ip6_flowlabel(ip6h));
-	p->dscp = inet_dscp_to_dsfield(inet_dsfield_to_dscp(ipv6_get_dsfield(ip6h)));
-	p->source_check = 0;	/* IPv6 has none */
-	p->fit = nfzr_packet_fit6(skb, ip6h, state, p->ct, ctinfo);
+	h->iif = state->in->ifindex;
+	h->mark = skb->mark;
+	h->flowlabel = ntohl(ip6_flowlabel(ip6h));
+	h->dscp = inet_dscp_to_dsfield(inet_dsfield_to_dscp(ipv6_get_dsfield(ip6h)));
+	h->source_check = 0;	/* IPv6 has none */
+	h->fit = nfzr_packet_fit6(skb, ip6h, state, c);
 	return true;
 }
 
@@ -125,6 +126,10 @@ void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r)
 	struct dst_entry *dst;
 
 	r->dst = NULL;
+	if (skb_dst(skb)) {
+		r->fit = NFZR_UNFIT_HAS_DST;
+		return;
+	}
 	r->cookie = rt_genid_ipv6(net);
 	/* A route found before a change gets the genid from before the change. */
 	smp_rmb();
@@ -142,10 +147,13 @@ void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r)
 	r->multipath = IP6CB(skb)->flags & IP6SKB_MULTIPATH;
 }
 
-/* Attaches the route to the packet. Returns false if the route is not valid for the kernel now. */
+/*
+ * Attaches the route to a packet that has none. Returns false if the route is not valid for the
+ * kernel now.
+ */
 bool nfzr_helper_use_dst6(struct sk_buff *skb, struct dst_entry *dst, u32 cookie, bool multipath)
 {
-	if (!nfzr_valid6(dst, cookie))
+	if (!nfzr_dst_is_valid6(dst, cookie) || skb_dst(skb))
 		return false;
 	/* Keeps list receive from using this packet's route as a hint for other flows. */
 	if (multipath)

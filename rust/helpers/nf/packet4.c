@@ -21,7 +21,7 @@ static bool nfzr_is_tuple4(const struct sk_buff *skb, const struct iphdr *iph,
 
 static enum nfzr_fit nfzr_packet_fit4(const struct sk_buff *skb, const struct iphdr *iph,
 				      const struct nf_hook_state *state,
-				      const struct nf_conn *ct, enum ip_conntrack_info ctinfo)
+				      const struct nfzr_ct_ref *c)
 {
 	enum nfzr_fit fit;
 
@@ -29,31 +29,27 @@ static enum nfzr_fit nfzr_packet_fit4(const struct sk_buff *skb, const struct ip
 		return NFZR_UNFIT_OPTIONS;
 	if (ip_is_fragment(iph) || IPCB(skb)->frag_max_size)
 		return NFZR_UNFIT_FRAGMENT;
-	fit = nfzr_packet_fit(skb, state, ctinfo);
-	if (fit == NFZR_FIT && !nfzr_is_tuple4(skb, iph, ct, CTINFO2DIR(ctinfo)))
+	fit = nfzr_packet_fit(skb, state, c);
+	if (fit == NFZR_FIT && !nfzr_is_tuple4(skb, iph, c->ct, c->dir))
 		return NFZR_UNFIT_REWRITTEN;
 	return fit;
 }
 
-/*
- * Returns false if the packet has no connection, or no receiving device with an IPv4 configuration.
- */
-bool nfzr_helper_packet4(struct sk_buff *skb, const struct nf_hook_state *state,
-			 struct nfzr_packet *p)
+/* Returns false if the packet has no receiving device with an IPv4 configuration. */
+bool nfzr_helper_headers4(struct sk_buff *skb, const struct nf_hook_state *state,
+			  const struct nfzr_ct_ref *c, struct nfzr_headers *h)
 {
-	enum ip_conntrack_info ctinfo;
-	const struct in_device *in_dev;
 	const struct iphdr *iph = ip_hdr(skb);
+	const struct in_device *in_dev = state->in ? __in_dev_get_rcu(state->in) : NULL;
 
-	if (!nfzr_packet_begin(skb, state, p, &ctinfo))
-		return false;
-	in_dev = __in_dev_get_rcu(state->in);
 	if (!in_dev)
 		return false;
-	p->flowlabel = 0;
-	p->dscp = inet_dscp_to_dsfield(ip4h_dscp(iph));
-	p->source_check = min(IN_DEV_RPFILTER(in_dev), 3) | !!IN_DEV_SRC_VMARK(in_dev) << 2;
-	p->fit = nfzr_packet_fit4(skb, iph, state, p->ct, ctinfo);
+	h->iif = state->in->ifindex;
+	h->mark = skb->mark;
+	h->flowlabel = 0;
+	h->dscp = inet_dscp_to_dsfield(ip4h_dscp(iph));
+	h->source_check = min(IN_DEV_RPFILTER(in_dev), 3) | !!IN_DEV_SRC_VMARK(in_dev) << 2;
+	h->fit = nfzr_packet_fit4(skb, iph, state, c);
 	return true;
 }
 
@@ -121,10 +117,14 @@ void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r)
 	struct dst_entry *dst;
 	int genid = rt_genid_ipv4(net);
 
-	/* A route found before a change gets the genid from before the change. */
-	smp_rmb();
 	r->dst = NULL;
 	r->multipath = false;
+	if (skb_dst(skb)) {
+		r->fit = NFZR_UNFIT_HAS_DST;
+		return;
+	}
+	/* A route found before a change gets the genid from before the change. */
+	smp_rmb();
 	if (ip_route_input_noref(skb, iph->daddr, iph->saddr, ip4h_dscp(iph), skb->dev)) {
 		r->fit = NFZR_UNFIT_NO_ROUTE;
 		return;
@@ -147,10 +147,13 @@ void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r)
 	r->multipath = IPCB(skb)->flags & IPSKB_MULTIPATH;
 }
 
-/* Attaches the route to the packet. Returns false if the route is not valid for the kernel now. */
+/*
+ * Attaches the route to a packet that has none. Returns false if the route is not valid for the
+ * kernel now.
+ */
 bool nfzr_helper_use_dst4(struct sk_buff *skb, struct dst_entry *dst, u32 cookie, bool multipath)
 {
-	if (!dst_check(dst, cookie))
+	if (!nfzr_dst_is_valid4(dst, cookie) || skb_dst(skb))
 		return false;
 	/* Keeps list receive from using this packet's route as a hint for other flows. */
 	if (multipath)

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Routes: validity, references and comparison. Under rcu_read_lock().
+ */
+#include <net/ip6_fib.h>
+#include <net/ip6_route.h>
+#include <net/ipv6.h>
+#include <net/route.h>
+
+/* The cookie of an IPv4 route is 0, because ipv4_dst_check() ignores it. */
+static __always_inline bool nfzr_dst_is_valid4(struct dst_entry *dst, u32 cookie)
+{
+	return dst_check(dst, cookie);
+}
+
+/*
+ * The cookie of an IPv6 route is the netns' genid from before the lookup. Every completed insertion
+ * into any table bumps the genid, as do changes of rules, devices and exceptions. The kernel's own
+ * cookie covers only the table that holds the route. Its current value is passed to dst_check(),
+ * which detects a deletion.
+ */
+static __always_inline bool nfzr_dst_is_valid6(struct dst_entry *dst, u32 cookie)
+{
+	return rt_genid_ipv6(dev_net_rcu(dst_dev_rcu(dst))) == cookie &&
+	       dst_check(dst, rt6_get_cookie(dst_rt6_info(dst)));
+}
+
+/* Returns whether the route is still valid for the kernel. */
+bool nfzr_helper_dst_valid(struct dst_entry *dst, u32 cookie)
+{
+	return dst->ops->family == AF_INET6 ? nfzr_dst_is_valid6(dst, cookie) :
+					      nfzr_dst_is_valid4(dst, cookie);
+}
+
+void nfzr_helper_dst_put(struct dst_entry *dst)
+{
+	dst_release(dst);
+}
+
+/* Writes a route's gateway to gw and returns its address family, or 0 if the route is on link. */
+u16 nfzr_helper_dst_gateway(const struct dst_entry *dst, u8 gw[16])
+{
+	const struct rtable *rt = dst_rtable(dst);
+
+	if (dst->ops->family == AF_INET6) {
+		const struct rt6_info *rt6 = dst_rt6_info(dst);
+
+		if (!(rt6->rt6i_flags & RTF_GATEWAY))
+			return 0;
+		memcpy(gw, &rt6->rt6i_gateway, sizeof(rt6->rt6i_gateway));
+		return AF_INET6;
+	}
+	if (!rt->rt_uses_gateway)
+		return 0;
+	if (rt->rt_gw_family == AF_INET)
+		memcpy(gw, &rt->rt_gw4, sizeof(rt->rt_gw4));
+	else
+		memcpy(gw, &rt->rt_gw6, sizeof(rt->rt_gw6));
+	return rt->rt_gw_family;
+}
+
+/* Returns whether two routes lead the same way. The kernel may keep several for one nexthop. */
+static bool nfzr_same_way4(const struct dst_entry *a, const struct dst_entry *b)
+{
+	const struct rtable *ra = dst_rtable(a), *rb = dst_rtable(b);
+
+	return a == b ||
+	       (dst_dev_rcu(a) == dst_dev_rcu(b) && ra->rt_type == rb->rt_type &&
+		ra->rt_flags == rb->rt_flags && ra->rt_uses_gateway == rb->rt_uses_gateway &&
+		ra->rt_gw_family == rb->rt_gw_family &&
+		(ra->rt_gw_family == AF_INET6 ? ipv6_addr_equal(&ra->rt_gw6, &rb->rt_gw6) :
+						ra->rt_gw4 == rb->rt_gw4));
+}
+
+/* Returns whether two routes lead the same way. Each CPU has its own route for a nexthop. */
+static bool nfzr_same_way6(const struct dst_entry *a, const struct dst_entry *b)
+{
+	const struct rt6_info *ra = dst_rt6_info(a), *rb = dst_rt6_info(b);
+
+	return a == b ||
+	       (dst_dev_rcu(a) == dst_dev_rcu(b) && a->error == b->error &&
+		ra->rt6i_flags == rb->rt6i_flags &&
+		ipv6_addr_equal(&ra->rt6i_gateway, &rb->rt6i_gateway));
+}
+
+static bool nfzr_same_way(const struct dst_entry *a, const struct dst_entry *b)
+{
+	return b->ops->family == AF_INET6 ? nfzr_same_way6(a, b) : nfzr_same_way4(a, b);
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The FIB and nexthop objects. The context is documented at each function.
+ */
+#include <linux/jhash.h>
+#include <linux/rcupdate.h>
+#include <linux/rwsem.h>
+#include <net/fib_notifier.h>
+#include <net/nexthop.h>
+
+/* Returns false for multicast routing. */
+bool nfzr_helper_fib_is_ip(void *info)
+{
+	const struct fib_notifier_info *fib = info;
+
+	return fib->family == AF_INET || fib->family == AF_INET6;
+}
+
+/*
+ * Returns the bit of a gateway in a set, which it may share with other gateways: a hash of its
+ * device and of its address in the form that the neighbour table uses.
+ */
+static u32 nfzr_gateway_bit(const struct net_device *dev, u8 family, const void *addr)
+{
+	/* As in __ipv4_neigh_lookup_noref(). */
+	if (family == AF_INET && dev->flags & (IFF_LOOPBACK | IFF_POINTOPOINT))
+		return jhash_1word(0, dev->ifindex) % NFZR_GATEWAY_BITS;
+	return jhash(addr, family == AF_INET6 ? sizeof(struct in6_addr) : sizeof(struct in_addr),
+		     dev->ifindex) % NFZR_GATEWAY_BITS;
+}
+
+static void nfzr_add_gateway(u64 *set, const struct net_device *dev, u8 family, const void *addr)
+{
+	u32 bit = nfzr_gateway_bit(dev, family, addr);
+
+	set[bit / 64] |= BIT_ULL(bit % 64);
+}
+
+static void nfzr_add_member(u64 *set, const struct nexthop *nh)
+{
+	const struct nh_info *nhi = rtnl_dereference(nh->nh_info);
+
+	if (nhi->family == AF_INET6)
+		nfzr_add_gateway(set, nhi->fib6_nh.fib_nh_dev, AF_INET6, &nhi->fib6_nh.fib_nh_gw6);
+	else
+		nfzr_add_gateway(set, nhi->fib_nh.fib_nh_dev, AF_INET, &nhi->fib_nh.fib_nh_gw4);
+}
+
+/*
+ * Adds to the set the gateways of the netns' groups in which the choice of a nexthop depends on the
+ * state of neighbours: nexthop_select_path_hthr(). Under RTNL.
+ */
+void nfzr_helper_group_gateways(const struct net *net, u64 set[NFZR_GATEWAY_WORDS])
+{
+	struct rb_node *node;
+	unsigned int i;
+
+	for (node = rb_first(&net->nexthop.rb_root); node; node = rb_next(node)) {
+		const struct nexthop *nh = rb_entry(node, struct nexthop, rb_node);
+		const struct nh_group *group;
+
+		if (!nh->is_group)
+			continue;
+		group = rtnl_dereference(nh->nh_grp);
+		/* Groups of bridge FDB nexthops have no devices, and do not look at neighbours. */
+		if (!group->hash_threshold || group->fdb_nh)
+			continue;
+		for (i = 0; i < group->num_nh; i++)
+			nfzr_add_member(set, group->nh_entries[i].nh);
+	}
+}
+
+/*
+ * Waits until every announced bucket of a resilient group has moved. nh_res_bucket_migrate() calls
+ * the chain, under the chain's semaphore, and then moves the bucket before it sleeps. It moves idle
+ * buckets without RTNL. Process context without RTNL; sleeps.
+ */
+void nfzr_helper_wait_for_buckets(struct net *net)
+{
+	struct rw_semaphore *called = &net->nexthop.notifier_chain.rwsem;
+
+	down_write(called);
+	up_write(called);
+	synchronize_rcu_tasks();
+}

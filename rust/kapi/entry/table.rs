@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tables of entries, keyed by tuple.
+//!
+//! C header: [`include/linux/rhashtable.h`](srctree/include/linux/rhashtable.h)
+
+use core::{
+    marker::PhantomData,
+    mem::align_of,
+    ptr::{self, NonNull}, //
+};
+
+use kernel::{
+    error::to_result,
+    prelude::*,
+    sync::atomic::Relaxed, //
+};
+
+use crate::{
+    bindings,
+    kapi::{
+        entry::{raw_table::RawTable, Entry},
+        nf::{
+            conn::{Conn, Dir},
+            track::Probe, //
+        },
+        sync::rcu::ReadSide, //
+    },
+};
+
+/// Draws the secret that keys the hash of all tables. Called once, while the module is loaded and
+/// before the first table is created.
+pub(crate) fn draw_secret() {
+    // SAFETY: No requirements.
+    unsafe { bindings::nfzr_helper_table_draw_secret() };
+}
+
+/// A table of entries, keyed by tuple.
+///
+/// # Invariants
+///
+/// `raw` is boxed memory owned by the table, with an initialised rhashtable.
+pub(crate) struct TupleTable<T: Send + Sync> {
+    pub(super) raw: NonNull<RawTable>,
+    _entries: PhantomData<fn() -> T>,
+}
+
+// SAFETY: The C side synchronises accesses to the table.
+unsafe impl<T: Send + Sync> Send for TupleTable<T> {}
+// SAFETY: As above.
+unsafe impl<T: Send + Sync> Sync for TupleTable<T> {}
+
+impl<T: Send + Sync> TupleTable<T> {
+    /// Creates an empty table. Process context, which rhashtable requires.
+    pub(crate) fn new() -> Result<Self> {
+        let raw = KBox::new(RawTable::new(), GFP_KERNEL)?;
+        // SAFETY: `raw` is boxed, so it does not move.
+        to_result(unsafe { bindings::nfzr_helper_table_init(raw.ht.get()) })?;
+        // INVARIANT: Initialised above.
+        Ok(Self {
+            raw: NonNull::from(KBox::leak(raw)),
+            _entries: PhantomData,
+        })
+    }
+
+    pub(super) fn raw(&self) -> &RawTable {
+        // SAFETY: By the type invariant `raw` is valid memory of this table.
+        unsafe { self.raw.as_ref() }
+    }
+
+    /// Returns the entry of a connection whose direction `dir` is in this table. Any context.
+    pub(crate) fn find<'r>(
+        &self,
+        ct: &Conn,
+        dir: Dir,
+        _rcu: &ReadSide<'r>,
+    ) -> Option<&'r Entry<T>> {
+        // SAFETY: By the type invariant the table is initialised, and this is under RCU.
+        let link = unsafe {
+            bindings::nfzr_helper_table_find(self.raw().ht.get(), ct.as_raw(), dir.as_raw())
+        };
+        NonNull::new(link).map(|link| {
+            // SAFETY: Found under RCU, so the entry is not freed before `'r` ends.
+            unsafe { Self::entry_of(link) }.0
+        })
+    }
+
+    /// Looks up the entry that a packet belongs to if its zone is `zone`, which is this table's.
+    /// Returns the entry with its direction, and the number of non-matching entries that were
+    /// compared. Any context.
+    #[inline(always)]
+    pub(super) fn lookup<'r>(
+        &self,
+        probe: &Probe<'_, 'r>,
+        zone: u16,
+    ) -> (Option<(&'r Entry<T>, Dir)>, u32) {
+        let mut query = bindings::nfzr_query {
+            probe: probe.as_raw(),
+            zone,
+            others: 0,
+        };
+        // SAFETY: By the type invariant the table is initialised, and a probe is under RCU.
+        let link = unsafe { bindings::nfzr_helper_table_lookup(self.raw().ht.get(), &mut query) };
+        let found = NonNull::new(link).map(|link| {
+            // SAFETY: The link was found under RCU, so its entry is not freed before `'r` ends.
+            unsafe { Self::entry_of(link) }
+        });
+        (found, query.others)
+    }
+
+    /// Returns the entry that contains a link of this table, and the link's direction.
+    ///
+    /// # Safety
+    ///
+    /// The link is in the table, or was in this read-side critical section, which lasts for `'r`.
+    pub(super) unsafe fn entry_of<'r>(link: NonNull<bindings::rhash_head>) -> (&'r Entry<T>, Dir) {
+        // An entry is aligned to 16 bytes, and its two links are its first 16 bytes.
+        let offset = link.addr().get() % align_of::<bindings::nfzr_links>();
+        let dir = if offset == 0 {
+            Dir::Original
+        } else {
+            Dir::Reply
+        };
+        // SAFETY: Every link is one of the two at the start of an `Entry<T>`.
+        let entry = unsafe { link.byte_sub(offset) }.cast::<Entry<T>>();
+        // SAFETY: By the function's requirement the entry is not freed before `'r` ends.
+        (unsafe { entry.as_ref() }, dir)
+    }
+
+    /// Calls `f` with every entry and the direction that it has in this table. An entry with both
+    /// directions in this table is visited twice. `f` may kill the entry. If no entry is killed
+    /// meanwhile, no entry that stays is missed. Process context; lets other tasks run.
+    pub(crate) fn walk<F: FnMut(&Entry<T>, Dir, &ReadSide<'_>)>(&self, mut f: F) {
+        /// # Safety
+        ///
+        /// Called by the walk through a `TupleTable<T>`, under RCU, with the context passed to the
+        /// walk.
+        unsafe extern "C" fn visit<T, F>(context: *mut c_void, link: *mut bindings::rhash_head)
+        where
+            T: Send + Sync,
+            F: FnMut(&Entry<T>, Dir, &ReadSide<'_>),
+        {
+            // SAFETY: By the function's requirement.
+            let rcu = unsafe { ReadSide::assume_held() };
+            // SAFETY: The walk passes links of the table, which are not null.
+            let link = unsafe { NonNull::new_unchecked(link) };
+            // SAFETY: The link was in the table in this read-side critical section.
+            let (entry, dir) = unsafe { TupleTable::<T>::entry_of(link) };
+            // SAFETY: The context is the walk's own closure, which has no other user meanwhile.
+            (unsafe { &mut *context.cast::<F>() })(entry, dir, &rcu);
+        }
+
+        // SAFETY: By the type invariant the table is initialised; `f` lives until the walk ends.
+        unsafe {
+            bindings::nfzr_helper_table_walk(
+                self.raw().ht.get(),
+                Some(visit::<T, F>),
+                ptr::from_mut(&mut f).cast(),
+            )
+        };
+    }
+
+    /// Returns the table's current number of buckets.
+    pub(crate) fn buckets(&self) -> u32 {
+        // SAFETY: By the type invariant the table is initialised.
+        unsafe { bindings::nfzr_helper_table_buckets(self.raw().ht.get()) }
+    }
+
+    /// Closes the table for good if it has no users. Returns whether this call closed it.
+    pub(crate) fn close(&self) -> bool {
+        self.raw().close()
+    }
+}
+
+impl<T: Send + Sync> Drop for TupleTable<T> {
+    /// Frees the table. Process context.
+    fn drop(&mut self) {
+        let users = self.raw().users.load(Relaxed);
+        if kernel::warn_on!(users != 0 && users != RawTable::CLOSED) {
+            // An entry still points here: leak the table to prevent a use after free.
+            return;
+        }
+        // SAFETY: By the type invariant the table is initialised. It has no users now.
+        unsafe { bindings::nfzr_helper_table_destroy(self.raw().ht.get()) };
+        // SAFETY: The pointer is from `KBox::leak` in `new`.
+        drop(unsafe { KBox::from_raw(self.raw.as_ptr()) });
+    }
+}

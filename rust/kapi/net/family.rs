@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The protocol families.
+
+use crate::bindings;
+
+/// A protocol family, as a hook is registered for one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+impl Family {
+    /// Both families.
+    pub(crate) const ALL: [Self; 2] = [Self::Ipv4, Self::Ipv6];
+
+    pub(in crate::kapi) const fn as_raw(self) -> u32 {
+        match self {
+            Self::Ipv4 => bindings::NFPROTO_IPV4,
+            Self::Ipv6 => bindings::NFPROTO_IPV6,
+        }
+    }
+}

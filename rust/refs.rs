@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Counts of the references that a netns holds.
+
+use kernel::sync::atomic::Atomic;
+
+/// How many references are held, counted where they are taken and given up. Both counts must return
+/// to zero.
+pub(crate) struct RefCounts {
+    /// Flows, each of which holds a reference on its connection.
+    pub(crate) flows: Atomic<i64>,
+    /// Slots, each of which holds a reference on its route.
+    pub(crate) slots: Atomic<i64>,
+}
+
+impl RefCounts {
+    /// Returns zero counts.
+    pub(crate) const fn new() -> Self {
+        Self {
+            flows: Atomic::new(0),
+            slots: Atomic::new(0),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The validity of a route over time: the stamp that a slot carries, and the facts that it is
+//! checked against.
+//!
+//! Pure: also built and tested on the host.
+
+use crate::route::miss::Miss;
+
+/// The state of a netns that decides whether a stamp is still valid. Times in jiffies, of which the
+/// low 32 bits are kept; they wrap.
+#[derive(Clone, Copy)]
+pub(crate) struct Facts {
+    /// The current time.
+    pub(crate) jiffies: u32,
+    /// The number of changes so far that may have changed a route.
+    pub(crate) generation: u32,
+    /// The kind of the last change: a [`Miss`], converted only when it is needed.
+    pub(crate) cause: i8,
+    /// The age at which a route must be looked up again.
+    pub(crate) max_age: u32,
+}
+
+/// When a route was looked up. Taken before the lookup, so that a change during the lookup makes
+/// the stamp invalid.
+#[derive(Clone, Copy)]
+pub(crate) struct Stamp {
+    generation: u32,
+    born: u32,
+}
+
+impl Stamp {
+    /// Creates a stamp for a lookup that follows.
+    pub(crate) fn new(facts: &Facts) -> Self {
+        Self {
+            generation: facts.generation,
+            born: facts.jiffies,
+        }
+    }
+
+    /// Returns whether the route may still be used, or the reason why not.
+    #[inline(always)]
+    pub(crate) fn check(&self, facts: &Facts) -> Result<(), Miss> {
+        if let Some(cause) = self.outdated_by(facts) {
+            Err(cause)
+        } else if self.age(facts) >= facts.max_age {
+            Err(Miss::Aged)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Returns the kind of the last change, if there was one after the lookup.
+    #[inline(always)]
+    pub(crate) fn outdated_by(&self, facts: &Facts) -> Option<Miss> {
+        (self.generation != facts.generation).then(|| Miss::from_raw(facts.cause))
+    }
+
+    /// Returns the time since the lookup, in jiffies.
+    pub(crate) fn age(&self, facts: &Facts) -> u32 {
+        facts.jiffies.wrapping_sub(self.born)
+    }
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The sysctls of a netns, and the mode that they ask for.
+
+use kernel::sync::atomic::{Atomic, Relaxed};
+
+use crate::kapi::sync::{once::ReadOnce, time};
+
+/// What a netns does with packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Nothing.
+    Off,
+    /// Packets are looked up in their zone's table, and their routes are cached, as the two say.
+    On {
+        /// sysctl `zone_lookup`.
+        lookup: bool,
+        /// sysctl `route_cache`.
+        routes: bool,
+    },
+    /// No packet is changed. Predictions are compared with what the kernel does.
+    Verify {
+        /// sysctl `route_cache`.
+        routes: bool,
+    },
+}
+
+impl Mode {
+    /// Returns whether flows are kept.
+    pub(crate) fn is_on(self) -> bool {
+        self != Self::Off
+    }
+
+    /// Returns whether routes are cached.
+    pub(crate) fn caches_routes(self) -> bool {
+        match self {
+            Self::Off => false,
+            Self::On { routes, .. } | Self::Verify { routes } => routes,
+        }
+    }
+
+    /// Returns whether predictions are compared.
+    pub(crate) fn verifies(self) -> bool {
+        matches!(self, Self::Verify { .. })
+    }
+
+    pub(super) const fn as_raw(self) -> u32 {
+        match self {
+            Self::Off => 0,
+            Self::On { lookup, routes } => 1 | (lookup as u32) << 1 | (routes as u32) << 2,
+            Self::Verify { routes } => 8 | (routes as u32) << 2,
+        }
+    }
+
+    const fn from_raw(raw: u32) -> Self {
+        let (lookup, routes) = (raw & 2 != 0, raw & 4 != 0);
+        if raw & 8 != 0 {
+            Self::Verify { routes }
+        } else if raw & 1 != 0 {
+            Self::On { lookup, routes }
+        } else {
+            Self::Off
+        }
+    }
+}
+
+/// The sysctls of a netns, and the mode that is in force.
+pub(crate) struct Settings {
+    /// sysctl `enable`: 0 or 1.
+    pub(crate) enable: Atomic<u32>,
+    /// sysctl `zone_lookup`: 0 or 1.
+    pub(crate) zone_lookup: Atomic<u32>,
+    /// sysctl `route_cache`: 0 or 1.
+    pub(crate) route_cache: Atomic<u32>,
+    /// sysctl `max_age_ms`.
+    pub(crate) max_age_ms: Atomic<u32>,
+    /// sysctl `verify`: 0 or 1.
+    pub(crate) verify: Atomic<u32>,
+    /// `max_age_ms` in jiffies.
+    max_age: Atomic<u32>,
+    /// The [`Mode`] that is in force.
+    mode: Atomic<u32>,
+}
+
+impl Settings {
+    /// Returns the defaults, with the mode [`Mode::Off`].
+    pub(crate) fn new(enable: bool) -> Self {
+        Self {
+            enable: Atomic::new(enable.into()),
+            zone_lookup: Atomic::new(1),
+            route_cache: Atomic::new(1),
+            max_age_ms: Atomic::new(1000),
+            verify: Atomic::new(0),
+            max_age: Atomic::new(0),
+            mode: Atomic::new(Mode::Off.as_raw()),
+        }
+    }
+
+    /// Returns the mode that the sysctls ask for.
+    pub(crate) fn wanted_mode(&self) -> Mode {
+        let is = |sysctl: &Atomic<u32>| sysctl.load(Relaxed) != 0;
+        let routes = is(&self.route_cache);
+        if !is(&self.enable) {
+            Mode::Off
+        } else if is(&self.verify) {
+            Mode::Verify { routes }
+        } else {
+            let lookup = is(&self.zone_lookup);
+            Mode::On { lookup, routes }
+        }
+    }
+
+    /// Returns the mode that is in force.
+    pub(crate) fn mode(&self) -> Mode {
+        Mode::from_raw(self.mode.load(Relaxed))
+    }
+
+    /// Notes the mode that is in force.
+    pub(crate) fn set_mode(&self, mode: Mode) {
+        self.mode.store(mode.as_raw(), Relaxed);
+    }
+
+    /// Returns the age at which a route must be looked up again, in jiffies.
+    #[inline(always)]
+    pub(crate) fn max_age(&self) -> u32 {
+        self.max_age.read_once()
+    }
+
+    /// Applies the sysctl `max_age_ms`.
+    pub(crate) fn apply_max_age(&self) {
+        let max_age = time::from_ms(self.max_age_ms.load(Relaxed));
+        self.max_age.store(max_age, Relaxed);
+    }
+}
