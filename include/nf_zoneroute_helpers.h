@@ -62,11 +62,9 @@ enum nfzr_neigh_effect {
 struct nfzr_ct_ref {
 	struct nf_conn *ct;	/* borrowed from the skb; never a template */
 	u64 handle;		/* in the ct's extension; 0 when has_ext is false */
-	u8 dir;			/* enum ip_conntrack_dir */
+	enum ip_conntrack_info ctinfo;
 	bool has_ext;
 	bool confirmed;
-	bool established;	/* IP_CT_ESTABLISHED or IP_CT_ESTABLISHED_REPLY */
-	bool related;		/* IP_CT_RELATED or IP_CT_RELATED_REPLY */
 };
 
 /*
@@ -93,7 +91,7 @@ struct nfzr_route {
 
 /* The fields of a forwarded packet that the late POST_ROUTING hook needs. */
 struct nfzr_forwarded {
-	struct nfzr_ct_ref ct;	/* confirmed, not related */
+	struct nfzr_ct_ref ct;	/* confirmed; not an ICMP error about the connection */
 	const struct dst_entry *dst;	/* borrowed, for comparison only */
 	u32 iif;
 	bool unassured;		/* the ct may be dropped early */

@@ -9,12 +9,13 @@ use crate::{
         entry::Entry,
         mem::rcu::RcuBox,
         nf::{
-            conn::CtRef,
+            conn::{CtRef, Dir},
             packet::Headers,
             skb::{HookSkb, PreRouting}, //
         },
     },
     route::{
+        direction::Direction,
         key::Key,
         miss::Miss,
         slot::Slot,
@@ -33,13 +34,16 @@ pub(super) fn serve(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_
         return;
     };
     let result = match headers.fit() {
-        Ok(()) => flow
-            .direction(ct.dir())
-            .serve(skb, &key_of(&headers), &net.facts())
-            .map_err(|miss| stage(net, skb, ct, flow, miss)),
+        Ok(()) => {
+            let key = key_of(&headers);
+            let direction = flow.direction(ct.dir());
+            direction
+                .serve(skb, &key, &net.facts())
+                .map_err(|miss| stage(net, skb, flow, ct.dir(), Unserved { key, miss }))
+        }
         Err(unfit) => Err(unfit.into()),
     };
-    finish(net, skb, ct, flow, result);
+    finish(net, skb, flow, ct.dir(), result);
 }
 
 /// As [`serve`], but leaves the choice of the route to the kernel, so that verify mode can compare
@@ -52,24 +56,26 @@ pub(super) fn serve_dry(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRe
         return;
     };
     let result = match headers.fit() {
-        Ok(()) => would_serve(net, skb, ct, flow, &headers)
-            .map(|_| flow.direction(ct.dir()).count_hit())
-            .map_err(|miss| stage(net, skb, ct, flow, miss)),
+        Ok(()) => {
+            let key = key_of(&headers);
+            let direction = flow.direction(ct.dir());
+            would_serve(net, skb, direction, &headers)
+                .map(|_| direction.count_hit())
+                .map_err(|miss| stage(net, skb, flow, ct.dir(), Unserved { key, miss }))
+        }
         Err(unfit) => Err(unfit.into()),
     };
-    finish(net, skb, ct, flow, result);
+    finish(net, skb, flow, ct.dir(), result);
 }
 
 /// Returns the slot whose route [`serve`] would attach to a packet, or the reason why it would not.
 pub(super) fn would_serve<'r, P>(
     net: &NetState,
     skb: &HookSkb<'r, P>,
-    ct: &CtRef<'_>,
-    flow: &'r Entry<Flow>,
+    direction: &'r Direction,
     headers: &Headers,
 ) -> Result<&'r Slot, Miss> {
     headers.fit()?;
-    let direction = flow.direction(ct.dir());
     let slot = direction.usable(&key_of(headers), &net.facts(), skb.rcu())?;
     if slot.dst().is_valid(skb.rcu()) {
         Ok(slot)
@@ -98,8 +104,8 @@ fn flow_of<'r>(
 fn finish(
     net: &NetState,
     skb: &HookSkb<'_, PreRouting>,
-    ct: &CtRef<'_>,
     flow: &Flow,
+    dir: Dir,
     result: Result<(), Miss>,
 ) {
     net.served.note(skb, result.is_ok());
@@ -108,8 +114,8 @@ fn finish(
         // The reason for an empty direction was noted when its route was dropped.
         Ok(()) | Err(Miss::Empty) => (),
         // POST_ROUTING notes this again if the packets still go into IPsec.
-        Err(Miss::Xfrm) => flow.note(ct.dir(), Miss::Empty),
-        Err(miss) => flow.note(ct.dir(), miss),
+        Err(Miss::Xfrm) => flow.note(dir, Miss::Empty),
+        Err(miss) => flow.note(dir, miss),
     }
 }
 
@@ -124,28 +130,33 @@ pub(super) fn key_of(headers: &Headers) -> Key {
     )
 }
 
-/// Makes the kernel choose the route of a packet that was not served for the reason `miss`, and
-/// stages the choice. Returns the reason to count.
+/// A packet that was not served.
+struct Unserved {
+    key: Key,
+    miss: Miss,
+}
+
+/// Makes the kernel choose the route of a packet that was not served, and stages the choice.
+/// Returns the reason to count.
 #[cold]
 fn stage(
     net: &NetState,
     skb: &HookSkb<'_, PreRouting>,
-    ct: &CtRef<'_>,
     flow: &Flow,
-    miss: Miss,
+    dir: Dir,
+    packet: Unserved,
 ) -> Miss {
-    let dir = ct.dir();
     // Taken before the lookup, so that a change during the lookup invalidates the slot.
     let facts = net.facts();
     if !flow.may_try(dir, facts.jiffies) {
         return Miss::Limited;
     }
     // If packets leave by another route than they were given, there is none to cache.
-    let miss = match (miss, flow.last(dir)) {
+    let miss = match (packet.miss, flow.last(dir)) {
         (Miss::Empty | Miss::Obsolete, Miss::Xfrm) => Miss::Xfrm,
-        _ => miss,
+        (miss, _) => miss,
     };
-    match choose(net, skb, ct, &facts) {
+    match choose(net, skb, packet.key, &facts) {
         Ok(slot) => {
             flow.direction(dir).stage(slot);
             net.stats.count(Event::Staged);
@@ -160,10 +171,9 @@ fn stage(
 fn choose(
     net: &NetState,
     skb: &HookSkb<'_, PreRouting>,
-    ct: &CtRef<'_>,
+    key: Key,
     facts: &Facts,
 ) -> Result<RcuBox<Slot>, Miss> {
-    let key = key_of(&skb.headers(ct).ok_or(Miss::Gone)?);
     let route = skb.route()?;
     if !net.validity.is_settled() {
         return Err(Miss::Unsettled);

@@ -128,20 +128,22 @@ static __always_inline struct nf_conn *nfzr_skb_ct(const struct sk_buff *skb,
 static __always_inline bool nfzr_read_ct(const struct sk_buff *skb, struct nfzr_ct_ref *c)
 {
 	const struct nf_conn_act_ct_ext *ext;
-	enum ip_conntrack_info ctinfo;
 
-	c->ct = nfzr_skb_ct(skb, &ctinfo);
+	c->ct = nfzr_skb_ct(skb, &c->ctinfo);
 	if (!c->ct)
 		return false;
 	ext = nf_conn_act_ct_ext_find(c->ct);
 	BUILD_BUG_ON(sizeof(*ext) != sizeof(u64));
 	c->has_ext = ext;
 	c->handle = ext ? READ_ONCE(*(const u64 *)ext) : 0;
-	c->dir = CTINFO2DIR(ctinfo);
 	c->confirmed = nf_ct_is_confirmed(c->ct);
-	c->established = ctinfo == IP_CT_ESTABLISHED || ctinfo == IP_CT_ESTABLISHED_REPLY;
-	c->related = ctinfo == IP_CT_RELATED || ctinfo == IP_CT_RELATED_REPLY;
 	return true;
+}
+
+/* Returns whether the packet is an ICMP error about the connection, not one of its own packets. */
+static __always_inline bool nfzr_is_related(const struct nfzr_ct_ref *c)
+{
+	return c->ctinfo == IP_CT_RELATED || c->ctinfo == IP_CT_RELATED_REPLY;
 }
 
 bool nfzr_helper_read_ct(const struct sk_buff *skb, struct nfzr_ct_ref *c)

@@ -70,7 +70,7 @@ static __always_inline enum nfzr_fit nfzr_packet_fit(const struct sk_buff *skb,
 	if (nfzr_is_l3(state->in))
 		return NFZR_UNFIT_L3MDEV;
 	/* An ICMP error carries the connection that it is about, not one of its own addresses. */
-	if (c->related)
+	if (nfzr_is_related(c))
 		return NFZR_UNFIT_RELATED;
 	return NFZR_FIT;
 }
@@ -114,7 +114,7 @@ bool nfzr_helper_forwarded(struct sk_buff *skb, const struct nf_hook_state *stat
 
 	if (skb->sk || state->sk || !state->in || !nfzr_is_forwarded(skb, state))
 		return false;
-	if (!nfzr_read_ct(skb, &f->ct) || !f->ct.confirmed || f->ct.related)
+	if (!nfzr_read_ct(skb, &f->ct) || !f->ct.confirmed || nfzr_is_related(&f->ct))
 		return false;
 	ct = f->ct.ct;
 	/* NAT_CLASH: the original tuple of this ct belongs to another connection. */
@@ -143,8 +143,7 @@ static const struct dst_entry *nfzr_choose(struct sk_buff *skb, u16 family)
 /*
  * Returns whether the packet's route leads the same way as dst, a route of the packet's family.
  * *known is false if that cannot be decided, because the packet's route was chosen before a change,
- * or was replaced. Runs first in FORWARD,
- * before any other hook modifies the packet.
+ * or was replaced. Runs first in FORWARD, before any other hook modifies the packet.
  */
 bool nfzr_helper_goes_by(struct sk_buff *skb, const struct dst_entry *dst, bool *known)
 {

@@ -30,7 +30,7 @@ static enum nfzr_fit nfzr_packet_fit4(const struct sk_buff *skb, const struct ip
 	if (ip_is_fragment(iph) || IPCB(skb)->frag_max_size)
 		return NFZR_UNFIT_FRAGMENT;
 	fit = nfzr_packet_fit(skb, state, c);
-	if (fit == NFZR_FIT && !nfzr_is_tuple4(skb, iph, c->ct, c->dir))
+	if (fit == NFZR_FIT && !nfzr_is_tuple4(skb, iph, c->ct, CTINFO2DIR(c->ctinfo)))
 		return NFZR_UNFIT_REWRITTEN;
 	return fit;
 }

@@ -42,7 +42,7 @@ static enum nfzr_fit nfzr_packet_fit6(const struct sk_buff *skb, const struct ip
 	/* Rules see the protocol number of the first header. */
 	if (ip6h->nexthdr != nf_ct_protonum(c->ct))
 		return NFZR_UNFIT_OPTIONS;
-	if (!nfzr_is_tuple6(skb, ip6h, c->ct, c->dir))
+	if (!nfzr_is_tuple6(skb, ip6h, c->ct, CTINFO2DIR(c->ctinfo)))
 		return NFZR_UNFIT_REWRITTEN;
 	return NFZR_FIT;
 }

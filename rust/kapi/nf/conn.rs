@@ -42,14 +42,6 @@ impl Dir {
     /// Both directions, in C's order.
     pub(crate) const ALL: [Self; 2] = [Self::Original, Self::Reply];
 
-    pub(in crate::kapi) fn from_raw(dir: u8) -> Self {
-        if dir == 0 {
-            Self::Original
-        } else {
-            Self::Reply
-        }
-    }
-
     pub(in crate::kapi) fn as_raw(self) -> u8 {
         match self {
             Self::Original => 0,
@@ -204,7 +196,12 @@ impl<'p> CtRef<'p> {
     /// Returns the direction in which the packet goes.
     #[inline]
     pub(crate) fn dir(&self) -> Dir {
-        Dir::from_raw(self.raw.dir)
+        // `CTINFO2DIR()`.
+        if self.raw.ctinfo >= bindings::ip_conntrack_info_IP_CT_IS_REPLY {
+            Dir::Reply
+        } else {
+            Dir::Original
+        }
     }
 
     /// Returns the content of the extension, or `None` if the connection has no extension.
@@ -222,7 +219,11 @@ impl<'p> CtRef<'p> {
     /// Returns whether the packet belongs to an established connection: `IP_CT_ESTABLISHED` or
     /// `IP_CT_ESTABLISHED_REPLY`.
     pub(crate) fn is_established(&self) -> bool {
-        self.raw.established
+        matches!(
+            self.raw.ctinfo,
+            bindings::ip_conntrack_info_IP_CT_ESTABLISHED
+                | bindings::ip_conntrack_info_IP_CT_ESTABLISHED_REPLY
+        )
     }
 
     /// Adds our extension, with `handle`, to the connection. Returns `false` if the connection is

@@ -131,7 +131,10 @@ pub(crate) fn ct_ref(conn: &Conn, handle: Option<u64>, dir: Dir) -> CtRef<'_> {
     let raw = bindings::nfzr_ct_ref {
         ct: conn.as_raw(),
         handle: handle.unwrap_or_default(),
-        dir: dir.as_raw(),
+        ctinfo: match dir {
+            Dir::Original => bindings::ip_conntrack_info_IP_CT_ESTABLISHED,
+            Dir::Reply => bindings::ip_conntrack_info_IP_CT_ESTABLISHED_REPLY,
+        },
         has_ext: handle.is_some(),
         confirmed: true,
         ..Default::default()
