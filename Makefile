@@ -8,7 +8,7 @@ KREL ?= $(shell uname -r)
 # A prepared kernel tree for an ordinary out-of-tree build with the host's tools.
 KDIR ?=
 
-.PHONY: modules modules_install prepare setup debug-kernel demo test mutants bench bench-profile shell check rust-analyzer clean help
+.PHONY: modules modules_install prepare setup debug-kernel demo test mutants bench bench-profile shell check docs rust-analyzer clean help
 
 modules:
 ifneq ($(KDIR),)
@@ -17,12 +17,16 @@ else
 	@qemu/build.sh host $(KREL)
 endif
 
+# Where modules_install puts the manual page.
+MANDIR ?= $(INSTALL_MOD_PATH)/usr/local/share/man
+
 modules_install:
 ifneq ($(KDIR),)
 	$(MAKE) -C $(KDIR) M=$(CURDIR) modules_install
 else
 	@qemu/install.sh $(KREL)
 endif
+	install -D -m 644 docs/nf_zoneroute.4 $(MANDIR)/man4/nf_zoneroute.4
 
 prepare:
 	@qemu/toolchain.sh
@@ -55,6 +59,9 @@ shell: setup
 check: setup
 	@qemu/check.sh
 
+docs: setup
+	@qemu/in-toolchain.sh python3 qemu/documents.py
+
 rust-analyzer: setup
 	@qemu/build.sh rust-analyzer
 
@@ -67,12 +74,13 @@ help:
 	@echo 'make mutants           check that tests notice each mutant; MUTANTS="…" selects'
 	@echo 'make bench             packet cost beside plain, conntrack, flowtable; ROW="…"'
 	@echo 'make bench-profile     packet cost by function; ROW=udp4 WAYS=plain,conntrack,both'
-	@echo 'make check             format, lints, layers, shell scripts'
+	@echo 'make check             format, lints, layers, shell scripts, documents'
+	@echo 'make docs              write the generated tables of docs/, from the last results'
 	@echo 'make shell             an interactive guest with the module loaded'
 	@echo ''
 	@echo 'make prepare           prepare a tree for this kernel (or KREL=…), Debian only'
 	@echo 'make                   build nf_zoneroute.ko for it; KDIR=… for any prepared tree'
-	@echo 'make modules_install   install nf_zoneroute.ko for that kernel'
+	@echo 'make modules_install   install nf_zoneroute.ko and nf_zoneroute(4)'
 	@echo ''
 	@echo 'make setup             install and prepare everything that demo needs'
 	@echo 'make debug-kernel      setup, and build the debug kernel for test and mutants'

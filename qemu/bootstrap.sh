@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 #
 # Makes a Debian root of the pinned suite from the mirror that this host's apt uses. Sourced by
-# toolchain.sh, guest.sh and plot.sh.
+# toolchain.sh, guest.sh and tool-root.sh.
 
 # Prints NFZR_MIRROR if it is set, else the mirror that this host's apt uses for Debian itself.
 debian_mirror() {

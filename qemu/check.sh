@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Checks that need no boot: format, lints, the layer rule, the places of unsafe code, and the
-# scripts.
+# Checks that need no boot: format, lints, the layers, the places of unsafe code, the scripts, and the
+# documents.
 
 . "$(dirname -- "$0")/lib.sh"
 
@@ -49,7 +49,18 @@ layers() {
 	}
 }
 
+# The manual page renders without warnings, and the documents are consistent.
+documents() {
+	local warnings
+	in_toolchain python3 qemu/documents.py --check
+	warnings=$(in_tool_root manual mandoc -T lint -W warning docs/nf_zoneroute.4) || true
+	[ -z "$warnings" ] || die "the manual page has warnings: $warnings"
+	in_tool_root manual mandoc -T utf8 docs/nf_zoneroute.4 >/dev/null
+}
+
 say_step 'rustfmt' format
 say_step 'layers, names, lengths and unsafe code' layers
 say_step 'shellcheck' scripts
+"$NFZR_TOP/qemu/tool-root.sh" manual
+say_step 'documents' documents
 "$NFZR_TOP/qemu/build.sh" clippy

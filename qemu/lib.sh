@@ -146,17 +146,21 @@ in_toolchain() {
 		"$NFZR_TOP/qemu/enter.sh" "$root" "$@"
 }
 
-# Prints the path of the root for the benchmark's plots. It is separate from the toolchain root,
-# because only the plots need its tools.
-plot_root() {
-	printf '%s/plot-%s\n' "$NFZR_CACHE" "$(key_of "$DEBIAN_SUITE" "$(cat "$NFZR_TOP/qemu/plot.packages")")"
+# tool_root NAME: prints the path of a root with the tools of qemu/NAME.packages. These roots are
+# separate from the toolchain root, because few commands need them.
+tool_root() {
+	printf '%s/%s-%s\n' "$NFZR_CACHE" "$1" \
+		"$(key_of "$DEBIAN_SUITE" "$(cat "$NFZR_TOP/qemu/$1.packages")")"
 }
 
-# in_plot_root COMMAND...: as in_toolchain, in the root for plots.
-in_plot_root() {
+# in_tool_root NAME COMMAND...: as in_toolchain, in the root with the tools of qemu/NAME.packages.
+in_tool_root() {
+	local root
+	root=$(tool_root "$1")
+	shift
 	need_root
 	unshare --mount --propagation private --fork --kill-child \
-		"$NFZR_TOP/qemu/enter.sh" "$(plot_root)" "$@"
+		"$NFZR_TOP/qemu/enter.sh" "$root" "$@"
 }
 
 # Prints the resolved release string ("7.3.4+deb13-cloud-amd64") and Debian version of the pinned

@@ -557,7 +557,7 @@ KINDS = [
          ["ip link add vrf0 type vrf table 77", "ip link set vrf0 up", "ip link set c1 master vrf0",
           "ip addr replace {gw_c}/{plen} dev c1",
           "ip route add {srv}/{length} " + VIA_B + " table 77"], served=False, old="t0", new="s0"),
-    Kind("device renamed, to what a rule names", "ip link set c1 name elsewhere",
+    Kind("device renamed, to the name in a rule", "ip link set c1 name elsewhere",
          ["ip link set elsewhere name c1", "ip rule del pref 50", "ip route flush table 100"],
          [TO_B + " table 100", "ip rule add iif elsewhere lookup 100 pref 50"]),
     Kind("device moved to another netns", "ip link set s1 netns d",
