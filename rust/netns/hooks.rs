@@ -48,8 +48,14 @@ enum Stage {
 }
 
 impl Stage {
-    /// The hooks just before conntrack.
-    const IN_LOOKUP: [Self; 3] = [Self::Lookup, Self::LookupNotes, Self::Predict];
+    /// The hooks just before conntrack, and the comparison that belongs to one of them. A packet
+    /// must not pass two of the former.
+    const AROUND_CONNTRACK: [Self; 4] = [
+        Self::Lookup,
+        Self::LookupNotes,
+        Self::Predict,
+        Self::Compare,
+    ];
 
     /// Registers the hook, unless it is registered.
     fn add(self, hooks: &mut HookSet<NetState>) -> Result {
@@ -97,6 +103,12 @@ fn stages(mode: Mode) -> &'static [Stage] {
     }
 }
 
+/// Returns whether one of the stages has the id of a hook.
+fn is_among(stages: &[Stage], id: u32) -> bool {
+    // CAST: The variant's number.
+    stages.iter().any(|&stage| stage as u32 == id)
+}
+
 /// The hooks of a netns.
 #[pin_data]
 pub(super) struct Hooks {
@@ -138,32 +150,32 @@ impl Hooks {
         let result = self.switch(&mut hooks, old, new);
         if result.is_err() {
             settings.set_mode(old);
+            hooks.retain(|id| is_among(stages(old), id));
             // If this fails too, a hook is missing, and packets take the kernel's path.
             let _ = self.switch(&mut hooks, new, old);
         }
         result
     }
 
-    /// Replaces the hooks of one mode by those of another. New hooks are registered before old ones
-    /// are unregistered, so that no connection passes the limit of its zone meanwhile.
+    /// Replaces the hooks of one mode by those of another. The other new hooks are registered
+    /// before old ones are unregistered, so that no connection passes the limit of its zone
+    /// meanwhile. A packet may be counted by both.
     fn switch(&self, hooks: &mut HookSet<NetState>, old: Mode, new: Mode) -> Result {
-        if old.verifies() != new.verifies() {
-            // A packet must not pass both a hook that predicts and one that looks up.
-            hooks.retain(|id| !Stage::IN_LOOKUP.iter().any(|&stage| stage as u32 == id));
-        }
+        hooks.retain(|id| is_among(stages(new), id) || !is_among(&Stage::AROUND_CONNTRACK, id));
         if new.verifies() && !old.verifies() {
             self.state.meter.reset();
         }
         for stage in stages(new) {
             stage.add(hooks)?;
         }
-        hooks.retain(|id| stages(new).iter().any(|&stage| stage as u32 == id));
+        hooks.retain(|id| is_among(stages(new), id));
         Ok(())
     }
 
     /// Unregisters the hooks for good. Process context.
     pub(super) fn end(&self, cx: &PreExit) {
+        let mut hooks = self.registered.lock();
         self.state.settings.set_mode(Mode::Off);
-        self.registered.lock().end(cx);
+        hooks.end(cx);
     }
 }

@@ -40,7 +40,6 @@ use crate::{
     },
     netns::command::{commands, Action, Bad},
     route::{
-        direction::Direction,
         miss::Miss,
         slot::Slot,
         stamp::Facts, //
@@ -147,10 +146,10 @@ impl Rows for Routes {
         for dir in Dir::ALL {
             let tuple = flow.conn().tuple(dir);
             let direction = flow.direction(dir);
+            let (live, staged) = (direction.live(rcu), direction.staged(rcu));
+            // Read after the slots, so that no slot is younger.
             let facts = net.facts();
-            let stale = direction
-                .live(rcu)
-                .and_then(|slot| slot.check_now(&facts, rcu).err());
+            let stale = live.and_then(|slot| slot.check_now(&facts, rcu).err());
             seq_print!(
                 to,
                 "{} {} zone={} dir={} src={} dst={} {} {} hits={} last={}\n",
@@ -167,7 +166,8 @@ impl Rows for Routes {
                 Shown {
                     net: net.net,
                     family: flow.conn().family(),
-                    direction,
+                    live,
+                    staged,
                     facts,
                     stale,
                     rcu
@@ -183,7 +183,8 @@ impl Rows for Routes {
 struct Shown<'a> {
     net: NetHandle,
     family: Family,
-    direction: &'a Direction,
+    live: Option<&'a Slot>,
+    staged: Option<&'a Slot>,
     facts: Facts,
     /// Why the live route is stale, if it is.
     stale: Option<Miss>,
@@ -220,14 +221,14 @@ impl Shown<'_> {
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(slot) = self.direction.live(self.rcu) {
+        if let Some(slot) = self.live {
             let state = if self.stale.is_none() {
                 "live"
             } else {
                 "stale"
             };
             self.slot(f, slot, state)
-        } else if let Some(slot) = self.direction.staged(self.rcu) {
+        } else if let Some(slot) = self.staged {
             self.slot(f, slot, "staged")
         } else {
             f.write_str("iif=- mark=- dscp=- oif=- via=- state=none age_ms=-")

@@ -50,8 +50,8 @@ impl From<Untracked> for LookupMiss {
     }
 }
 
-/// The hook. `NOTES`: it notes the packets that it served for [`super::commit`], because no hook
-/// that serves routes does.
+/// The hook. `NOTES`: it records the packets that it served, so that [`super::commit`] skips them.
+/// Without it, the hook that serves routes does.
 pub(crate) struct Lookup<const NOTES: bool>;
 
 impl<const NOTES: bool> Hook for Lookup<NOTES> {

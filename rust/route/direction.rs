@@ -4,7 +4,7 @@
 //! route, which was attached to a packet that has not passed confirm yet.
 //!
 //! A staged route never serves a packet. It becomes the live one when a packet leaves by it that
-//! was received by its device. A packet that the rules drop therefore evicts nothing, nor does a
+//! was received by its device. So a packet that the rules drop evicts nothing. Neither does a
 //! packet that is spoofed from another device, as long as the connection's own packets take another
 //! route or are received by another device.
 

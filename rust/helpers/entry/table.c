@@ -144,13 +144,17 @@ static const struct rhashtable_params nfzr_query_params = {
 };
 
 /*
- * Draws the secret. Called before the first table is created. get_random_once() is not an option,
- * because it queues work that patches the module's text, and if the module's init fails,
- * do_init_module() frees the module without waiting for that work.
+ * Draws the secret, at the first call only, because tables that have entries depend on it. Called
+ * before the first table is created. get_random_once() is not an option, because it queues work that
+ * patches the module's text, and if the module's init fails, do_init_module() frees the module
+ * without waiting for that work.
  */
 void nfzr_helper_table_draw_secret(void)
 {
-	get_random_bytes(&nfzr_secret, sizeof(nfzr_secret));
+	static atomic_t drawn = ATOMIC_INIT(0);
+
+	if (!atomic_xchg(&drawn, 1))
+		get_random_bytes(&nfzr_secret, sizeof(nfzr_secret));
 }
 
 int nfzr_helper_table_init(struct rhashtable *ht)

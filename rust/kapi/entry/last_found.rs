@@ -3,11 +3,11 @@
 //! The last entry that each CPU found. A packet's hooks mostly run one after the other on one CPU,
 //! so later hooks need not repeat the lookup of the first.
 //!
-//! An entry is used only under RCU, only for its own connection, and only if no entry has ended
-//! since before it was found. It was then still linked when the count was read, so the grace period
-//! after which it is freed cannot end before the reader's critical section does. A softirq may
-//! overwrite a CPU's slot at any moment. The count is therefore written after the entry and read
-//! before it, so that it is never later than the entry's own.
+//! An entry is used only under RCU, only for its own connection, and only if the count of ended
+//! entries is that of before it was found. The entry was then still linked when the reader read the
+//! count, so it outlives the reader's critical section. A softirq may overwrite a CPU's slot at any
+//! moment. The count is therefore written after the entry and read before it: an entry can only be
+//! paired with an older count, which fails the check or is safe.
 
 use core::{
     marker::PhantomData,

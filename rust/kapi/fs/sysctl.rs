@@ -116,7 +116,7 @@ impl<D: Send + Sync + 'static> SysctlFile<D> {
                 1,
             )
         };
-        // INVARIANT: SysctlFile above with this entry.
+        // INVARIANT: Registered above, with this entry.
         Ok(Self {
             header: NonNull::new(header).ok_or(ENOMEM)?,
             _file: file,

@@ -86,6 +86,8 @@ unsafe extern "C" fn call<H: Hook, const SIX: bool>(
 /// The operations of a hook, for IPv4 and IPv6.
 struct Pair {
     id: u32,
+    /// About to be unregistered.
+    leaves: bool,
     ops: [bindings::nf_hook_ops; 2],
 }
 
@@ -106,7 +108,8 @@ impl Pair {
             ops(Family::Ipv4, Some(call::<H, false>)),
             ops(Family::Ipv6, Some(call::<H, true>)),
         ];
-        Ok(KBox::new(Self { id, ops }, GFP_KERNEL)?)
+        let leaves = false;
+        Ok(KBox::new(Self { id, leaves, ops }, GFP_KERNEL)?)
     }
 }
 
@@ -167,12 +170,16 @@ impl<D: Send + Sync + 'static> HookSet<D> {
     /// Unregisters the hooks whose id `keep` refuses, the last registered one first, and waits
     /// until no packet is in one of them. Process context; sleeps.
     pub(crate) fn retain(&mut self, keep: impl Fn(u32) -> bool) {
-        if self.ended || self.pairs.iter().all(|pair| keep(pair.id)) {
+        // Asked once, because the answer decides both what is unregistered and what is freed.
+        for pair in &mut self.pairs {
+            pair.leaves = !keep(pair.id);
+        }
+        if self.ended || !self.pairs.iter().any(|pair| pair.leaves) {
             return;
         }
-        self.unregister(|id| !keep(id));
+        self.unregister(|pair| pair.leaves);
         synchronize_rcu();
-        self.pairs.retain(|pair| keep(pair.id));
+        self.pairs.retain(|pair| !pair.leaves);
     }
 
     /// Unregisters all hooks for good. Packets may still be in them. None is left when the set is
@@ -185,8 +192,8 @@ impl<D: Send + Sync + 'static> HookSet<D> {
         }
     }
 
-    fn unregister(&self, which: impl Fn(u32) -> bool) {
-        for pair in self.pairs.iter().rev().filter(|pair| which(pair.id)) {
+    fn unregister(&self, which: impl Fn(&Pair) -> bool) {
+        for pair in self.pairs.iter().rev().filter(|pair| which(pair)) {
             let (net, ops) = (self.net.as_raw(), pair.ops.as_ptr());
             // SAFETY: By the type invariant the operations are registered.
             unsafe { bindings::nf_unregister_net_hooks(net, ops, Pair::COUNT) };

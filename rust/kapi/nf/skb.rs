@@ -135,7 +135,7 @@ impl Verdict {
 
 /// A packet that a hook stole. Dropping it frees the packet.
 ///
-/// No stage steals packets yet: the suites alone show that a packet has one owner.
+/// Used by the KUnit suites only: no hook of the module steals packets yet.
 ///
 /// # Invariants
 ///

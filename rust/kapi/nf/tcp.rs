@@ -2,7 +2,7 @@
 
 //! Conntrack's state of a TCP connection, and the parts of a segment that conntrack examines.
 //!
-//! Pure: also built on the host. `kapi::track` checks that the layout matches C.
+//! Pure: also built on the host. `kapi::nf::track` checks that the layout matches C.
 //!
 //! C header: [`nf_conntrack_tcp.h`](srctree/include/linux/netfilter/nf_conntrack_tcp.h)
 

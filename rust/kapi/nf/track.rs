@@ -305,8 +305,8 @@ impl<'r> Probe<'_, 'r> {
     /// timeout (in jiffies) and counters.
     pub(crate) fn attach(&self, ct: &Conn, dir: Dir, timeout: u32) {
         let (skb, ct, dir) = (self.skb.as_raw(), ct.as_raw(), dir.as_raw());
-        // SAFETY: The packet is in a hook, and gives up the template that it may have. A reference
-        // on a `&Conn` is held.
+        // SAFETY: The packet is in a hook, and gives up at most a template. A reference on a
+        // `&Conn` is held.
         unsafe { bindings::nfzr_helper_attach(skb, ct, dir, timeout) };
     }
 }
