@@ -3,8 +3,8 @@
 #
 # Sends malformed and odd packets through a router with live flows. First the same ones with the
 # module enabled and disabled: the same packets must come out by the same devices. Then many of them
-# while one process changes routes, rules, addresses, devices, zones and sysctls, and another one
-# reads /proc.
+# while one process changes routes, rules, addresses, devices, zones and sysctls, and another
+# process reads /proc.
 #
 # NFZR_SEED: repeats the packets of an earlier run. NFZR_PACKETS: how many packets are sent.
 #
@@ -12,12 +12,28 @@
 # Kernel: debug
 
 . lib/test.sh
+# End the changes and the reader, even if the script ends early.
+at_end() {
+	touch /tmp/fuzz.end
+}
 plan 14
 
 SEED=${NFZR_SEED:-$(($(date +%s) % 1000000))}
 PACKETS=${NFZR_PACKETS:-100000}
 DIFFERENTIAL=4000
 echo "# seed $SEED"
+
+# quiet NS: the clients there do not respond to any packet that reaches them.
+quiet() {
+	in_ns "$1" nft -f - <<-'END'
+		table inet quiet {
+			chain in {
+				type filter hook prerouting priority raw
+				meta protocol { ip, ip6 } drop
+			}
+		}
+	END
+}
 
 load
 router
@@ -57,18 +73,10 @@ in_ns r nft -f - <<-'END'
 	}
 END
 mac=$(mac_of r c1)
+# Answers to packets whose spoofed source address is d's reach d.
+quiet d
+serve udp
 
-# The clients do not respond to any packet that reaches them.
-for ns in c d; do
-	in_ns "$ns" nft -f - <<-'END'
-		table inet quiet {
-			chain in {
-				type filter hook prerouting priority raw
-				meta protocol { ip, ip6 } drop
-			}
-		}
-	END
-done
 # through FILE: sends the packets through the router, and records in FILE those that reach the
 # server.
 through() {
@@ -85,25 +93,13 @@ through() {
 	in_ns c python3 tools/fuzz.py send c0 "$mac" "$SEED" "$DIFFERENTIAL" | sed 's/^/# /'
 	wait $!
 }
-serve udp
-before=$(stat_of hit)
-through /tmp/on
-hits=$(($(stat_of hit) - before))
-in_ns r sysctl -qw net.nf_zoneroute.enable=0
-through /tmp/off
-in_ns r sysctl -qw net.nf_zoneroute.enable=1
-came=$(awk '{ n += $NF } END { print n + 0 }' /tmp/on)
-echo "# of $DIFFERENTIAL packets $came came, $hits were served"
-check 'a good part of the packets passes' eval "[ $came -ge $((DIFFERENTIAL / 10)) ]"
-check 'some of them are served' eval "[ $hits -ge 50 ]"
-check 'packets pass by both paths' eval 'grep -q "^s0 " /tmp/on && grep -q "^t0 " /tmp/on'
+
 same() {
 	cmp -s /tmp/on /tmp/off || {
 		diff /tmp/on /tmp/off | head -n 20 | sed 's/^/# /'
 		return 1
 	}
 }
-check 'the same packets take the same paths with the module on and off' same
 
 # chaos: changes everything repeatedly, until the packets are sent.
 chaos() {
@@ -130,9 +126,12 @@ chaos() {
 			-6 route replace fd00:9::9 via fd00:2::2
 		END
 		in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=$((round % 7 * 100 + 1)) \
-			net.nf_zoneroute.route_cache=$((round % 5 > 0)) net.nf_zoneroute.enable=$((round % 11 > 0)) \
-			net.nf_zoneroute.zone_lookup=$((round % 7 > 0)) net.nf_zoneroute.verify=$((round % 3 == 0)) \
-			net.ipv4.conf.c1.rp_filter=$((round % 2)) net.ipv4.conf.s1.forwarding=$((round % 9 > 0))
+			net.nf_zoneroute.route_cache=$((round % 5 > 0)) \
+			net.nf_zoneroute.enable=$((round % 11 > 0)) \
+			net.nf_zoneroute.zone_lookup=$((round % 7 > 0)) \
+			net.nf_zoneroute.verify=$((round % 3 == 0)) \
+			net.ipv4.conf.c1.rp_filter=$((round % 2)) \
+			net.ipv4.conf.s1.forwarding=$((round % 9 > 0))
 		in_ns r nft -f - <<-END
 			flush table ip tag
 			add rule ip tag pre udp sport 4008-4011 meta mark set $((round % 3 * 7))
@@ -145,6 +144,7 @@ chaos() {
 		sleep 1
 	done
 }
+
 # reader: reads the files repeatedly, and checks the number of words of each line.
 reader() {
 	local rounds=0
@@ -161,34 +161,9 @@ reader() {
 		sleep 1
 	done
 }
-in_ns c nft delete table inet quiet
-serve tcp
-background c python3 tools/traffic.py ask udp "$SERVER" "$PORT" 100000000 --sport 4000 --timeout 0.05 --interval 0.1
-background c python3 tools/traffic.py ask tcp "$SERVER" "$PORT" 100000000 --sport 4001 --timeout 0.05 --interval 0.1
-: >/tmp/odd
-rm -f /tmp/fuzz.end
-chaos >/dev/null 2>&1 &
-CHANGES=$!
-reader 2>/dev/null &
-READS=$!
-before=$(stat_of hit)
-found=$(stat_of lookup_hit)
-names=$(stat_of invalidated_device_name)
+
+# missed REASON...: succeeds if packets missed for each REASON since MISSED noted their counters.
 declare -A MISSED=()
-for reason in options fragment related; do
-	MISSED[$reason]=$(stat_of "miss_$reason")
-done
-result=$(in_ns c timeout $((PACKETS / 100 + 60)) python3 tools/fuzz.py send c0 "$mac" "$((SEED + 1))" "$PACKETS")
-touch /tmp/fuzz.end
-wait "$CHANGES" "$READS" || true
-echo "# $result; $(cat /tmp/rounds) rounds of changes, $(cat /tmp/reads) of reading"
-seq 0 49 | sed 's/.*/zone & max none/' >/tmp/zones
-in_ns r sh -c 'cat /tmp/zones >/proc/net/nf_zoneroute/zones'
-in_ns r sysctl -qw net.nf_zoneroute.{enable,route_cache,zone_lookup}=1 net.nf_zoneroute.verify=0 \
-	net.nf_zoneroute.max_age_ms=60000 \
-	net.ipv4.conf.{c1,s1}.forwarding=1 net.ipv4.conf.c1.rp_filter=0
-check "$PACKETS packets were sent" eval '[[ $result = *"sent=$PACKETS "* ]]'
-# missed REASON...: succeeds if packets missed for each REASON.
 missed() {
 	local reason
 	for reason; do
@@ -198,26 +173,93 @@ missed() {
 		}
 	done
 }
-check 'some packets were served' eval "[ $(($(stat_of hit) - before)) -gt 100 ]"
-check 'some packets missed because of their own properties' missed options fragment related
-check 'changes were made meanwhile, and took effect' eval \
-	"[ $(cat /tmp/rounds) -ge 10 ] && [ $(($(stat_of invalidated_device_name) - names)) -ge 10 ]"
-check 'files were read meanwhile, and showed flows' eval '[ "$(cat /tmp/reads)" -ge 10 ]'
-check 'some packets were found in their zone' eval "[ $(($(stat_of lookup_hit) - found)) -gt 100 ]"
-# Routes change under the packets here, and an ICMP redirect may reach a route that the kernel no
-# longer hands out: a mismatch that max_age_ms bounds. So mismatches of routes are only printed
-# here; verify.sh judges them, where nothing changes.
-routes_differ=$(stat_of mismatch_route)
-echo "# verified $(stat_of verify_packets) packets: $(($(mismatches) - routes_differ)) mismatches; and $(stat_of verify_routes) routes: $routes_differ"
-check 'connections compared in verify mode were as predicted' is "$(mismatches)" "$routes_differ"
-check 'every line of the files was well-formed' eval '[ ! -s /tmp/odd ] || { head -n 5 /tmp/odd | sed "s/^/# /"; false; }'
-end_jobs "${JOBS[@]}"
-rm -f /tmp/agent.*
-serve udp
-ip -n r link set d1 name d1 2>/dev/null || ip -n r link set other name d1 2>/dev/null || true
-ip -n r link set d1 up
-ip -n r route replace "$SERVER" via 10.0.2.2
-until_true 10 eval 'ask c udp 3 --sport 5000 >/dev/null && [ "$(gained hit ask c udp 3 --sport 5000 2>/dev/null)" = 6 ]' || true
-check 'flows are served afterwards' is "$(gained hit ask c udp 5 --sport 5000 2>/dev/null)" 10
-forget_flows
-check 'no references remain' no_references
+
+test_the_same_packets_come_out_with_the_module_on_and_off() {
+	local before hits came
+	quiet c
+	before=$(stat_of hit)
+	through /tmp/on
+	hits=$(($(stat_of hit) - before))
+	in_ns r sysctl -qw net.nf_zoneroute.enable=0
+	through /tmp/off
+	in_ns r sysctl -qw net.nf_zoneroute.enable=1
+	came=$(awk '{ n += $NF } END { print n + 0 }' /tmp/on)
+	echo "# of $DIFFERENTIAL packets $came came, $hits were served"
+	check 'a good part of the packets passes' [ "$came" -ge $((DIFFERENTIAL / 10)) ]
+	check 'some of them are served' [ "$hits" -ge 50 ]
+	check 'packets pass by both paths' eval 'grep -q "^s0 " /tmp/on && grep -q "^t0 " /tmp/on'
+	check 'the same packets take the same paths with the module on and off' same
+	in_ns c nft delete table inet quiet
+}
+
+# At its end, the case ends the live flows, starts the server again, and undoes changes that `chaos`
+# may have left half done.
+test_many_packets_pass_while_everything_changes() {
+	local changes reads before found names reason result routes_differ
+	local live=(--timeout 0.05 --interval 0.1)
+	serve tcp
+	background c python3 tools/traffic.py ask udp "$SERVER" "$PORT" 100000000 --sport 4000 "${live[@]}"
+	background c python3 tools/traffic.py ask tcp "$SERVER" "$PORT" 100000000 --sport 4001 "${live[@]}"
+	: >/tmp/odd
+	rm -f /tmp/fuzz.end
+	chaos >/dev/null 2>&1 &
+	changes=$!
+	reader 2>/dev/null &
+	reads=$!
+	before=$(stat_of hit)
+	found=$(stat_of lookup_hit)
+	names=$(stat_of invalidated_device_name)
+	for reason in options fragment related; do
+		MISSED[$reason]=$(stat_of "miss_$reason")
+	done
+	result=$(in_ns c timeout $((PACKETS / 100 + 60)) \
+		python3 tools/fuzz.py send c0 "$mac" "$((SEED + 1))" "$PACKETS")
+	touch /tmp/fuzz.end
+	wait "$changes" "$reads" || true
+	echo "# $result; $(cat /tmp/rounds) rounds of changes, $(cat /tmp/reads) of reading"
+	seq 0 49 | sed 's/.*/zone & max none/' >/tmp/zones
+	in_ns r sh -c 'cat /tmp/zones >/proc/net/nf_zoneroute/zones'
+	in_ns r sysctl -qw net.nf_zoneroute.{enable,route_cache,zone_lookup}=1 \
+		net.nf_zoneroute.verify=0 net.nf_zoneroute.max_age_ms=60000 \
+		net.ipv4.conf.{c1,s1}.forwarding=1 net.ipv4.conf.c1.rp_filter=0
+	check "$PACKETS packets were sent" eval '[[ $result = *"sent=$PACKETS "* ]]'
+	check 'some packets were served' [ $(($(stat_of hit) - before)) -gt 100 ]
+	check 'some packets missed because of their own properties' missed options fragment related
+	check 'changes were made meanwhile, and took effect' eval \
+		"[ $(cat /tmp/rounds) -ge 10 ] && [ $(($(stat_of invalidated_device_name) - names)) -ge 10 ]"
+	check 'files were read meanwhile, and showed flows' [ "$(cat /tmp/reads)" -ge 10 ]
+	check 'some packets were found in their zone' [ $(($(stat_of lookup_hit) - found)) -gt 100 ]
+	# Routes change under the packets here, and an ICMP redirect may reach a route that the
+	# kernel no longer hands out: a mismatch that max_age_ms bounds. So mismatches of routes are
+	# only printed here; verify.sh judges them, where nothing changes.
+	routes_differ=$(stat_of mismatch_route)
+	echo "# verified $(stat_of verify_packets) packets: $(($(mismatches) - routes_differ))" \
+		"mismatches; and $(stat_of verify_routes) routes: $routes_differ"
+	check 'connections compared in verify mode were as predicted' \
+		is "$(mismatches)" "$routes_differ"
+	check 'every line of the files was well-formed' eval \
+		'[ ! -s /tmp/odd ] || { head -n 5 /tmp/odd | sed "s/^/# /"; false; }'
+	end_jobs "${JOBS[@]}"
+	JOBS=()
+	rm -f /tmp/agent.*
+	serve udp
+	ip -n r link set d1 name d1 2>/dev/null || ip -n r link set other name d1 2>/dev/null || true
+	ip -n r link set d1 up
+	ip -n r route replace "$SERVER" via 10.0.2.2
+}
+
+# After all those packets.
+test_flows_are_served_afterwards() {
+	local n=5
+	until_true 10 eval 'ask c udp 3 --sport 5000 >/dev/null &&
+		[ "$(gained hit ask c udp 3 --sport 5000 2>/dev/null)" = $((2 * 3)) ]' || true
+	check 'flows are served afterwards' \
+		is "$(gained hit ask c udp "$n" --sport 5000 2>/dev/null)" $((2 * n))
+}
+
+test_no_references_remain() {
+	forget_flows
+	check 'no references remain' no_references
+}
+
+run_cases

@@ -11,6 +11,10 @@
 # Kernel: debug
 
 . lib/test.sh
+# End the changes, even if the script ends early.
+at_end() {
+	touch /tmp/soak.end
+}
 plan 13
 
 SECONDS_IN_ALL=${NFZR_SOAK_SECONDS:-60}
@@ -18,14 +22,14 @@ SECONDS_IN_ALL=${NFZR_SOAK_SECONDS:-60}
 load
 router
 serve udp
-in_ns r sysctl -qw net.netfilter.nf_conntrack_udp_timeout=1 net.netfilter.nf_conntrack_udp_timeout_stream=1
+in_ns r sysctl -qw net.netfilter.nf_conntrack_udp_timeout=1 \
+	net.netfilter.nf_conntrack_udp_timeout_stream=1
 # netns_count: prints the number of netns, from the kernel's reference trackers.
 netns_count() {
 	find /sys/kernel/debug/ref_tracker -name 'netns-*-refcnt' | wc -l
 }
-netns_before=$(netns_count)
+NETNS_BEFORE=$(netns_count)
 
-rounds=0
 # churn NAME PAUSE COMMAND...: runs the command over and over, and counts how often it succeeded.
 churn() {
 	local name=$1 pause=$2 round=0
@@ -47,6 +51,18 @@ churn() {
 CHURNS=()
 NAMES=()
 rm -f /tmp/soak.*
+
+# rounds_of NAME: prints how often a churn's command succeeded.
+rounds_of() {
+	cat "/tmp/soak.$1" 2>/dev/null || echo 0
+}
+
+each_twice() {
+	local name
+	for name in "${NAMES[@]}"; do
+		[ "$(rounds_of "$name")" -ge 2 ] || return 1
+	done
+}
 
 route_flaps() {
 	ip -n r -b - <<-END
@@ -87,45 +103,55 @@ switches() {
 		in_ns r sysctl -qw net.nf_zoneroute.route_cache=1
 }
 
-background c python3 tools/traffic.py flows "$SERVER" "$PORT" 10000 400 1000000 --timeout 0.05 --interval 0.3
-background d python3 tools/traffic.py flows "$SERVER" "$PORT" 20000 40 1000000 --timeout 0.05 --interval 0.5
-background c python3 tools/traffic.py ask udp "$SERVER" "$SINK" 100000000 --sport 5000 --oneway --interval 0.005
-churn routes 0.05 route_flaps
-churn names 0.2 rename
-churn netns 0.2 other_netns
-churn module 3 module
-churn flush 0.7 flush
-churn reads 0.3 read_all
-churn switches 1.1 switches
-sleep "$SECONDS_IN_ALL"
-# A slow machine gets more time.
-each_twice() {
-	local name
-	for name in "${NAMES[@]}"; do
-		[ "$(cat "/tmp/soak.$name" 2>/dev/null || echo 0)" -ge 2 ] || return 1
-	done
-}
-until_true "$SECONDS_IN_ALL" each_twice || true
-touch /tmp/soak.end
-wait "${CHURNS[@]}" || true
+test_packets_are_served_while_everything_changes() {
+	local name round rounds=0 served created
+	background c python3 tools/traffic.py flows "$SERVER" "$PORT" 10000 400 1000000 \
+		--timeout 0.05 --interval 0.3
+	background d python3 tools/traffic.py flows "$SERVER" "$PORT" 20000 40 1000000 \
+		--timeout 0.05 --interval 0.5
+	background c python3 tools/traffic.py ask udp "$SERVER" "$SINK" 100000000 --sport 5000 \
+		--oneway --interval 0.005
+	churn routes 0.05 route_flaps
+	churn names 0.2 rename
+	churn netns 0.2 other_netns
+	churn module 3 module
+	churn flush 0.7 flush
+	churn reads 0.3 read_all
+	churn switches 1.1 switches
+	sleep "$SECONDS_IN_ALL"
+	# A slow machine gets more time.
+	until_true "$SECONDS_IN_ALL" each_twice || true
+	touch /tmp/soak.end
+	wait "${CHURNS[@]}" || true
 
-for name in "${NAMES[@]}"; do
-	round=$(cat "/tmp/soak.$name" 2>/dev/null || echo 0)
-	echo "# $name: $round rounds"
-	rounds=$((rounds + round))
-	check "$name: at least 2 rounds" [ "$round" -ge 2 ]
-done
-echo "# soak cycles: $rounds in $SECONDS_IN_ALL s"
-[ -d /sys/module/nf_zoneroute ] || load
-echo "# $(awk '{ hits += $1; flows += $2 } END { print hits + 0 " packets served of " flows + 0 " flows" }' /tmp/soak.served)"
-check 'packets were served' eval "[ $(awk '{ n += $1 } END { print n + 0 }' /tmp/soak.served) -ge 100 ]"
-check 'flows were created' eval "[ $(awk '{ n += $2 } END { print n + 0 }' /tmp/soak.served) -ge 100 ]"
-end_jobs "${JOBS[@]}"
-in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000
-in_ns r conntrack -F >/dev/null 2>&1 || true
-check 'no reference is left at the end' until_true 10 no_references
-unload
-check 'no connection is left in conntrack' until_true 10 eval \
-	'in_ns r conntrack -F >/dev/null 2>&1; [ "$(in_ns r sysctl -n net.netfilter.nf_conntrack_count)" = 0 ]'
-check 'the netns of the test were counted' eval "[ $netns_before -ge 5 ]"
-check 'no netns is half torn down' until_true 20 eval '[ "$(netns_count)" -le "$netns_before" ]'
+	for name in "${NAMES[@]}"; do
+		round=$(rounds_of "$name")
+		echo "# $name: $round rounds"
+		rounds=$((rounds + round))
+		check "$name: at least 2 rounds" [ "$round" -ge 2 ]
+	done
+	echo "# soak cycles: $rounds in $SECONDS_IN_ALL s"
+	[ -d /sys/module/nf_zoneroute ] || load
+	served=$(awk '{ n += $1 } END { print n + 0 }' /tmp/soak.served || true)
+	created=$(awk '{ n += $2 } END { print n + 0 }' /tmp/soak.served || true)
+	echo "# $served packets served of $created flows"
+	check 'packets were served' [ "$served" -ge 100 ]
+	check 'flows were created' [ "$created" -ge 100 ]
+	end_jobs "${JOBS[@]}"
+	JOBS=()
+	in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000
+}
+
+# After the changes of the case before.
+test_no_reference_is_left_at_the_end() {
+	in_ns r conntrack -F >/dev/null 2>&1 || true
+	check 'no reference is left at the end' until_true 10 no_references
+	unload
+	check 'no connection is left in conntrack' until_true 10 eval \
+		'in_ns r conntrack -F >/dev/null 2>&1;
+			[ "$(in_ns r sysctl -n net.netfilter.nf_conntrack_count)" = 0 ]'
+	check 'the netns of the test were counted' [ "$NETNS_BEFORE" -ge 5 ]
+	check 'no netns is half torn down' until_true 20 eval '[ "$(netns_count)" -le "$NETNS_BEFORE" ]'
+}
+
+run_cases

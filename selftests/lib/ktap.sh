@@ -106,8 +106,8 @@ until_true() {
 # Runs every function test_* of the script, in the order of the file.
 run_cases() {
 	local name functions
-	mapfile -t functions < <(sed -n 's/^\(test_[a-z0-9_]*\)() {$/\1/p' "$SCRIPT")
-	for name in "${functions[@]}"; do
+	functions=$(sed -n 's/^\(test_[a-z0-9_]*\)() {$/\1/p' "$SCRIPT")
+	for name in $functions; do
 		"$name"
 	done
 }

@@ -11,6 +11,12 @@
 . lib/test.sh
 plan 63
 
+# Packets of one exchange: two directions of two families.
+PACKETS=$((2 * 2))
+
+# The source port of the flows: `warm` starts new ones for each change.
+SPORT=4000
+
 load
 router
 six_router
@@ -18,34 +24,58 @@ serve udp
 background s python3 tools/traffic.py echo udp "$SERVER6" "$PORT"
 until_true 10 in_ns s grep -q ':0007 ' /proc/net/udp6
 
-# one FAMILY: sends one packet there and back.
-one() {
+# send FAMILY: sends one packet there and back.
+send() {
 	local to=$SERVER
 	[ "$1" = 4 ] || to=$SERVER6
-	traffic c ask udp "$to" "$PORT" 1 --sport 4000 >/dev/null
+	traffic c ask udp "$to" "$PORT" 1 --sport "$SPORT" >/dev/null
 }
 
-# warm: gets the flows of both families served from the cache.
+# exchange: sends one packet there and back by the flow of each family.
+exchange() {
+	send 4
+	send 6
+}
+
+# is_served: succeeds if an exchange is served in both directions of both families.
+is_served() {
+	local hits
+	hits=$(stat_of hit)
+	exchange
+	[ $(($(stat_of hit) - hits)) -eq "$PACKETS" ]
+}
+
+# warm: starts a flow of each family and gets both served from the cache.
 warm() {
 	local family
+	SPORT=$((SPORT + 1))
 	for family in 4 6; do
 		for _ in 1 2 3; do
-			one "$family"
+			send "$family"
 			sleep 0.02
 		done
 	done
+	until_true 5 is_served ||
+		echo "# the flows from port $SPORT are not being served" "$((FAILED = 1))"
 }
 
 # missed REASON: prints how many packets missed for REASON, because the collector had dropped the
 # route before they came, or for a reason that a nexthop object's change brings with it.
 missed() {
-	shown stats | awk -v reason="$1" '$1 ~ "^miss_(" reason "|empty|unsettled|neighbour_changed)$" { sum += $2 }
+	shown stats | awk -v reason="$1" '
+		$1 ~ "^miss_(" reason "|empty|unsettled|neighbour_changed)$" { sum += $2 }
 		END { print sum }'
 }
 
-# told NAME REASON CHANGE...: CHANGE is counted as NAME, and routes of both families are looked up
-# again because of REASON.
-told() {
+# shown_last REASON: prints for how many original directions routes show REASON, or a reason that a
+# nexthop object's change brings with it.
+shown_last() {
+	routes "sport=$SPORT" dir=orig | grep -cE "last=($1|unsettled|neighbour_changed)$"
+}
+
+# invalidates NAME REASON CHANGE...: CHANGE is counted as NAME, and routes of both families are
+# looked up again because of REASON.
+invalidates() {
 	local name=$1 reason=$2 counted missed
 	shift 2
 	warm
@@ -53,101 +83,183 @@ told() {
 	"$@" >/dev/null 2>&1
 	# A nexthop object takes some ms to settle.
 	sleep 0.05
-	one 4
-	one 6
+	exchange
 	missed=$(($(missed "$reason") - missed))
 	# These are served, which does not change the reason.
-	one 4
-	one 6
+	exchange
 	check "$name ($*): counted" [ "$(stat_of "invalidated_$name")" -gt "$counted" ]
 	check "$name ($*): looked up again in both directions of both families" \
-		is "$missed $(routes sport=4000 dir=orig | grep -cE "last=($reason|unsettled|neighbour_changed)$")" '4 2'
+		is "$missed $(shown_last "$reason")" "$PACKETS 2"
 }
 
-# untold NAME CHANGE...: CHANGE does not affect the flows.
-untold() {
+# keeps NAME CHANGE...: CHANGE does not affect the flows.
+keeps() {
 	local hits
 	warm
 	hits=$(stat_of hit)
 	"${@:2}" >/dev/null 2>&1
-	one 4
-	one 6
-	check "$1: still served" is $(($(stat_of hit) - hits)) 4
+	exchange
+	check "$1: still served" is $(($(stat_of hit) - hits)) "$PACKETS"
 }
 
-told route route_changed ip -n r route add 10.77.0.0/16 via 10.0.3.2
-told route route_changed ip -n r route del 10.77.0.0/16 via 10.0.3.2
-told route route_changed ip -n r -6 route add fd00:77::/64 via fd00:3::2 dev t1
-told route route_changed ip -n r -6 route del fd00:77::/64 via fd00:3::2 dev t1
-told rule rule_changed ip -n r rule add from 10.77.0.0/16 lookup main pref 50
-told rule rule_changed ip -n r rule del pref 50
-told rule rule_changed ip -n r -6 rule add from fd00:77::/64 lookup main pref 50
-told rule rule_changed ip -n r -6 rule del pref 50
-
-# Neighbours do not matter as long as no route depends on them.
-ip -n r neigh add 10.0.3.99 lladdr 02:00:00:00:00:99 dev t1 nud reachable
-untold 'a neighbour' ip -n r neigh change 10.0.3.99 lladdr 02:00:00:00:00:98 dev t1 nud stale
-in_ns r sysctl -qw net.ipv4.conf.all.accept_redirects=1 net.ipv4.conf.t1.accept_redirects=1
-told neighbour neighbour_changed ip -n r neigh change 10.0.3.99 lladdr 02:00:00:00:00:97 dev t1 nud reachable
-in_ns r sysctl -qw net.ipv4.conf.all.accept_redirects=0
-untold 'a neighbour, redirects refused again' ip -n r neigh change 10.0.3.99 lladdr 02:00:00:00:00:96 dev t1 nud stale
-
-# Of the nexthop objects, only groups depend on neighbours: on those of their gateways. (Another
-# neighbour may share a slot with these in the set of gateways.)
-neighbours=$(seq -f '10.0.3.%g' 101 116)
-for neighbour in $neighbours; do
-	ip -n r neigh add "$neighbour" lladdr 02:00:00:00:01:00 dev t1 nud reachable
-done
-# of_others NAME: changes these neighbours; nearly none of the changes may be counted.
-of_others() {
-	local before neighbour
-	before=$(stat_of invalidated_neighbour)
-	mac=$((${mac:-10} + 1))
-	for neighbour in $neighbours; do
-		ip -n r neigh change "$neighbour" lladdr "02:00:00:00:02:$mac" dev t1 nud reachable
-	done
-	check "$1: other neighbours do not matter" [ $(($(stat_of invalidated_neighbour) - before)) -le 4 ]
-}
-change=(ip -n r neigh change 10.0.3.99 dev t1 nud)
-told nexthop nexthop_changed ip -n r nexthop add id 77 via 10.0.3.99 dev t1
-untold 'a gateway of a nexthop object, in no group' "${change[@]}" reachable lladdr 02:00:00:00:00:90
-told nexthop nexthop_changed ip -n r nexthop add id 78 group 77
-of_others 'a nexthop group'
-told neighbour neighbour_changed "${change[@]}" stale lladdr 02:00:00:00:00:91
-told nexthop nexthop_changed ip -n r nexthop add id 79 via 10.0.2.2 dev s1
-told neighbour neighbour_changed "${change[@]}" reachable lladdr 02:00:00:00:00:92
-ip -n r neigh add 10.0.3.98 lladdr 02:00:00:00:00:98 dev t1 nud reachable
-told nexthop nexthop_changed ip -n r nexthop replace id 77 via 10.0.3.98 dev t1
-told neighbour neighbour_changed ip -n r neigh change 10.0.3.98 dev t1 nud stale lladdr 02:00:00:00:00:93
-ip -n r neigh add 10.0.3.97 lladdr 02:00:00:00:00:97 dev t1 nud reachable
-ip -n r nexthop add id 82 via 10.0.3.97 dev t1
-told nexthop nexthop_changed ip -n r nexthop replace id 78 group 82
-told neighbour neighbour_changed ip -n r neigh change 10.0.3.97 dev t1 nud stale lladdr 02:00:00:00:00:89
-told nexthop nexthop_changed ip -n r nexthop del id 78
-of_others 'no nexthop group left'
-untold 'a gateway, its group deleted' ip -n r neigh change 10.0.3.98 dev t1 nud reachable lladdr 02:00:00:00:00:94
-ip -n r -6 neigh add fd00:3::99 lladdr 02:00:00:00:00:99 dev t1 nud reachable
-told nexthop nexthop_changed ip -n r -6 nexthop add id 80 via fd00:3::99 dev t1
-told nexthop nexthop_changed ip -n r nexthop add id 81 group 80
-told neighbour neighbour_changed ip -n r -6 neigh change fd00:3::99 dev t1 nud stale lladdr 02:00:00:00:00:95
-told nexthop nexthop_changed ip -n r nexthop flush
-untold 'a neighbour, the nexthop objects deleted' "${change[@]}" stale lladdr 02:00:00:00:00:96
-
-told hash_policy hash_changed in_ns r sysctl -qw net.ipv4.fib_multipath_hash_policy=1
-told hash_policy hash_changed in_ns r sysctl -qw net.ipv6.fib_multipath_hash_policy=1
-
-# counted NAME CHANGE...: CHANGE is counted as NAME, perhaps among other events.
-counted() {
+# counts_as NAME CHANGE...: CHANGE is counted as NAME, perhaps among other events.
+counts_as() {
 	local before
 	before=$(stat_of "invalidated_$1")
 	"${@:2}" >/dev/null 2>&1
 	check "$1 (${*:2}): counted" [ "$(stat_of "invalidated_$1")" -gt "$before" ]
 }
-counted address ip -n r addr add 10.77.0.1/24 dev t1
-counted address ip -n r -6 addr add fd00:77::1/64 dev t1 nodad
-counted device_change ip -n r link set t1 group 7
-ip -n r link set d1 down
-counted device_up ip -n r link set d1 up
-counted device_address ip -n r link set d1 address 02:00:00:00:01:01
-forget_flows
-check 'no references remain' no_references
+
+# others_do_not_matter NAME: changes neighbours that are no gateways; nearly none of the changes may
+# be counted. (A neighbour may share a slot with a gateway in the set of gateways.)
+others_do_not_matter() {
+	local before neighbour neighbours
+	mapfile -t neighbours <<<"$(seq -f '10.0.3.%g' 101 116)"
+	for neighbour in "${neighbours[@]}"; do
+		ip -n r neigh add "$neighbour" lladdr 02:00:00:00:01:00 dev t1 nud reachable
+	done
+	before=$(stat_of invalidated_neighbour)
+	for neighbour in "${neighbours[@]}"; do
+		ip -n r neigh change "$neighbour" lladdr 02:00:00:00:02:00 dev t1 nud reachable
+	done
+	check "$1: other neighbours do not matter" \
+		[ $(($(stat_of invalidated_neighbour) - before)) -le 4 ]
+	forget_neighbours "${neighbours[@]}"
+}
+
+# add_neighbours ADDRESS...: adds reachable neighbours on t1.
+add_neighbours() {
+	local neighbour
+	for neighbour; do
+		ip -n r neigh add "$neighbour" lladdr 02:00:00:00:00:99 dev t1 nud reachable
+	done
+}
+
+forget_neighbours() {
+	local neighbour
+	for neighbour; do
+		ip -n r neigh del "$neighbour" dev t1
+	done
+}
+
+test_route_changes_invalidate() {
+	invalidates route route_changed ip -n r route add 10.77.0.0/16 via 10.0.3.2
+	invalidates route route_changed ip -n r route del 10.77.0.0/16 via 10.0.3.2
+	invalidates route route_changed ip -n r -6 route add fd00:77::/64 via fd00:3::2 dev t1
+	invalidates route route_changed ip -n r -6 route del fd00:77::/64 via fd00:3::2 dev t1
+}
+
+test_rule_changes_invalidate() {
+	invalidates rule rule_changed ip -n r rule add from 10.77.0.0/16 lookup main pref 50
+	invalidates rule rule_changed ip -n r rule del pref 50
+	invalidates rule rule_changed ip -n r -6 rule add from fd00:77::/64 lookup main pref 50
+	invalidates rule rule_changed ip -n r -6 rule del pref 50
+}
+
+# Neighbours do not matter as long as no route depends on them.
+test_neighbours_matter_only_while_redirects_are_accepted() {
+	local change=(ip -n r neigh change 10.0.3.99 dev t1 nud)
+	add_neighbours 10.0.3.99
+	keeps 'a neighbour' "${change[@]}" stale lladdr 02:00:00:00:00:98
+	in_ns r sysctl -qw net.ipv4.conf.all.accept_redirects=1 net.ipv4.conf.t1.accept_redirects=1
+	invalidates neighbour neighbour_changed "${change[@]}" reachable lladdr 02:00:00:00:00:97
+	in_ns r sysctl -qw net.ipv4.conf.all.accept_redirects=0
+	keeps 'a neighbour, redirects refused again' "${change[@]}" stale lladdr 02:00:00:00:00:96
+	forget_neighbours 10.0.3.99
+}
+
+# Of the nexthop objects, only groups depend on neighbours: on those of their gateways.
+test_gateway_of_a_nexthop_object_in_no_group_does_not_matter() {
+	local change=(ip -n r neigh change 10.0.3.99 dev t1 nud)
+	ip -n r neigh add 10.0.3.99 lladdr 02:00:00:00:00:99 dev t1 nud stale
+	invalidates nexthop nexthop_changed ip -n r nexthop add id 77 via 10.0.3.99 dev t1
+	keeps 'a gateway of a nexthop object, in no group' \
+		"${change[@]}" reachable lladdr 02:00:00:00:00:90
+	ip -n r nexthop del id 77
+	forget_neighbours 10.0.3.99
+}
+
+test_gateway_of_a_nexthop_group_matters() {
+	local change=(ip -n r neigh change 10.0.3.99 dev t1 nud)
+	add_neighbours 10.0.3.99
+	ip -n r nexthop add id 77 via 10.0.3.99 dev t1
+	invalidates nexthop nexthop_changed ip -n r nexthop add id 78 group 77
+	others_do_not_matter 'a nexthop group'
+	invalidates neighbour neighbour_changed "${change[@]}" stale lladdr 02:00:00:00:00:91
+	invalidates nexthop nexthop_changed ip -n r nexthop add id 79 via 10.0.2.2 dev s1
+	invalidates neighbour neighbour_changed "${change[@]}" reachable lladdr 02:00:00:00:00:92
+	ip -n r nexthop flush >/dev/null
+	forget_neighbours 10.0.3.99
+}
+
+test_gateways_follow_changes_of_members_and_groups() {
+	add_neighbours 10.0.3.97 10.0.3.98 10.0.3.99
+	ip -n r nexthop add id 77 via 10.0.3.99 dev t1
+	ip -n r nexthop add id 78 group 77
+	invalidates nexthop nexthop_changed ip -n r nexthop replace id 77 via 10.0.3.98 dev t1
+	invalidates neighbour neighbour_changed \
+		ip -n r neigh change 10.0.3.98 dev t1 nud stale lladdr 02:00:00:00:00:93
+	ip -n r nexthop add id 82 via 10.0.3.97 dev t1
+	invalidates nexthop nexthop_changed ip -n r nexthop replace id 78 group 82
+	invalidates neighbour neighbour_changed \
+		ip -n r neigh change 10.0.3.97 dev t1 nud stale lladdr 02:00:00:00:00:89
+	ip -n r nexthop flush >/dev/null
+	forget_neighbours 10.0.3.97 10.0.3.98 10.0.3.99
+}
+
+test_no_neighbour_matters_after_the_last_group_is_deleted() {
+	ip -n r neigh add 10.0.3.98 lladdr 02:00:00:00:00:99 dev t1 nud stale
+	ip -n r nexthop add id 77 via 10.0.3.98 dev t1
+	ip -n r nexthop add id 78 group 77
+	invalidates nexthop nexthop_changed ip -n r nexthop del id 78
+	others_do_not_matter 'no nexthop group left'
+	keeps 'a gateway, its group deleted' \
+		ip -n r neigh change 10.0.3.98 dev t1 nud reachable lladdr 02:00:00:00:00:94
+	ip -n r nexthop del id 77
+	forget_neighbours 10.0.3.98
+}
+
+test_ipv6_gateway_of_a_group_matters_until_the_group_is_flushed() {
+	add_neighbours 10.0.3.99 fd00:3::99
+	invalidates nexthop nexthop_changed ip -n r -6 nexthop add id 80 via fd00:3::99 dev t1
+	invalidates nexthop nexthop_changed ip -n r nexthop add id 81 group 80
+	invalidates neighbour neighbour_changed \
+		ip -n r -6 neigh change fd00:3::99 dev t1 nud stale lladdr 02:00:00:00:00:95
+	invalidates nexthop nexthop_changed ip -n r nexthop flush
+	keeps 'a neighbour, the nexthop objects deleted' \
+		ip -n r neigh change 10.0.3.99 dev t1 nud stale lladdr 02:00:00:00:00:96
+	forget_neighbours 10.0.3.99 fd00:3::99
+}
+
+test_hash_policy_invalidates() {
+	local policy
+	for policy in net.ipv4.fib_multipath_hash_policy net.ipv6.fib_multipath_hash_policy; do
+		invalidates hash_policy hash_changed in_ns r sysctl -qw "$policy=1"
+		in_ns r sysctl -qw "$policy=0"
+	done
+}
+
+test_address_changes_are_counted() {
+	counts_as address ip -n r addr add 10.77.0.1/24 dev t1
+	counts_as address ip -n r -6 addr add fd00:77::1/64 dev t1 nodad
+	ip -n r addr del 10.77.0.1/24 dev t1
+	ip -n r -6 addr del fd00:77::1/64 dev t1
+}
+
+test_device_changes_are_counted() {
+	local mac
+	mac=$(mac_of r d1)
+	counts_as device_change ip -n r link set t1 group 7
+	ip -n r link set d1 down
+	counts_as device_up ip -n r link set d1 up
+	counts_as device_address ip -n r link set d1 address 02:00:00:00:01:01
+	ip -n r link set t1 group 0
+	ip -n r link set d1 address "$mac"
+}
+
+test_no_references_remain() {
+	forget_flows
+	check 'no references remain' no_references
+}
+
+run_cases

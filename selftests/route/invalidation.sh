@@ -15,9 +15,22 @@ load
 router
 serve udp
 
-# A steady one-way stream from port 4000, counted where it arrives.
-background c python3 tools/traffic.py ask udp "$SERVER" "$PORT" 1000000 --sport 4000 --oneway --interval 0.004
-STREAM=${JOBS[-1]}
+# stream SPORT: starts a case's steady one-way stream, counted where it arrives.
+stream() {
+	SPORT=$1
+	background c python3 tools/traffic.py ask udp "$SERVER" "$PORT" 1000000 --sport "$SPORT" \
+		--oneway --interval 0.004
+	STREAM=${JOBS[-1]}
+}
+
+# end_stream: ends the stream, which was the last job, and its flow.
+end_stream() {
+	end_jobs "$STREAM"
+	unset 'JOBS[-1]'
+	# A packet on its way would make a new connection.
+	settle
+	forget_flows
+}
 
 # settle: waits for packets that have passed the router to arrive.
 settle() {
@@ -31,7 +44,7 @@ counts() {
 
 # on_a: waits until the stream is served by path A.
 on_a() {
-	until_true 5 routes sport=4000 dir=orig state=live oif=s1
+	until_true 5 routes "sport=$SPORT" dir=orig state=live oif=s1
 	settle
 }
 
@@ -45,14 +58,16 @@ to_b() {
 	read -r a b hits <<<"$(counts)"
 	kill -STOP "$STREAM"
 	settle
-	check "$name: served on the old path before" eval "[ $((a - a0)) -gt 10 ] && [ $((hits - hits0)) -gt 10 ]"
+	check "$name: served on the old path before" \
+		eval "[ $((a - a0)) -gt 10 ] && [ $((hits - hits0)) -gt 10 ]"
 	read -r a0 b0 hits0 <<<"$(counts)"
 	"$@"
 	kill -CONT "$STREAM"
 	sleep 0.3
 	read -r a b hits <<<"$(counts)"
 	check "$name: no packet takes the old path" is $((a - a0)) 0
-	check "$name: served on the new path" eval "[ $((b - b0)) -gt 10 ] && [ $((hits - hits0)) -gt 10 ]"
+	check "$name: served on the new path" \
+		eval "[ $((b - b0)) -gt 10 ] && [ $((hits - hits0)) -gt 10 ]"
 }
 
 # back_to_a NAME CHANGE...: CHANGE moves the stream back to path A, under traffic.
@@ -64,56 +79,9 @@ back_to_a() {
 	b=$(arrived by_b)
 	on_a
 	sleep 0.2
-	check "$name, undone under traffic: no packet takes the old path" is $(($(arrived by_b) - b)) 0
+	check "$name, undone under traffic: no packet takes the old path" \
+		is $(($(arrived by_b) - b)) 0
 }
-
-to_b 'route replaced' ip -n r route replace "$SERVER" via 10.0.3.2
-back_to_a 'route replaced' ip -n r route replace "$SERVER" via 10.0.2.2
-
-ip -n r route add 10.9.9.0/24 via 10.0.3.2
-to_b 'route deleted, a less specific one takes over' ip -n r route del "$SERVER"
-back_to_a 'route deleted' ip -n r route add "$SERVER" via 10.0.2.2
-
-ip -n r route replace 10.9.9.0/24 via 10.0.2.2
-ip -n r route del "$SERVER"
-to_b 'more specific route added' ip -n r route add "$SERVER" via 10.0.3.2
-back_to_a 'more specific route added' ip -n r route del "$SERVER"
-ip -n r route add "$SERVER" via 10.0.2.2
-ip -n r route del 10.9.9.0/24
-
-ip -n r route add "$SERVER" via 10.0.3.2 table 100
-to_b 'rule added' ip -n r rule add from 10.0.1.2 lookup 100
-back_to_a 'rule added' ip -n r rule del from 10.0.1.2 lookup 100
-
-ip -n r rule add iif elsewhere lookup 100
-to_b 'device renamed to a name in a rule' ip -n r link set c1 name elsewhere
-back_to_a 'device renamed' ip -n r link set elsewhere name c1
-ip -n r rule del iif elsewhere lookup 100
-
-ip -n r nexthop add id 1 via 10.0.2.2 dev s1
-ip -n r route replace "$SERVER" nhid 1
-to_b 'nexthop object replaced' ip -n r nexthop replace id 1 via 10.0.3.2 dev t1
-back_to_a 'nexthop object replaced' ip -n r nexthop replace id 1 via 10.0.2.2 dev s1
-ip -n r route replace "$SERVER" via 10.0.2.2
-ip -n r nexthop del id 1
-
-ip -n r route add "$SERVER" via 10.0.3.2 metric 50
-to_b 'address deleted together with its routes' ip -n r addr del 10.0.2.1/24 dev s1
-ip -n r addr add 10.0.2.1/24 dev s1
-ip -n r route replace "$SERVER" via 10.0.2.2
-
-to_b 'device down' ip -n r link set s1 down
-ip -n r link set s1 up
-ip -n r route replace "$SERVER" via 10.0.2.2
-
-invalidated=$(stat_of invalidated_device_unregister)
-purged=$(stat_of slot_device_gone)
-to_b 'device deleted' ip -n r link del s1
-check 'device deleted: counted' eval "[ $(stat_of invalidated_device_unregister) -gt $invalidated ]"
-check 'device deleted: its routes were dropped at once' eval "[ $(stat_of slot_device_gone) -gt $purged ]"
-link s s0 10.0.2.2/24 r s1 10.0.2.1/24
-ip -n r route replace "$SERVER" via 10.0.2.2
-on_a
 
 # stopped NAME CHANGE...: after CHANGE no packet arrives.
 stopped() {
@@ -133,11 +101,123 @@ stopped() {
 	check "$name: no packet passes" is "$((a - a0)) $((b - b0))" '0 0'
 }
 
-stopped 'forwarding disabled' in_ns r sysctl -qw net.ipv4.conf.c1.forwarding=0
-in_ns r sysctl -qw net.ipv4.conf.c1.forwarding=1
-ip -n r route del "$SERVER" via 10.0.3.2 metric 50
-stopped 'blackhole' ip -n r route replace blackhole "$SERVER"
+test_replaced_route_takes_effect_at_once() {
+	stream 4000
+	to_b 'route replaced' ip -n r route replace "$SERVER" via 10.0.3.2
+	back_to_a 'route replaced' ip -n r route replace "$SERVER" via 10.0.2.2
+	end_stream
+}
 
-kill "$STREAM"
-forget_flows
-check 'no references remain' no_references
+test_deleted_route_takes_effect_at_once() {
+	stream 4001
+	ip -n r route add 10.9.9.0/24 via 10.0.3.2
+	to_b 'route deleted, a less specific one takes over' ip -n r route del "$SERVER"
+	back_to_a 'route deleted' ip -n r route add "$SERVER" via 10.0.2.2
+	ip -n r route del 10.9.9.0/24
+	end_stream
+}
+
+test_more_specific_route_takes_effect_at_once() {
+	stream 4002
+	ip -n r route add 10.9.9.0/24 via 10.0.2.2
+	ip -n r route del "$SERVER"
+	to_b 'more specific route added' ip -n r route add "$SERVER" via 10.0.3.2
+	back_to_a 'more specific route added' ip -n r route del "$SERVER"
+	ip -n r route add "$SERVER" via 10.0.2.2
+	ip -n r route del 10.9.9.0/24
+	end_stream
+}
+
+test_added_rule_takes_effect_at_once() {
+	stream 4003
+	ip -n r route add "$SERVER" via 10.0.3.2 table 100
+	to_b 'rule added' ip -n r rule add from 10.0.1.2 lookup 100
+	back_to_a 'rule added' ip -n r rule del from 10.0.1.2 lookup 100
+	ip -n r route del "$SERVER" table 100
+	end_stream
+}
+
+test_renamed_device_takes_effect_at_once() {
+	stream 4004
+	ip -n r route add "$SERVER" via 10.0.3.2 table 100
+	ip -n r rule add iif elsewhere lookup 100
+	to_b 'device renamed to a name in a rule' ip -n r link set c1 name elsewhere
+	back_to_a 'device renamed' ip -n r link set elsewhere name c1
+	ip -n r rule del iif elsewhere lookup 100
+	ip -n r route del "$SERVER" table 100
+	end_stream
+}
+
+test_replaced_nexthop_object_takes_effect_at_once() {
+	stream 4005
+	ip -n r nexthop add id 1 via 10.0.2.2 dev s1
+	ip -n r route replace "$SERVER" nhid 1
+	to_b 'nexthop object replaced' ip -n r nexthop replace id 1 via 10.0.3.2 dev t1
+	back_to_a 'nexthop object replaced' ip -n r nexthop replace id 1 via 10.0.2.2 dev s1
+	ip -n r route replace "$SERVER" via 10.0.2.2
+	ip -n r nexthop del id 1
+	end_stream
+}
+
+test_deleted_address_takes_effect_at_once() {
+	stream 4006
+	ip -n r route add "$SERVER" via 10.0.3.2 metric 50
+	to_b 'address deleted together with its routes' ip -n r addr del 10.0.2.1/24 dev s1
+	ip -n r addr add 10.0.2.1/24 dev s1
+	ip -n r route replace "$SERVER" via 10.0.2.2
+	ip -n r route del "$SERVER" via 10.0.3.2 metric 50
+	end_stream
+}
+
+test_device_down_takes_effect_at_once() {
+	stream 4007
+	ip -n r route add "$SERVER" via 10.0.3.2 metric 50
+	to_b 'device down' ip -n r link set s1 down
+	ip -n r link set s1 up
+	ip -n r route replace "$SERVER" via 10.0.2.2
+	ip -n r route del "$SERVER" via 10.0.3.2 metric 50
+	end_stream
+}
+
+test_deleted_device_takes_effect_at_once() {
+	local invalidated purged
+	stream 4008
+	ip -n r route add "$SERVER" via 10.0.3.2 metric 50
+	invalidated=$(stat_of invalidated_device_unregister)
+	purged=$(stat_of slot_device_gone)
+	to_b 'device deleted' ip -n r link del s1
+	check 'device deleted: counted' \
+		eval "[ $(stat_of invalidated_device_unregister) -gt $invalidated ]"
+	check 'device deleted: its routes were dropped at once' \
+		eval "[ $(stat_of slot_device_gone) -gt $purged ]"
+	link s s0 10.0.2.2/24 r s1 10.0.2.1/24
+	ip -n s route replace default via 10.0.2.1
+	ip -n r route replace "$SERVER" via 10.0.2.2
+	on_a
+	ip -n r route del "$SERVER" via 10.0.3.2 metric 50
+	end_stream
+}
+
+test_disabled_forwarding_takes_effect_at_once() {
+	stream 4009
+	# So that packets could pass by path B as well.
+	ip -n r route add "$SERVER" via 10.0.3.2 metric 50
+	stopped 'forwarding disabled' in_ns r sysctl -qw net.ipv4.conf.c1.forwarding=0
+	in_ns r sysctl -qw net.ipv4.conf.c1.forwarding=1
+	ip -n r route del "$SERVER" via 10.0.3.2 metric 50
+	end_stream
+}
+
+test_blackhole_takes_effect_at_once() {
+	stream 4010
+	stopped 'blackhole' ip -n r route replace blackhole "$SERVER"
+	ip -n r route replace "$SERVER" via 10.0.2.2
+	end_stream
+}
+
+test_no_references_remain() {
+	forget_flows
+	check 'no references remain' no_references
+}
+
+run_cases

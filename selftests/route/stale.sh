@@ -3,7 +3,8 @@
 #
 # No stale packet: for each kind of change that affects a route, for IPv4 and IPv6, no packet sent
 # after the change returned takes the old path. If the kernel raises no event, no packet takes it
-# later than max_age_ms. The table in README.md is made of the comments printed here.
+# later than max_age_ms. `make docs` makes the table in docs/correctness.md of the comments printed
+# here.
 #
 # The debug kernel has another CPU, and a module that delays changes between their announcement and
 # their taking effect, so that routes are looked up again in between.
@@ -22,9 +23,11 @@ count() {
 	python3 tools/stale.py "$1" - 0 --kinds "$2" --count
 }
 
-plans=$(($(count 4 '') + $(count 6 '') + 1))
-[ ! -e nfzr_delay.ko ] || plans=$((plans + $(count 4 "$ANNOUNCED") + $(count 6 "$ANNOUNCED") + 2))
-plan "$plans"
+# One check of each change, and one of the references at the end; two of the delays themselves.
+checks=$(($(count 4 '') + $(count 6 '') + 1))
+[ ! -e nfzr_delay.ko ] ||
+	checks=$((checks + $(count 4 "$ANNOUNCED") + $(count 6 "$ANNOUNCED") + 2))
+plan "$checks"
 
 load
 router
@@ -58,15 +61,19 @@ ip -n s -b - <<-END
 END
 # A fixed seed, so that the choice among nexthops is always the same.
 in_ns r sysctl -qw net.ipv4.fib_multipath_hash_seed=1
-in_ns s sysctl -qw net.ipv4.conf.m0.arp_ignore=1 net.ipv4.conf.s0.arp_ignore=1 net.ipv4.conf.br0.arp_ignore=1 \
-	net.ipv6.conf.t0.forwarding=1 net.ipv6.conf.t0.proxy_ndp=1 net.ipv6.neigh.t0.proxy_delay=0
+in_ns s sysctl -qw net.ipv4.conf.m0.arp_ignore=1 net.ipv4.conf.s0.arp_ignore=1 \
+	net.ipv4.conf.br0.arp_ignore=1 net.ipv6.conf.t0.forwarding=1 \
+	net.ipv6.conf.t0.proxy_ndp=1 net.ipv6.neigh.t0.proxy_delay=0
 
-# proof KINDS [PREFIX]: tries the changes whose names match KINDS, for both families.
-proof() {
+# try_changes KINDS [PREFIX]: makes one check of each change whose name matches KINDS, for both
+# families.
+try_changes() {
 	local family verdict name figures
 	for family in 4 6; do
-		in_ns r python3 tools/stale.py "$family" "/proc/${HOLDER[r]}/net/nf_zoneroute/routes" "$MAX_AGE" --kinds "$1" \
-			>/tmp/stale 2>&1 || echo '# stale.py came to an early end' "$((FAILED = 1))"
+		in_ns r python3 tools/stale.py "$family" \
+			"/proc/${HOLDER[r]}/net/nf_zoneroute/routes" "$MAX_AGE" --kinds "$1" \
+			>/tmp/stale 2>&1 ||
+			echo '# stale.py came to an early end' "$((FAILED = 1))"
 		while IFS='|' read -r verdict name figures; do
 			name="${2-}IPv$family: $name"
 			case $verdict in
@@ -82,13 +89,22 @@ proof() {
 	done
 }
 
-proof ''
-if [ -e nfzr_delay.ko ]; then
+test_no_packet_takes_the_old_path_after_a_change() {
+	try_changes ''
+}
+
+test_no_packet_takes_the_old_path_if_changes_are_delayed() {
+	[ -e nfzr_delay.ko ] || return 0
 	insmod ./nfzr_delay.ko delay_ms=30
-	proof "$ANNOUNCED" 'held up, '
+	try_changes "$ANNOUNCED" 'held up, '
 	check 'changes were delayed' [ "$(cat /sys/module/nfzr_delay/parameters/held_up)" -ge 100 ]
 	check 'buckets were delayed after all listeners were notified' \
 		[ "$(cat /sys/module/nfzr_delay/parameters/held_up_after)" -ge 4 ]
 	rmmod nfzr_delay
-fi
-check 'no reference is left' forget_flows
+}
+
+test_no_reference_is_left() {
+	check 'no reference is left' forget_flows
+}
+
+run_cases

@@ -68,66 +68,102 @@ no_zones() {
 	[ -z "$(shown zones)" ]
 }
 
+# fields FIELD PATTERN-C PATTERN-D PATTERN...: prints this field of the route of each tenant.
+fields() {
+	printf '%s %s' "$(routes "$2" "${@:4}" | field "$1")" "$(routes "$3" "${@:4}" | field "$1")"
+}
+
 # two_tenants NAME ZONE-C ZONE-D ZONE-REPLY-C ZONE-REPLY-D: checks that both tenants are answered
-# and served in these zones; leaves the zones file's text in `zones'.
+# and served in these zones; leaves the text of the zones file in the caller's `zones`. It flushes
+# conntrack at its end, so that the next case may use the same tuples.
 two_tenants() {
-	local name=$1 answered hits
+	local name=$1 n=10 answered hits
 	hits=$(stat_of hit)
-	answered="$(ask c udp 10 --sport 4000) $(ask d udp 10 --sport 4000)"
-	check "$name: both tenants are answered" is "$answered" '10 10'
-	check "$name: both are served in both directions" is $(($(stat_of hit) - hits)) 34
-	check "$name: the same tuple is in two zones" is \
-		"$(routes sport=4000 dir=orig src=10.0.1.2 | field zone) $(routes sport=4000 dir=orig iif=d1 | field zone)" "$2 $3"
-	check "$name: the reply has its own direction's zone" is \
-		"$(routes dst=10.0.2.101 dir=reply | field zone) $(routes dst=10.0.2.102 dir=reply | field zone)" "$4 $5"
-	check "$name: each reply goes to its tenant" is \
-		"$(routes dst=10.0.2.101 dir=reply | field oif) $(routes dst=10.0.2.102 dir=reply | field oif)" 'c1 d1'
+	answered="$(ask c udp "$n" --sport 4000) $(ask d udp "$n" --sport 4000)"
+	check "$name: both tenants are answered" is "$answered" "$n $n"
+	# Of each tenant, all but the first two requests and the first answer are hits.
+	check "$name: both are served in both directions" \
+		is $(($(stat_of hit) - hits)) $((2 * (n - 2 + n - 1)))
+	check "$name: the same tuple is in two zones" \
+		is "$(fields zone iif=c1 iif=d1 sport=4000 dir=orig)" "$2 $3"
+	check "$name: the reply has its own direction's zone" \
+		is "$(fields zone dst=10.0.2.101 dst=10.0.2.102 dir=reply)" "$4 $5"
+	check "$name: each reply goes to its tenant" \
+		is "$(fields oif dst=10.0.2.101 dst=10.0.2.102 dir=reply)" 'c1 d1'
 	zones=$(shown zones)
 	in_ns r conntrack -F >/dev/null 2>&1
 	until_true 5 no_references
 }
 
+# flows_in ZONE: prints the zone's number of flows according to the caller's `zones`.
 flows_in() {
 	sed -n "s/^zone=$1 flows=\([0-9]*\) .*/\1/p" <<<"$zones"
 }
 
-tenants 'iifname "c1" ct original zone set 1' 'iifname "d1" ct original zone set 2'
-two_tenants 'a zone for the original direction' 1 2 0 0
-check 'each zone counts its flow, zone 0 both' is "$(flows_in 1) $(flows_in 2) $(flows_in 0)" '1 1 2'
+test_zone_for_the_original_direction() {
+	local zones
+	tenants 'iifname "c1" ct original zone set 1' 'iifname "d1" ct original zone set 2'
+	two_tenants 'a zone for the original direction' 1 2 0 0
+	check 'a zone for the original direction: each zone counts its flow, zone 0 both' \
+		is "$(flows_in 1) $(flows_in 2) $(flows_in 0)" '1 1 2'
+}
 
-tenants 'iifname "c1" ct zone set 1' 'iifname "d1" ct zone set 2' \
-	'iifname "s1" ip daddr 10.0.2.101 ct zone set 1; iifname "s1" ip daddr 10.0.2.102 ct zone set 2'
-two_tenants 'a zone for both directions' 1 2 1 2
-check 'a flow with both directions in a zone counts once' is "$(flows_in 1) $(flows_in 2)" '1 1'
+test_zone_for_both_directions() {
+	local zones
+	tenants 'iifname "c1" ct zone set 1' 'iifname "d1" ct zone set 2' \
+		'iifname "s1" ip daddr 10.0.2.101 ct zone set 1
+		iifname "s1" ip daddr 10.0.2.102 ct zone set 2'
+	two_tenants 'a zone for both directions' 1 2 1 2
+	check 'a flow with both directions in a zone counts once' \
+		is "$(flows_in 1) $(flows_in 2)" '1 1'
+}
 
-in_ns r nft flush chain ip tenants raw
-in_ns r iptables-legacy -t raw -A PREROUTING -i c1 -j CT --zone-orig 11
-in_ns r iptables-legacy -t raw -A PREROUTING -i d1 -j CT --zone-orig 12
-two_tenants 'iptables CT --zone-orig' 11 12 0 0
-in_ns r iptables-legacy -t raw -F
-check 'each zone counts its flow, zone 0 both' is "$(flows_in 11) $(flows_in 12) $(flows_in 0)" '1 1 2'
+test_zone_by_iptables() {
+	local zones
+	tenants '' ''
+	in_ns r iptables-legacy -t raw -A PREROUTING -i c1 -j CT --zone-orig 11
+	in_ns r iptables-legacy -t raw -A PREROUTING -i d1 -j CT --zone-orig 12
+	two_tenants 'iptables CT --zone-orig' 11 12 0 0
+	in_ns r iptables-legacy -t raw -F
+	check 'iptables CT --zone-orig: each zone counts its flow, zone 0 both' \
+		is "$(flows_in 11) $(flows_in 12) $(flows_in 0)" '1 1 2'
+}
 
-# Many zones at once, more than the stock holds. Each gets its flow, from a later packet if need be.
-in_ns r nft flush chain ip tenants raw
-for i in $(seq 0 99); do
-	echo "add rule ip tenants raw iifname \"c1\" udp sport $((5000 + i)) ct original zone set $((100 + i))"
-done | in_ns r nft -f -
-in_ns c python3 - <<-'END'
-	import socket, time
-	socks = []
-	for i in range(100):
-	    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-	    s.bind(("0.0.0.0", 5000 + i)); s.connect(("10.9.9.9", 7)); s.settimeout(1)
-	    socks.append(s)
-	for _ in range(3):
-	    for s in socks:
-	        s.send(b"x" * 16)
-	        s.recv(64)
-	    time.sleep(0.1)
-END
-check 'a hundred zones at once: each has a line' is \
-	"$(in_ns r awk -F'[ =]' '$2 >= 100 && $2 < 200 && $4 == 1' /proc/net/nf_zoneroute/zones | wc -l)" 100
-in_ns r conntrack -F >/dev/null 2>&1
-check 'empty zones are freed' until_true 10 no_zones
-check 'no reference is left at the end' no_references
-check 'no flow allocation failed' is "$(stat_of flow_no_memory)" 0
+# More zones at once than the stock holds. Each gets its flow, from a later packet if need be.
+test_each_of_a_hundred_zones_gets_its_flow() {
+	local n=100 zone=100 sport=5000 i
+	tenants '' ''
+	for i in $(seq 0 $((n - 1))); do
+		echo "add rule ip tenants raw iifname \"c1\"" \
+			"udp sport $((sport + i)) ct original zone set $((zone + i))"
+	done | in_ns r nft -f -
+	in_ns c python3 - "$sport" "$n" <<-'END'
+		import socket, sys, time
+		first, count = map(int, sys.argv[1:])
+		socks = []
+		for i in range(count):
+		    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+		    s.bind(("0.0.0.0", first + i)); s.connect(("10.9.9.9", 7)); s.settimeout(1)
+		    socks.append(s)
+		for _ in range(3):
+		    for s in socks:
+		        s.send(b"x" * 16)
+		        s.recv(64)
+		    time.sleep(0.1)
+	END
+	check 'a hundred zones at once: each has a line' is "$(in_ns r awk -F'[ =]' \
+		-v first="$zone" -v end=$((zone + n)) '$2 >= first && $2 < end && $4 == 1' \
+		/proc/net/nf_zoneroute/zones | wc -l)" "$n"
+	in_ns r conntrack -F >/dev/null 2>&1
+	# The whole file is empty, because the earlier cases flushed conntrack too.
+	check 'empty zones are freed' until_true 10 no_zones
+	in_ns r nft flush chain ip tenants raw
+}
+
+# Depends on all cases: each flushed conntrack at its end.
+test_nothing_is_left() {
+	check 'no reference is left at the end' no_references
+	check 'no flow allocation failed' is "$(stat_of flow_no_memory)" 0
+}
+
+run_cases
