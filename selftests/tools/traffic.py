@@ -92,6 +92,8 @@ def ask(args):
                         break
         except OSError:
             pass
+        if args.until and os.path.exists(args.until):
+            break
         if args.interval:
             time.sleep(args.interval)
     return f"sent={sent} answered={answered}" + (f" by-others={strange}" if strange else "")
@@ -213,6 +215,7 @@ def run(arguments):
     verb.add_argument("--options", help="IP options, in hex")
     verb.add_argument("--size", type=int, default=16)
     verb.add_argument("--timeout", type=float, default=1.0)
+    verb.add_argument("--until", help="end early once this file exists")
     verb.add_argument("--interval", type=float, default=0)
     verb.add_argument("--oneway", action="store_true")
     verb.add_argument("--name", default="", help="expected at the end of each answer")
