@@ -226,10 +226,9 @@ impl<T: FibListener> Watch<T> {
         let mut tries = 0;
         loop {
             tries += 1;
-            let block = fib.as_raw();
+            let (raw, block) = (net.as_raw(), fib.as_raw());
             // SAFETY: The netns outlives its handles; `fib` is boxed.
-            let result =
-                unsafe { bindings::register_fib_notifier(net.as_raw(), block, None, none) };
+            let result = unsafe { bindings::register_fib_notifier(raw, block, None, none) };
             match to_result(result) {
                 Ok(()) => break,
                 // Routes changed while they were announced. Retry when the changes may have paused.

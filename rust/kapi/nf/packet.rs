@@ -178,9 +178,9 @@ impl<P> HookSkb<'_, P> {
 
 impl<'r> HookSkb<'r, PreRouting> {
     /// Makes the kernel choose the packet's route, as it would right after this hook, and returns
-    /// the choice. A packet that gets a route keeps it, whatever this returns. An IPv4 packet
-    /// without a route gets none, and the kernel repeats the lookup and drops it with its own
-    /// reason.
+    /// the choice. A packet that gets a route keeps it, even if this returns an error. An IPv4
+    /// packet without a route gets none, and the kernel repeats the lookup and drops it with its
+    /// own reason.
     pub(crate) fn route(&self) -> Result<Route, Unfit> {
         let mut raw = bindings::nfzr_route::default();
         let choose = match self.family() {
@@ -224,11 +224,10 @@ impl HookSkb<'_, Forward> {
         if dst.family() != self.family() {
             return None;
         }
-        let mut known = false;
+        let (skb, route, mut known) = (self.as_raw(), dst.as_raw(), false);
         // SAFETY: The packet is in this hook, under RCU, and `dst` is of its family and is kept by
         // its owner.
-        let same =
-            unsafe { bindings::nfzr_helper_goes_by(self.as_raw(), dst.as_raw(), &mut known) };
+        let same = unsafe { bindings::nfzr_helper_goes_by(skb, route, &mut known) };
         known.then_some(same)
     }
 }

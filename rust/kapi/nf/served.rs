@@ -32,9 +32,9 @@ unsafe impl Sync for Served {}
 impl Served {
     /// Creates empty sets. Process context.
     pub(crate) fn new() -> Result<Self> {
+        let size = size_of::<bindings::nfzr_served>();
         // SAFETY: A plain allocation of zeroes, aligned for a `u64` and so for pointers.
-        let slots =
-            unsafe { bindings::nfzr_helper_percpu_alloc(size_of::<bindings::nfzr_served>()) };
+        let slots = unsafe { bindings::nfzr_helper_percpu_alloc(size) };
         // INVARIANT: Just allocated.
         Ok(Self {
             slots: NonNull::new(slots.cast()).ok_or(ENOMEM)?,

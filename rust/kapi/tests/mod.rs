@@ -258,9 +258,8 @@ impl TestPacket {
         // SAFETY: The helper returns a static `nf_hook_state`.
         let state = unsafe { &*bindings::nfzr_kunit_state() };
         // SAFETY: As in `in_hook`. Nothing uses the packet after the hook.
-        let skb =
-            unsafe { HookSkb::<'_, PreRouting>::from_raw(packet.0, state, Family::Ipv4, rcu) };
-        let (stolen, verdict) = skb.steal();
+        let skb = unsafe { HookSkb::from_raw(packet.0, state, Family::Ipv4, rcu) };
+        let (stolen, verdict) = HookSkb::<'_, PreRouting>::steal(skb);
         drop(stolen);
         verdict.as_raw()
     }
