@@ -45,7 +45,7 @@ test_no_packet_takes_a_stale_path_while_routes_change() {
 			is "$(grep -c '^ok|' /tmp/stale) $(grep -vc '^ok|' /tmp/stale)" "$times 0"
 		# Counted for each change of its own route, because a busy host slows down both.
 		check "IPv$family: many other routes changed meanwhile" \
-			[ "$changed" -ge $((times * enough)) ]
+			[ "$changed" -ge $((times * enough / 2)) ]
 		check "IPv$family: the flow was served meanwhile" [ "$hits" -ge "$enough" ]
 		echo "# churn IPv$family: $rate route changes a second for $seconds s;" \
 			"of $((hits + misses)) packets $percent % were served"
