@@ -27,28 +27,28 @@ use crate::{
 /// Serves a packet of a confirmed connection, and counts the result.
 #[inline(always)]
 pub(super) fn serve(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>) {
-    let Some(flow) = flow_of(net, skb, ct) else {
-        return;
-    };
-    let Some(headers) = skb.headers(ct) else {
-        return;
-    };
-    let result = match headers.fit() {
-        Ok(()) => {
-            let key = key_of(&headers);
-            let direction = flow.direction(ct.dir());
-            direction
-                .serve(skb, &key, &net.facts())
-                .map_err(|miss| stage(net, skb, flow, ct.dir(), Unserved { key, miss }))
-        }
-        Err(unfit) => Err(unfit.into()),
-    };
-    finish(net, skb, flow, ct.dir(), result);
+    visit(net, skb, ct, |direction, headers| {
+        direction.serve(skb, &key_of(headers), &net.facts())
+    });
 }
 
 /// As [`serve`], but leaves the choice of the route to the kernel, so that verify mode can compare
 /// it.
 pub(super) fn serve_dry(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>) {
+    visit(net, skb, ct, |direction, headers| {
+        would_serve(net, skb, direction, headers).map(|_| direction.count_hit())
+    });
+}
+
+/// Lets `serve` serve a packet that is fit for it. Stages a route if it does not, and counts the
+/// result.
+#[inline(always)]
+fn visit<'r>(
+    net: &'r NetState,
+    skb: &HookSkb<'r, PreRouting>,
+    ct: &CtRef<'_>,
+    serve: impl FnOnce(&'r Direction, &Headers) -> Result<(), Miss>,
+) {
     let Some(flow) = flow_of(net, skb, ct) else {
         return;
     };
@@ -56,13 +56,10 @@ pub(super) fn serve_dry(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRe
         return;
     };
     let result = match headers.fit() {
-        Ok(()) => {
+        Ok(()) => serve(flow.direction(ct.dir()), &headers).map_err(|miss| {
             let key = key_of(&headers);
-            let direction = flow.direction(ct.dir());
-            would_serve(net, skb, direction, &headers)
-                .map(|_| direction.count_hit())
-                .map_err(|miss| stage(net, skb, flow, ct.dir(), Unserved { key, miss }))
-        }
+            stage(net, skb, flow, ct.dir(), Unserved { key, miss })
+        }),
         Err(unfit) => Err(unfit.into()),
     };
     finish(net, skb, flow, ct.dir(), result);
