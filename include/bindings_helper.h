@@ -9,6 +9,7 @@
 #include <linux/netdevice.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter_ipv4.h>
+#include <linux/netlink.h>
 #include <linux/notifier.h>
 #include <linux/proc_fs.h>
 #include <linux/rhashtable.h>

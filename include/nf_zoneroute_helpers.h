@@ -170,10 +170,12 @@ struct nfzr_udp {
 };
 
 /* A lookup in a zone's table. */
+struct nfzr_links;
 struct nfzr_query {
 	const struct nfzr_probe *probe;
-	u16 zone;		/* the table's zone id */
+	struct nfzr_links *gone;	/* out: a matching entry of a dead connection, or NULL */
 	u32 others;		/* out: non-matching entries compared during the lookup */
+	u16 zone;		/* the table's zone id */
 };
 
 /* The connections that count against a limit, in nf_conncount lists: helpers/nf/conncount.c. */
@@ -191,7 +193,9 @@ struct nfzr_conncount {
 
 /*
  * The head of an entry of rust/kapi/entry: its two links, one for each direction, and their
- * connection. Aligned so that a link's direction and entry can be computed from its address.
+ * connection. Aligned so that a link's direction and entry can be computed from its address. The
+ * entry owns a reference to ct until it is unlinked. A reader under rcu_read_lock() may see an
+ * unlinked entry, whose ct may have been freed, and used for another connection since.
  */
 struct nfzr_links {
 	struct rhash_head link[IP_CT_DIR_MAX];
@@ -276,9 +280,10 @@ void nfzr_helper_ct_ext_set(struct nf_conn *ct, u64 handle);
 void nfzr_helper_table_draw_secret(void);
 int nfzr_helper_table_init(struct rhashtable *ht);
 struct rhash_head *nfzr_helper_table_insert(struct rhashtable *ht, struct rhash_head *link);
-void nfzr_helper_table_remove(struct rhashtable *ht, struct rhash_head *link);
+bool nfzr_helper_table_remove(struct rhashtable *ht, struct rhash_head *link);
 struct rhash_head *nfzr_helper_table_find(struct rhashtable *ht, const struct nf_conn *ct, u8 dir);
 struct rhash_head *nfzr_helper_table_lookup(struct rhashtable *ht, struct nfzr_query *query);
+bool nfzr_helper_links_get_ct(const struct nfzr_links *links);
 void nfzr_helper_table_walk(struct rhashtable *ht,
 			    void (*visit)(void *context, struct rhash_head *link), void *context);
 u32 nfzr_helper_table_buckets(struct rhashtable *ht);
@@ -321,6 +326,7 @@ struct net *nfzr_helper_ifa4_net(void *info);
 struct net *nfzr_helper_ifa6_net(void *info);
 bool nfzr_helper_fib_is_ip(void *info);
 struct net *nfzr_helper_netevent_net(unsigned long event, void *info);
+struct net *nfzr_helper_netfilter_socket_net(unsigned long event, void *info);
 enum nfzr_neigh_effect nfzr_helper_neigh_effect(void *info, u32 *bit);
 void nfzr_helper_group_gateways(const struct net *net, u64 set[NFZR_GATEWAY_WORDS]);
 void nfzr_helper_wait_for_buckets(struct net *net);

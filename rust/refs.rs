@@ -7,7 +7,7 @@ use kernel::sync::atomic::Atomic;
 /// How many references are held, counted where they are taken and given up. Both counts must return
 /// to zero.
 pub(crate) struct RefCounts {
-    /// Flows, each of which holds a reference on its connection.
+    /// Flows: each holds a reference on its connection until it is removed.
     pub(crate) flows: Atomic<i64>,
     /// Slots, each of which holds a reference on its route.
     pub(crate) slots: Atomic<i64>,

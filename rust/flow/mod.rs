@@ -8,10 +8,7 @@ pub(crate) mod table;
 mod tests;
 pub(crate) mod zone;
 
-use kernel::sync::{
-    atomic::{Atomic, Relaxed},
-    Arc, //
-};
+use kernel::sync::atomic::{Atomic, Relaxed};
 
 use crate::{
     kapi::{
@@ -20,7 +17,6 @@ use crate::{
         nf::conn::Dir,
         sync::rcu::ReadSide, //
     },
-    refs::RefCounts,
     route::{
         direction::Direction,
         miss::Miss,
@@ -57,20 +53,17 @@ pub(crate) struct Flow {
     reply: Direction,
     original_notes: Notes,
     reply_notes: Notes,
-    refs: Arc<RefCounts>,
 }
 
 impl Flow {
     /// Creates a flow without routes at the time `jiffies`.
-    pub(crate) fn new(refs: Arc<RefCounts>, jiffies: u32) -> Self {
-        refs.flows.add(1, Relaxed);
+    pub(crate) fn new(jiffies: u32) -> Self {
         let not_yet = low_jiffies(jiffies.wrapping_sub(1));
         Self {
             original: Direction::new(),
             reply: Direction::new(),
             original_notes: Notes::new(not_yet),
             reply_notes: Notes::new(not_yet),
-            refs,
         }
     }
 
@@ -118,12 +111,6 @@ impl Flow {
             }
         }
         dropped
-    }
-}
-
-impl Drop for Flow {
-    fn drop(&mut self) {
-        self.refs.flows.fetch_sub(1, Relaxed);
     }
 }
 

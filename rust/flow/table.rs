@@ -4,7 +4,14 @@
 
 use core::cell::Cell;
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::Relaxed,
+        Arc, //
+    },
+};
 
 use crate::{
     flow::{
@@ -20,6 +27,7 @@ use crate::{
     kapi::{
         entry::{
             registry::{NewEntry, Registry},
+            table::FoundEntry,
             Entry, //
         },
         mem::slab::Cache,
@@ -30,6 +38,7 @@ use crate::{
         },
         sync::{rcu::ReadSide, time}, //
     },
+    refs::RefCounts, //
 };
 
 /// The reason why a connection got no flow.
@@ -75,10 +84,20 @@ pub(crate) struct Made<'r> {
 pub(crate) struct Found<'r> {
     /// The flow.
     pub(crate) flow: &'r Entry<Flow>,
+    /// The connection.
+    pub(crate) conn: ARef<Conn>,
     /// The direction in which the packet goes.
     pub(crate) dir: Dir,
     /// The zone in whose table the flow was found.
     pub(crate) zone: &'r Zone,
+}
+
+/// Why a packet has no flow.
+pub(crate) enum NotFound<'r> {
+    /// There is none with its tuple.
+    Unknown,
+    /// The connection of the flow with its tuple is dead.
+    Gone(&'r Entry<Flow>),
 }
 
 /// All flows of a netns.
@@ -89,15 +108,21 @@ pub(crate) struct FlowTable {
     #[pin]
     zones: Zones,
     salt: Salt,
+    refs: Arc<RefCounts>,
 }
 
 impl FlowTable {
     /// Creates an empty table for a netns.
-    pub(crate) fn new(net: NetHandle, salt: Salt) -> impl PinInit<Self, Error> {
+    pub(crate) fn new(
+        net: NetHandle,
+        salt: Salt,
+        refs: Arc<RefCounts>,
+    ) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             registry <- Registry::new(),
             zones <- Zones::new(net),
             salt,
+            refs,
         })
     }
 
@@ -145,19 +170,20 @@ impl FlowTable {
         &'r self,
         probe: &Probe<'_, 'r>,
         original: Option<&'r Zone>,
-    ) -> Option<Found<'r>> {
+    ) -> Result<Found<'r>, NotFound<'r>> {
         let id = probe.zone(Dir::Original);
-        if let Some(zone) = original {
-            let found = self.by_tuple_in(zone, id, probe);
-            if found.is_some() {
-                return found;
-            }
-        }
+        let result = match original {
+            Some(zone) => self.by_tuple_in(zone, id, probe),
+            None => Err(NotFound::Unknown),
+        };
         let reply = probe.zone(Dir::Reply);
-        if reply == id {
-            return None;
+        if result.is_ok() || reply == id {
+            return result;
         }
-        self.by_tuple_in(self.zones.get(reply, probe.rcu())?, reply, probe)
+        match self.zones.get(reply, probe.rcu()) {
+            Some(zone) => self.by_tuple_in(zone, reply, probe).or(result),
+            None => result,
+        }
     }
 
     #[inline(always)]
@@ -166,10 +192,18 @@ impl FlowTable {
         zone: &'r Zone,
         id: u16,
         probe: &Probe<'_, 'r>,
-    ) -> Option<Found<'r>> {
-        let (found, others) = self.registry.lookup(&zone.table, probe, id);
-        zone.count_met(others);
-        found.map(|(flow, dir)| Found { flow, dir, zone })
+    ) -> Result<Found<'r>, NotFound<'r>> {
+        let looked = self.registry.lookup(&zone.table, probe, id);
+        zone.count_met(looked.others);
+        match looked.found {
+            Some(FoundEntry { entry, dir, conn }) => Ok(Found {
+                flow: entry,
+                conn,
+                dir,
+                zone,
+            }),
+            None => Err(looked.gone.map_or(NotFound::Unknown, NotFound::Gone)),
+        }
     }
 
     /// Deletes the connections of zone `id` that have a flow. Returns how many were deleted.
@@ -188,7 +222,9 @@ impl FlowTable {
         for _ in 0..ROUNDS {
             let before = flushed;
             zone.table.walk(|flow, _dir, rcu| {
-                let conn = flow.conn();
+                let Some(conn) = flow.conn_ref(rcu) else {
+                    return;
+                };
                 // A connection of another zone may have one direction here.
                 if conn.own_zone() == id && conn.delete() {
                     flushed = flushed.saturating_add(1);
@@ -225,7 +261,10 @@ impl FlowTable {
                 tables: [&original.table, &reply.table],
                 value: flow,
             };
-            let entry = self.registry.insert(from.flows, new, end, rcu)?;
+            // Counted first, because another CPU may remove the flow at once.
+            self.refs.flows.add(1, Relaxed);
+            let inserted = self.registry.insert(from.flows, new, end, rcu);
+            let entry = inserted.inspect_err(|_| self.uncount())?;
             original.count_new();
             if reply.id() != original.id() {
                 reply.count_new();
@@ -259,15 +298,15 @@ impl FlowTable {
         Ok([original, reply])
     }
 
-    /// Removes a flow. Returns whether this call did. Any context.
+    /// Removes a flow, and gives its reference on the connection back. Returns whether this call
+    /// did. Any context, but not under a spinlock.
     pub(crate) fn kill(&self, entry: &Entry<Flow>, rcu: &ReadSide<'_>) -> bool {
-        if !self.registry.kill(entry, rcu) {
+        // Read before, because the connection is put.
+        let zones = entry.peek(rcu, |conn| Dir::ALL.map(|dir| conn.zone(dir)));
+        let Some([original, reply]) = zones.filter(|_| self.registry.kill(entry, rcu)) else {
             return false;
-        }
-        let (original, reply) = (
-            entry.conn().zone(Dir::Original),
-            entry.conn().zone(Dir::Reply),
-        );
+        };
+        self.uncount();
         if let Some(zone) = self.zones.get(original, rcu) {
             zone.count_gone();
         }
@@ -277,6 +316,10 @@ impl FlowTable {
             }
         }
         true
+    }
+
+    fn uncount(&self) {
+        self.refs.flows.fetch_sub(1, Relaxed);
     }
 
     /// Returns the flow with this number. Any context.
@@ -302,6 +345,26 @@ impl FlowTable {
             count = count.saturating_add(1);
         });
         count
+    }
+
+    /// Calls `f` with about `most` flows, beginning with the first one numbered `from` or higher, and
+    /// with the first one again after the last one. Returns the number at which to continue. Any
+    /// context.
+    pub(crate) fn for_few(
+        &self,
+        mut from: u32,
+        most: u32,
+        rcu: &ReadSide<'_>,
+        mut f: impl FnMut(&Entry<Flow>),
+    ) -> u32 {
+        for _ in 0..most {
+            let (entry, next) = self.registry.scan(from, rcu);
+            if let Some(entry) = entry {
+                f(entry);
+            }
+            from = next.unwrap_or(0);
+        }
+        from
     }
 
     /// Calls `f` with flows numbered `from` or higher, until `most` or slightly more numbers were

@@ -2,7 +2,8 @@
 
 //! Events of the network, and what follows from each.
 //!
-//! Process context or softirq, as the chain says. Only the end of a device may sleep.
+//! Process context or softirq, as the chain says. Only the end of a device and that of a socket may
+//! sleep.
 
 use kernel::sync::ArcBorrow;
 
@@ -26,6 +27,11 @@ impl NetListener for NetNs {
 
     fn address(&self) {
         self.state.announce(Change::Address);
+    }
+
+    fn netfilter_socket_closed(&self) {
+        // The process may have deleted connections, as `conntrack -F` does.
+        self.state.sweep();
     }
 
     fn net_event(&self, event: NetEvent) {

@@ -24,7 +24,8 @@ use crate::{
         shared::Shared,
         NetState,
         COLLECT,
-        SETTLE, //
+        SETTLE,
+        SWEEP, //
     },
 };
 
@@ -42,6 +43,7 @@ pub(crate) struct NetNs {
     watch: Watch<NetState>,
     settler: CancelOnDrop<NetState, SETTLE>,
     collector: CancelOnDrop<NetState, COLLECT>,
+    sweeper: CancelOnDrop<NetState, SWEEP>,
     state: Arc<NetState>,
 }
 
@@ -59,6 +61,7 @@ impl PerNet for NetNs {
         // If a later step fails, these are dropped last, before the state.
         let collector = CancelOnDrop(state.clone());
         let settler = CancelOnDrop(state.clone());
+        let sweeper = CancelOnDrop(state.clone());
         let files = proc::files(init, state.clone())?;
         let hooks = Hooks::new(state.clone())?;
         let sysctls = sysctl::register(init, hooks.clone())?;
@@ -72,6 +75,7 @@ impl PerNet for NetNs {
                 watch,
                 settler,
                 collector,
+                sweeper,
                 state,
             },
             GFP_KERNEL,
@@ -87,6 +91,7 @@ impl PerNet for NetNs {
     fn exit(&self) {
         self.settler.cancel();
         self.collector.cancel();
+        self.sweeper.cancel();
         self.state.end_all();
     }
 }

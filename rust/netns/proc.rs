@@ -35,7 +35,7 @@ use crate::{
             family::Family,
             netns::{Init, NetHandle}, //
         },
-        nf::conn::Dir,
+        nf::{conn::Dir, peek::ConnPeek},
         sync::{rcu::ReadSide, time}, //
     },
     netns::command::{commands, Action, Bad},
@@ -143,8 +143,12 @@ impl Rows for Routes {
     }
 
     fn show(net: &NetState, flow: &Entry<Flow>, to: &SeqFile, rcu: &ReadSide<'_>) {
-        for dir in Dir::ALL {
-            let tuple = flow.conn().tuple(dir);
+        let read = |conn: &ConnPeek<'_>| (Dir::ALL.map(|dir| (dir, conn.tuple(dir))), conn.family());
+        // A flow that ends meanwhile is not shown.
+        let Some((tuples, family)) = flow.peek(rcu, read) else {
+            return;
+        };
+        for (dir, tuple) in tuples {
             let direction = flow.direction(dir);
             let (live, staged) = (direction.live(rcu), direction.staged(rcu));
             // Read after the slots, so that no slot is younger.
@@ -165,7 +169,7 @@ impl Rows for Routes {
                 tuple.ports(),
                 Shown {
                     net: net.net,
-                    family: flow.conn().family(),
+                    family,
                     live,
                     staged,
                     facts,

@@ -28,6 +28,7 @@ pub(super) fn is_admitted(
     if ct.handle() == Some(placeholder) {
         return true;
     }
+    NetState::make_room(net, skb.rcu());
     if net.flows.zones().is_any_limited() && !is_within_limit(net, skb, ct) {
         return false;
     }

@@ -79,7 +79,7 @@ pub(super) fn make<'r>(
     if packet.unassured && net.net.is_conntrack_nearly_full() {
         return None;
     }
-    let flow = Flow::new(net.refs.clone(), time::jiffies32());
+    let flow = Flow::new(time::jiffies32());
     let from = net.shared.allocators();
     Some(net.flows.make(&packet.ct, flow, &from, rcu))
 }

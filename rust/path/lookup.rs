@@ -9,7 +9,7 @@ use kernel::sync::ArcBorrow;
 
 use crate::{
     flow::{
-        table::Found,
+        table::{Found, NotFound},
         zone::{Tally, Zone}, //
     },
     kapi::{
@@ -80,7 +80,7 @@ impl<const NOTES: bool> Hook for Lookup<NOTES> {
 }
 
 #[inline(always)]
-fn lookup(net: &NetState, probe: &Probe<'_, '_>) -> Result<(), LookupMiss> {
+fn lookup(net: &ArcBorrow<'_, NetState>, probe: &Probe<'_, '_>) -> Result<(), LookupMiss> {
     let zone = original_zone(net, probe);
     let result = attach(net, probe, zone);
     if let (Err(_), Some(zone)) = (result, zone) {
@@ -92,13 +92,13 @@ fn lookup(net: &NetState, probe: &Probe<'_, '_>) -> Result<(), LookupMiss> {
 /// Attaches the packet to its connection, or returns the reason why it is left to conntrack.
 #[inline(always)]
 fn attach<'r>(
-    net: &'r NetState,
+    net: &'r ArcBorrow<'_, NetState>,
     probe: &Probe<'_, 'r>,
     zone: Option<&'r Zone>,
 ) -> Result<(), LookupMiss> {
     let found = find(net, probe, zone)?;
     let timeout = track(&found, probe)?;
-    probe.attach(found.flow.conn(), found.dir, timeout);
+    probe.attach(found.conn, found.dir, timeout);
     found.zone.count(Tally::Hit);
     Ok(())
 }
@@ -113,21 +113,27 @@ pub(super) fn original_zone<'r>(net: &'r NetState, probe: &Probe<'_, 'r>) -> Opt
 }
 
 /// Returns the flow of a packet whose [`original_zone`] is `zone`, or the reason why the packet is
-/// left to conntrack.
+/// left to conntrack. If the flow's connection is dead, the flow ends, so that conntrack finds room
+/// and NAT the port when they process the packet.
 #[inline(always)]
 pub(super) fn find<'r>(
-    net: &'r NetState,
+    net: &'r ArcBorrow<'_, NetState>,
     probe: &Probe<'_, 'r>,
     zone: Option<&'r Zone>,
 ) -> Result<Found<'r>, LookupMiss> {
     probe.fit()?;
-    net.flows.by_tuple(probe, zone).ok_or(LookupMiss::Unknown)
+    net.flows.by_tuple(probe, zone).map_err(|not_found| {
+        if let NotFound::Gone(flow) = not_found {
+            NetState::met_gone(*net, flow, probe.rcu());
+        }
+        LookupMiss::Unknown
+    })
 }
 
 /// Tracks the packet as conntrack would. Returns the connection's new timeout, in jiffies.
 #[inline(always)]
 fn track(found: &Found<'_>, probe: &Probe<'_, '_>) -> Result<u32, LookupMiss> {
-    match probe.begin(found.flow.conn())? {
+    match probe.begin(&found.conn)? {
         Session::Tcp(mut guard) => {
             let timeouts = guard.timeouts();
             let segment = probe.segment(found.dir);
@@ -143,7 +149,7 @@ pub(super) fn predict(
     found: &Found<'_>,
     probe: &Probe<'_, '_>,
 ) -> Result<(u32, Option<Tracking>), LookupMiss> {
-    match probe.begin(found.flow.conn())? {
+    match probe.begin(&found.conn)? {
         Session::Tcp(mut guard) => {
             let timeouts = guard.timeouts();
             let mut copy = *guard.tracking();

@@ -59,7 +59,7 @@ impl Hook for Predict {
 }
 
 /// Predicts what conntrack does with a packet.
-fn predict(net: &NetState, skb: &HookSkb<'_, PreRouting>) -> Forecast {
+fn predict(net: &ArcBorrow<'_, NetState>, skb: &HookSkb<'_, PreRouting>) -> Forecast {
     let mut buf = ProbeBuf::new();
     let Some(probe) = skb.probe(&mut buf) else {
         return Forecast::Anything;
@@ -68,7 +68,7 @@ fn predict(net: &NetState, skb: &HookSkb<'_, PreRouting>) -> Forecast {
     let tracked = lookup::find(net, &probe, zone).and_then(|found| {
         let (timeout, tcp) = lookup::predict(&found, &probe)?;
         Ok(Prediction {
-            ct: found.flow.conn().id(),
+            ct: found.conn.id(),
             flow: found.flow.index(),
             dir: found.dir,
             tcp,
@@ -133,9 +133,12 @@ fn compare(net: &NetState, expected: &Expected, skb: &HookSkb<'_, PreRouting>) -
                 differs(&prediction, attached.as_ref(), expected.at).unwrap_or(Event::Verified);
             // Another CPU may have deleted the connection between the two hooks.
             let flow = net.flows.get(prediction.flow, skb.rcu());
-            let is_there = flow
-                .is_some_and(|flow| flow.conn().id() == prediction.ct && !flow.conn().is_gone());
-            Some(if is_there {
+            let is_there = flow.and_then(|flow| {
+                flow.peek(skb.rcu(), |conn| {
+                    conn.id() == prediction.ct && !conn.is_gone()
+                })
+            });
+            Some(if is_there == Some(true) {
                 event
             } else {
                 Event::VerifySkipped

@@ -4,10 +4,22 @@
 //!
 //! It judges each flow on its own and applies the judgement. It looks at [`FLOWS_PER_PASS`] flows
 //! each second, and continues at once while much is to be collected.
+//!
+//! Until the flow of a dead connection is removed, conntrack counts the connection and NAT keeps
+//! its port. Conntrack does not announce a connection's death, so other code looks for it, too:
+//!
+//! * a packet whose tuple is that of a dead connection ends that flow ([`NetState::met_gone`]);
+//! * a packet of a new connection looks at a few flows ([`NetState::make_room`]): at more of them
+//!   if conntrack is nearly full, so that all have been looked at before it is full;
+//! * when a process closes a netlink socket by which it may have deleted connections, flows are
+//!   looked at before the process goes on ([`NetState::sweep`]).
+//!
+//! If any of these finds a dead connection, others may have died with it: the sweeper continues.
 
 use kernel::sync::{
     atomic::Relaxed,
-    rcu::read_lock, //
+    rcu::read_lock,
+    ArcBorrow, //
 };
 
 use crate::{
@@ -15,7 +27,7 @@ use crate::{
     kapi::{
         entry::Entry,
         net::{family::Family, netns::Net},
-        nf::conn::Conn,
+        nf::peek::ConnPeek,
         sync::rcu::ReadSide, //
     },
     route::miss::Miss,
@@ -30,6 +42,16 @@ use crate::{
 /// million flows.
 const FLOWS_PER_PASS: usize = 16384;
 
+/// How many flows a sweep looks at, even if none of their connections is dead.
+const FLOWS_PER_SWEEP: usize = 131_072;
+
+/// How many flows a packet of a new connection looks at.
+const FLOWS_PER_NEW: u32 = 2;
+
+/// The same if conntrack is nearly full. A quarter of its room is left then, so until it is full,
+/// twice as many flows are looked at as there can be.
+const FLOWS_PER_NEW_WHEN_SCARCE: u32 = 8;
+
 /// The state of a connection, as far as it decides about its flow.
 #[derive(Clone, Copy)]
 struct ConnFacts {
@@ -39,7 +61,7 @@ struct ConnFacts {
 }
 
 impl ConnFacts {
-    fn of(conn: &Conn) -> Self {
+    fn of(conn: &ConnPeek<'_>) -> Self {
         Self {
             gone: conn.is_gone(),
             assured: conn.is_assured(),
@@ -139,7 +161,10 @@ impl NetState {
         };
         let mut collected: usize = 0;
         let next = self.flows.for_some(from, FLOWS_PER_PASS, |flow, rcu| {
-            let any = match judge(&ConnFacts::of(flow.conn()), &net) {
+            let Some(conn) = flow.peek(rcu, ConnFacts::of) else {
+                return;
+            };
+            let any = match judge(&conn, &net) {
                 Judgement::End(event) => self.end_flow(flow, event, rcu),
                 Judgement::DropRoutes(event) => {
                     self.drop_routes(flow, event, rcu, |_| Some(Miss::Empty))
@@ -151,6 +176,75 @@ impl NetState {
             collected = collected.saturating_add(usize::from(any));
         });
         (next, net.nearly_full || collected >= FLOWS_PER_PASS / 8)
+    }
+
+    /// Ends the flow of a dead connection that a packet met, and looks for others. Any context, but
+    /// not under a spinlock.
+    #[cold]
+    pub(crate) fn met_gone(this: ArcBorrow<'_, Self>, flow: &Entry<Flow>, rcu: &ReadSide<'_>) {
+        if this.end_flow(flow, Event::FlowGone, rcu) {
+            Self::sweep_soon(this);
+        }
+    }
+
+    /// Ends the flows of dead connections among a few. If conntrack is nearly full, also ends those
+    /// of connections that conntrack may drop early: it would count a drop that makes no room while
+    /// the flow holds the connection. Called for each new connection. Any context, but not under a
+    /// spinlock.
+    pub(crate) fn make_room(this: ArcBorrow<'_, Self>, rcu: &ReadSide<'_>) {
+        if this.refs.flows.load(Relaxed) == 0 {
+            return;
+        }
+        let scarce = this.net.is_conntrack_nearly_full();
+        let most = if scarce {
+            FLOWS_PER_NEW_WHEN_SCARCE
+        } else {
+            FLOWS_PER_NEW
+        };
+        let from = this.collected.looked.load(Relaxed);
+        let mut gone = false;
+        let next = this.flows.for_few(from, most, rcu, |flow| {
+            let read = |conn: &ConnPeek<'_>| (conn.is_gone(), conn.is_assured());
+            match flow.peek(rcu, read) {
+                Some((true, _)) => gone |= this.end_flow(flow, Event::FlowGone, rcu),
+                Some((false, false)) if scarce => {
+                    this.end_flow(flow, Event::FlowScarce, rcu);
+                }
+                _ => (),
+            }
+        });
+        this.collected.looked.store(next, Relaxed);
+        if gone {
+            Self::sweep_soon(this);
+        }
+    }
+
+    /// Ends the flows of dead connections. Looks at [`FLOWS_PER_SWEEP`] flows, and at more while
+    /// there are many. Process context; lets other tasks run.
+    pub(crate) fn sweep(&self) {
+        if self.refs.flows.load(Relaxed) == 0 {
+            return;
+        }
+        let mut from = self.collected.swept.load(Relaxed);
+        // The flows before that are looked at last, if at all.
+        let mut last_round = from == 0;
+        let mut looked: usize = 0;
+        loop {
+            let mut gone: usize = 0;
+            let next = self.flows.for_some(from, FLOWS_PER_PASS, |flow, rcu| {
+                if flow.peek(rcu, |conn| conn.is_gone()) == Some(true) {
+                    gone = gone.saturating_add(self.end_flow(flow, Event::FlowGone, rcu).into());
+                }
+            });
+            looked = looked.saturating_add(FLOWS_PER_PASS);
+            from = next.unwrap_or(0);
+            let enough = looked >= FLOWS_PER_SWEEP && gone < FLOWS_PER_PASS / 8;
+            if enough || (next.is_none() && last_round) {
+                break;
+            }
+            last_round |= next.is_none();
+        }
+        self.collected.swept.store(from, Relaxed);
     }
 
     fn end_flow(&self, flow: &Entry<Flow>, event: Event, rcu: &ReadSide<'_>) -> bool {

@@ -50,6 +50,10 @@ use crate::{
 struct Collected {
     /// The number of the flow at which to continue.
     next: Atomic<u32>,
+    /// The same for [`NetState::make_room`].
+    looked: Atomic<u32>,
+    /// The same for [`NetState::sweep`].
+    swept: Atomic<u32>,
     /// The [`Mode`] of the last pass.
     mode: Atomic<u32>,
 }
@@ -58,6 +62,8 @@ impl Collected {
     const fn new() -> Self {
         Self {
             next: Atomic::new(0),
+            looked: Atomic::new(0),
+            swept: Atomic::new(0),
             mode: Atomic::new(Mode::Off.as_raw()),
         }
     }
@@ -95,15 +101,19 @@ pub(crate) struct NetState {
     collector: DelayedWork<Self, COLLECT>,
     #[pin]
     settler: DelayedWork<Self, SETTLE>,
+    #[pin]
+    sweeper: DelayedWork<Self, SWEEP>,
 }
 
 /// The numbers of the works.
 pub(crate) const COLLECT: u64 = 0;
 pub(crate) const SETTLE: u64 = 1;
+pub(crate) const SWEEP: u64 = 2;
 
 impl_has_delayed_work! {
     impl HasDelayedWork<Self, COLLECT> for NetState { self.collector }
     impl HasDelayedWork<Self, SETTLE> for NetState { self.settler }
+    impl HasDelayedWork<Self, SWEEP> for NetState { self.sweeper }
 }
 
 /// The interval of the collector while there is something to collect, in ms.
@@ -113,6 +123,10 @@ const COLLECT_MS: u32 = 1000;
 /// wait.
 const SETTLE_MS: u32 = 10;
 
+/// Delay before a sweep, in ms: sweeps take a bounded share of a CPU, although each end of a
+/// connection may ask for one.
+const SWEEP_MS: u32 = 10;
+
 impl NetState {
     /// Creates the state of a netns that is being set up. Process context.
     pub(crate) fn new(net: NetHandle, shared: &Arc<Shared>) -> Result<Arc<Self>> {
@@ -121,7 +135,7 @@ impl NetState {
         Arc::pin_init(
             try_pin_init!(Self {
                 validity: Validity::new(net),
-                flows <- FlowTable::new(net, salt),
+                flows <- FlowTable::new(net, salt, refs.clone()),
                 net,
                 settings: Settings::new(shared.enable),
                 stats: Stats::new()?,
@@ -132,6 +146,7 @@ impl NetState {
                 collected: Collected::new(),
                 collector <- new_delayed_work!("nf_zoneroute::collect"),
                 settler <- new_delayed_work!("nf_zoneroute::settle"),
+                sweeper <- new_delayed_work!("nf_zoneroute::sweep"),
             }),
             GFP_KERNEL,
         )
@@ -164,6 +179,13 @@ impl NetState {
         let _ = work::system_dfl().enqueue_delayed::<Arc<Self>, COLLECT>(this.into(), delay);
     }
 
+    /// Queues a sweep for connections that died. Any context.
+    pub(crate) fn sweep_soon(this: ArcBorrow<'_, Self>) {
+        // If the work is queued already, the reference is returned and dropped.
+        let _ = work::system_dfl()
+            .enqueue_delayed::<Arc<Self>, SWEEP>(this.into(), time::work_delay(SWEEP_MS));
+    }
+
     /// Drops the routes of a flow for which `bad` returns a reason. Counts `event` for each.
     /// Returns whether there were any. Any context.
     pub(crate) fn drop_routes(
@@ -194,6 +216,14 @@ impl WorkItem<SETTLE> for NetState {
 
     fn run(this: Arc<Self>) {
         this.validity.settle();
+    }
+}
+
+impl WorkItem<SWEEP> for NetState {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.sweep();
     }
 }
 

@@ -59,9 +59,11 @@ impl Fixture {
     fn new() -> Result<Self> {
         let stock = KBox::try_pin_init(Stock::new(), GFP_KERNEL)?;
         stock.refill()?;
+        let refs = Arc::new(RefCounts::new(), GFP_KERNEL)?;
+        let flows = FlowTable::new(init_net_handle(), SALT, refs.clone());
         Ok(Self {
-            flows: KBox::try_pin_init(FlowTable::new(init_net_handle(), SALT), GFP_KERNEL)?,
-            refs: Arc::new(RefCounts::new(), GFP_KERNEL)?,
+            flows: KBox::try_pin_init(flows, GFP_KERNEL)?,
+            refs,
             stock,
             cache: Cache::new(c"nf_zoneroute_kunit")?,
         })
@@ -75,7 +77,7 @@ impl Fixture {
     /// As `make()`; also returns how many flows were ended for it.
     fn make_and_end(&self, ct: &Conn, handle: Option<u64>) -> (Result<u32, NoFlow>, u32) {
         let guard = read_lock();
-        let flow = Flow::new(self.refs.clone(), 0);
+        let flow = Flow::new(0);
         let from = Allocators {
             flows: &self.cache,
             zones: &self.stock,
@@ -143,7 +145,7 @@ mod flow_cases {
 
     #[test]
     fn a_direction_tries_once_a_jiffy() -> Result {
-        let flow = Flow::new(Arc::new(RefCounts::new(), GFP_KERNEL)?, 100);
+        let flow = Flow::new(100);
         let original = [100, 100, 101, 101].map(|now| flow.may_try(Dir::Original, now));
         let reply = [101, 101].map(|now| flow.may_try(Dir::Reply, now));
         assert_eq!(original, [true, false, true, false]);
@@ -153,7 +155,7 @@ mod flow_cases {
 
     #[test]
     fn trying_survives_the_wrap_of_jiffies() -> Result {
-        let flow = Flow::new(Arc::new(RefCounts::new(), GFP_KERNEL)?, u32::MAX);
+        let flow = Flow::new(u32::MAX);
         let tries = [u32::MAX, u32::MAX, 0, 0, 1].map(|now| flow.may_try(Dir::Original, now));
         assert_eq!(tries, [true, false, true, false, true]);
         Ok(())
@@ -161,22 +163,12 @@ mod flow_cases {
 
     #[test]
     fn each_direction_remembers_its_own_reason() -> Result {
-        let flow = Flow::new(Arc::new(RefCounts::new(), GFP_KERNEL)?, 0);
+        let flow = Flow::new(0);
         let before = Dir::ALL.map(|dir| flow.last(dir));
         flow.note(Dir::Reply, Miss::Mark);
         let after = Dir::ALL.map(|dir| flow.last(dir));
         assert!(before == [Miss::Empty, Miss::Empty]);
         assert!(after == [Miss::Empty, Miss::Mark]);
-        Ok(())
-    }
-
-    #[test]
-    fn a_flow_is_counted_while_it_is_there() -> Result {
-        let refs = Arc::new(RefCounts::new(), GFP_KERNEL)?;
-        let flow = Flow::new(refs.clone(), 0);
-        let during = refs.flows.load(Relaxed);
-        drop(flow);
-        assert_eq!((during, refs.flows.load(Relaxed)), (1, 0));
         Ok(())
     }
 }
@@ -291,6 +283,20 @@ mod table_cases {
         assert_eq!(all.refs.flows.load(Relaxed), 1);
         assert_eq!(conn_refs(&ct), 2);
         assert_eq!(all.zone(0), Some((1, 1)));
+        Ok(())
+    }
+
+    #[test]
+    fn a_flow_that_ends_gives_its_connection_back_at_once() -> Result {
+        let (all, ct) = (Fixture::new()?, conn(1, 0, ZoneDirs::Both)?);
+        let made = all.make(&ct, None).map_err(|_| EINVAL)?;
+        let during = (all.refs.flows.load(Relaxed), conn_refs(&ct));
+        let guard = read_lock();
+        // No grace period ends here.
+        all.kill(made);
+        let after = (all.refs.flows.load(Relaxed), conn_refs(&ct));
+        drop(guard);
+        assert_eq!((during, after), ((1, 2), (0, 1)));
         Ok(())
     }
 

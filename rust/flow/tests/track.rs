@@ -77,7 +77,7 @@ fn lookup(flows: &FlowTable, ct: &Conn, reply: bool) -> Result<Option<(u32, bool
         let mut buf = ProbeBuf::new();
         let probe = skb.probe(&mut buf)?;
         let zone = flows.zones().get(probe.zone(Dir::Original), probe.rcu());
-        let found = flows.by_tuple(&probe, zone)?;
+        let found = flows.by_tuple(&probe, zone).ok()?;
         Some((found.flow.index(), found.dir == Dir::Reply))
     }))
 }
@@ -195,7 +195,7 @@ mod track_cases {
         packet.in_hook(|skb| {
             let mut buf = ProbeBuf::new();
             if let Some(probe) = skb.probe(&mut buf) {
-                probe.attach(&ct, Dir::Reply, 10_000);
+                probe.attach((&*ct).into(), Dir::Reply, 10_000);
             }
         });
         let during = conn_refs(&ct);
@@ -261,7 +261,7 @@ mod track_cases {
         packet.in_hook(|skb| {
             let mut buf = ProbeBuf::new();
             if let Some(probe) = skb.probe(&mut buf) {
-                probe.attach(&ct, Dir::Original, 10_000);
+                probe.attach((&*ct).into(), Dir::Original, 10_000);
             }
         });
         let during = conn_refs(&ct);

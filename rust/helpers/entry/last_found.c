@@ -36,7 +36,10 @@ struct nfzr_links *nfzr_helper_last_entry(const struct nfzr_last_found __percpu 
 	since = READ_ONCE(r->ended);
 	links = READ_ONCE(r->links);
 	preempt_enable();
-	/* links may be dereferenced only if no entry has ended since. */
+	/*
+	 * links may be dereferenced only if no entry has ended since. It may still have begun to
+	 * end: the caller checks its state.
+	 */
 	if (!links || smp_load_acquire(ended) != since || links->ct != ct)
 		return NULL;
 	return links;

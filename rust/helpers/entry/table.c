@@ -4,6 +4,12 @@
  * itself. Remove: any context. Insert, find, lookup: under rcu_read_lock(). Init, walk, destroy:
  * process context.
  *
+ * A linked entry owns a reference to its ct, so the hash of an entry does not change while
+ * rhashtable may compute it. A lookup may still compare an entry that was unlinked meanwhile. Its ct
+ * may be another connection by then, because conntrack reuses the memory without a grace period
+ * (SLAB_TYPESAFE_BY_RCU). A match therefore counts only if the ct is referenced, and the entry is
+ * still live after that.
+ *
  * The hash is keyed so that an outside sender cannot choose tuples that fall into one bucket. The
  * key is made of a secret of the module, the netns and the seed that rhashtable gives each table.
  */
@@ -111,8 +117,11 @@ static int nfzr_query_cmp(struct rhashtable_compare_arg *arg, const void *obj)
 	struct nfzr_key key = nfzr_key_of(obj);
 
 	if (nf_ct_tuple_equal(nf_ct_tuple(key.ct, key.dir), &query->probe->tuple) &&
-	    query->probe->zone[key.dir] == query->zone && !nfzr_ct_is_gone(key.ct))
-		return 0;
+	    query->probe->zone[key.dir] == query->zone) {
+		if (!nfzr_ct_is_gone(key.ct))
+			return 0;
+		query->gone = (struct nfzr_links *)nfzr_links_of(obj);
+	}
 	query->others++;
 	return 1;
 }
@@ -173,9 +182,10 @@ struct rhash_head *nfzr_helper_table_insert(struct rhashtable *ht, struct rhash_
 	return rhashtable_lookup_get_insert_key(ht, &key, link, nfzr_table_params);
 }
 
-void nfzr_helper_table_remove(struct rhashtable *ht, struct rhash_head *link)
+/* Returns false if the link was not found, which is a bug. */
+bool nfzr_helper_table_remove(struct rhashtable *ht, struct rhash_head *link)
 {
-	rhashtable_remove_fast(ht, link, nfzr_table_params);
+	return !rhashtable_remove_fast(ht, link, nfzr_table_params);
 }
 
 struct rhash_head *nfzr_helper_table_find(struct rhashtable *ht, const struct nf_conn *ct, u8 dir)
@@ -186,11 +196,38 @@ struct rhash_head *nfzr_helper_table_find(struct rhashtable *ht, const struct nf
 	return rhashtable_lookup(ht, &key, nfzr_find_params);
 }
 
-/* Returns the link of a packet's connection and direction, or NULL if it is not in the table. */
+/*
+ * Takes a reference to the ct of an entry, unless the entry is not live. Pairs with the killer of
+ * the entry, who changes the state before it gives the entry's own reference up: if the state is
+ * still live after a reference was taken, it is a reference to the entry's own ct.
+ */
+static __always_inline bool nfzr_links_get_ct(const struct nfzr_links *links)
+{
+	if (!refcount_inc_not_zero(&links->ct->ct_general.use))
+		return false;
+	smp_acquire__after_ctrl_dep();
+	if (likely(READ_ONCE(links->state) == NFZR_LIVE))
+		return true;
+	nf_ct_put(links->ct);
+	return false;
+}
+
+bool nfzr_helper_links_get_ct(const struct nfzr_links *links)
+{
+	return nfzr_links_get_ct(links);
+}
+
+/*
+ * Returns the link of a packet's connection and direction, with a reference to the connection for
+ * the caller, or NULL if it is not in the table.
+ */
 struct rhash_head *nfzr_helper_table_lookup(struct rhashtable *ht, struct nfzr_query *query)
 {
+	struct rhash_head *link;
+
 	BUILD_BUG_ON(!__builtin_constant_p(nfzr_query_params.key_len));
-	return rhashtable_lookup_likely(ht, query, nfzr_query_params);
+	link = rhashtable_lookup_likely(ht, query, nfzr_query_params);
+	return link && nfzr_links_get_ct(nfzr_links_of(link)) ? link : NULL;
 }
 
 /* How often a walk starts over because the table was resized during it. */

@@ -4,6 +4,7 @@
  */
 #include <linux/inetdevice.h>
 #include <linux/netdevice.h>
+#include <linux/netlink.h>
 #include <net/addrconf.h>
 #include <net/neighbour.h>
 #include <net/netevent.h>
@@ -72,4 +73,16 @@ struct net *nfzr_helper_netevent_net(unsigned long event, void *info)
 	default:
 		return NULL;
 	}
+}
+
+/*
+ * Returns the netns of an event of netlink if a process' socket of netfilter was closed, else NULL.
+ * The socket keeps the netns alive during the event. (Sockets of the kernel, which do not, are not
+ * reported.)
+ */
+struct net *nfzr_helper_netfilter_socket_net(unsigned long event, void *info)
+{
+	const struct netlink_notify *n = info;
+
+	return event == NETLINK_URELEASE && n->protocol == NETLINK_NETFILTER ? n->net : NULL;
 }

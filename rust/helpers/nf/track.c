@@ -280,8 +280,7 @@ enum nfzr_track nfzr_helper_udp_begin(struct sk_buff *skb, const struct nf_hook_
 /*
  * Does the rest of conntrack's work for a packet that it would accept: refreshes the timeout (in
  * jiffies) and the counters, and attaches the ct in place of the template, if there is one. A packet
- * that has a ct already keeps it. The caller makes sure that a reference to the ct is held; the
- * packet gets its own.
+ * that has a ct already keeps it. The packet gets the caller's reference to the ct.
  */
 void nfzr_helper_attach(struct sk_buff *skb, struct nf_conn *ct, u8 dir, u32 timeout)
 {
@@ -290,10 +289,11 @@ void nfzr_helper_attach(struct sk_buff *skb, struct nf_conn *ct, u8 dir, u32 tim
 	enum ip_conntrack_info was;
 	struct nf_conn *tmpl = nf_ct_get(skb, &was);
 
-	if (tmpl && !nf_ct_is_template(tmpl))
+	if (tmpl && !nf_ct_is_template(tmpl)) {
+		nf_ct_put(ct);
 		return;
+	}
 	nf_ct_refresh_acct(ct, ctinfo, skb, timeout);
-	nf_conntrack_get(&ct->ct_general);
 	/* nf_ct_set() requires an empty _nfct. */
 	skb->_nfct = 0;
 	nf_ct_set(skb, ct, ctinfo);

@@ -5,7 +5,8 @@
 //!
 //! An entry is used only under RCU, only for its own connection, and only if the count of ended
 //! entries is that of before it was found. The entry was then still linked when the reader read the
-//! count, so it outlives the reader's critical section. A softirq may overwrite a CPU's slot at any
+//! count, so it outlives the reader's critical section. It must also still be live, because its
+//! connection is put before the entry is freed. A softirq may overwrite a CPU's slot at any
 //! moment. The count is therefore written after the entry and read before it: an entry can only be
 //! paired with an older count, which fails the check or is safe.
 
@@ -97,7 +98,7 @@ impl<T: Send + Sync> LastFound<T> {
         let entry = NonNull::new(links)?.cast::<Entry<T>>();
         // SAFETY: No entry has ended since before this one was found. It was thus linked a moment
         // ago and is not freed before `'r` ends.
-        Some(unsafe { entry.as_ref() })
+        Some(unsafe { entry.as_ref() }).filter(|entry| entry.is_of(ct))
     }
 }
 

@@ -8,10 +8,16 @@
 //!
 //! # Life of an entry
 //!
-//! new (being linked) -> live -> dead -> unlinked -> [grace period] -> value dropped, connection
-//! put, memory freed. Only one caller moves an entry from live to dead; it unlinks the entry and
-//! hands it to RCU. Entries are found under RCU and stay valid for that critical section, even when
-//! dead.
+//! new (being linked) -> live -> dead -> unlinked -> connection put -> [grace period] -> value
+//! dropped, memory freed. Only one caller moves an entry from live to dead; it unlinks the entry,
+//! gives the reference on the connection back and hands the entry to RCU. Entries are found under
+//! RCU and stay valid for that critical section, even when dead.
+//!
+//! The connection of an entry does not stay valid that long: it is put at once, because until then
+//! conntrack counts it and NAT keeps its port. Conntrack may use its memory for another connection
+//! without a grace period (`SLAB_TYPESAFE_BY_RCU`). Therefore an entry does not give its connection
+//! away, but either a reference of the reader's own ([`Entry::conn_ref`]) or what the reader read
+//! in it ([`Entry::peek`]). Both fail if the entry is not live afterwards.
 //!
 //! # Locks
 //!
@@ -36,7 +42,8 @@ use kernel::{
     static_assert,
     sync::{
         aref::ARef,
-        atomic::Atomic, //
+        atomic::{Atomic, Relaxed},
+        barrier::{smp_mb, Read}, //
     },
 };
 
@@ -45,7 +52,11 @@ use crate::{
     kapi::{
         entry::raw_table::RawTable,
         mem::slab::Object,
-        nf::conn::{Conn, Dir}, //
+        nf::{
+            conn::{Conn, Dir},
+            peek::ConnPeek, //
+        },
+        sync::{once::ReadOnce, rcu::ReadSide}, //
     },
 };
 
@@ -60,7 +71,8 @@ const DEAD: i32 = bindings::nfzr_state_NFZR_DEAD as i32;
 ///
 /// # Invariants
 ///
-/// * We own one reference on `links.ct`.
+/// * We own one reference on `links.ct` while the state is new or live, and until both links are
+///   unlinked.
 /// * While the state is live, `links.link[dir]` is in `tables[dir]`. Each table counts the entry as
 ///   a user until the entry is dropped.
 #[repr(C)]
@@ -116,11 +128,50 @@ impl<T: Send + Sync> Entry<T> {
         unsafe { Atomic::from_ptr(state) }
     }
 
-    /// Returns the connection.
-    pub(crate) fn conn(&self) -> &Conn {
-        // SAFETY: `ct` does not change once the entry exists, and by the type invariant we own a
-        // reference on it.
-        unsafe { Conn::from_raw((*self.links.get()).ct) }
+    fn ct(&self) -> *mut bindings::nf_conn {
+        // SAFETY: `ct` does not change once the entry exists.
+        unsafe { (*self.links.get()).ct }
+    }
+
+    /// Returns whether the entry is live.
+    #[inline(always)]
+    fn is_live(&self) -> bool {
+        self.state().read_once() == LIVE
+    }
+
+    /// Returns a reference on the connection, or `None` if the entry is not live. Any context.
+    pub(crate) fn conn_ref(&self, _rcu: &ReadSide<'_>) -> Option<ARef<Conn>> {
+        // SAFETY: Under RCU the memory of `links.ct` stays a `struct nf_conn`.
+        let got = unsafe { bindings::nfzr_helper_links_get_ct(self.links.get()) };
+        // SAFETY: The helper took a reference, which becomes the caller's.
+        got.then(|| unsafe { self.owned_conn() })
+    }
+
+    /// # Safety
+    ///
+    /// The caller gives up a reference on the connection.
+    unsafe fn owned_conn(&self) -> ARef<Conn> {
+        // SAFETY: `ct` is never null.
+        let ct = unsafe { NonNull::new_unchecked(self.ct()) };
+        // SAFETY: By the function's requirement. `Conn` is transparent over `struct nf_conn`.
+        unsafe { ARef::from_raw(ct.cast()) }
+    }
+
+    /// Returns what `read` reads in the connection, or `None` if the entry is not live. Takes no
+    /// reference. Any context.
+    #[inline(always)]
+    pub(crate) fn peek<R>(
+        &self,
+        _rcu: &ReadSide<'_>,
+        read: impl FnOnce(&ConnPeek<'_>) -> R,
+    ) -> Option<R> {
+        // SAFETY: Under RCU the memory stays a `struct nf_conn`.
+        let conn = unsafe { ConnPeek::from_raw(self.ct()) };
+        let value = read(&conn);
+        // ORDERING: The reads precede the check. The killer changes the state before it puts the
+        // connection, so if the state is still live, the reads were of the entry's own connection.
+        smp_mb(Read);
+        self.is_live().then_some(value)
     }
 
     /// Returns the entry's number in the registry: 1 to [`registry::Registry::MAX_INDEX`].
@@ -129,17 +180,22 @@ impl<T: Send + Sync> Entry<T> {
         unsafe { (*self.links.get()).index }
     }
 
-    /// Returns whether this is the entry of `ct`.
+    /// Returns whether this is the live entry of `ct`.
+    ///
+    /// A dead entry may be of an earlier connection at the same address. It died before that
+    /// connection's memory became `ct`, and so before the caller got its reference on `ct`.
+    #[inline(always)]
     pub(crate) fn is_of(&self, ct: &Conn) -> bool {
-        ptr::eq(self.conn(), ct)
+        ptr::eq(self.ct(), ct.as_raw()) && self.is_live()
     }
 }
 
 impl<T: Send + Sync> Drop for Entry<T> {
     fn drop(&mut self) {
-        let ct = NonNull::from(self.conn());
-        // SAFETY: By the type invariant we own the reference; it is given up here.
-        drop(unsafe { ARef::from_raw(ct) });
+        if self.state().load(Relaxed) == NEW {
+            // SAFETY: By the type invariant we own the reference; it is given up here.
+            drop(unsafe { self.owned_conn() });
+        }
         for dir in Dir::ALL {
             self.table(dir).leave();
         }

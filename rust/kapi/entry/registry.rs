@@ -23,7 +23,7 @@ use crate::{
     kapi::{
         entry::{
             last_found::LastFound,
-            table::TupleTable,
+            table::{Looked, TupleTable},
             Entry,
             DEAD,
             LIVE,
@@ -164,7 +164,9 @@ impl<T: Send + Sync> Registry<T> {
     fn link(entry: &Entry<T>, end: &impl Fn(&Entry<T>), rcu: &ReadSide<'_>) -> Result {
         Self::link_one(entry, Dir::Original, end, rcu)?;
         Self::link_one(entry, Dir::Reply, end, rcu)
-            .inspect_err(|_| Self::unlink(entry, Dir::Original))
+            .inspect_err(|_| {
+                Self::unlink(entry, Dir::Original);
+            })
     }
 
     fn link_one(
@@ -187,7 +189,7 @@ impl<T: Send + Sync> Registry<T> {
             };
             // SAFETY: The link was in the table in this read-side critical section.
             let (met, _) = unsafe { TupleTable::<T>::entry_of(met) };
-            if ptr::eq(met.conn(), entry.conn()) {
+            if ptr::eq(met.ct(), entry.ct()) {
                 return Err(EEXIST);
             }
             left = left.checked_sub(1).ok_or(EBUSY)?;
@@ -195,10 +197,11 @@ impl<T: Send + Sync> Registry<T> {
         }
     }
 
-    fn unlink(entry: &Entry<T>, dir: Dir) {
+    /// Unlinks a direction of an entry. Returns `false` if its link was not found, which is a bug.
+    fn unlink(entry: &Entry<T>, dir: Dir) -> bool {
         // SAFETY: The table counts the entry, and the link is in the table: the caller linked it,
         // or moved the entry from live to dead.
-        unsafe { bindings::nfzr_helper_table_remove(entry.table(dir).ht.get(), entry.link(dir)) };
+        unsafe { bindings::nfzr_helper_table_remove(entry.table(dir).ht.get(), entry.link(dir)) }
     }
 
     #[cfg(nfzr_kunit)]
@@ -250,28 +253,28 @@ impl<T: Send + Sync> Registry<T> {
     }
 
     /// Looks up the entry that a packet belongs to in `table`, if the packet's zone is `zone`,
-    /// which is the table's. Records the entry as the last one that this CPU found. Returns it with
-    /// its direction, and the number of non-matching entries that were compared. Any context.
+    /// which is the table's. Records the entry as the last one that this CPU found. Any context.
     #[inline(always)]
     pub(crate) fn lookup<'r>(
         &'r self,
         table: &TupleTable<T>,
         probe: &Probe<'_, 'r>,
         zone: u16,
-    ) -> (Option<(&'r Entry<T>, Dir)>, u32) {
+    ) -> Looked<'r, T> {
         // A table without entries has no owner yet.
         if !table.raw().is_of(self) {
-            return (None, 0);
+            return Looked::NOTHING;
         }
         let ended = self.last_found.ended();
-        let (found, others) = table.lookup(probe, zone);
-        if let Some((entry, _)) = found {
-            self.last_found.found(entry, ended);
+        let result = table.lookup(probe, zone);
+        if let Some(found) = &result.found {
+            self.last_found.found(found.entry, ended);
         }
-        (found, others)
+        result
     }
 
-    /// Kills an entry of this registry. Returns whether this call killed it. Any context.
+    /// Kills an entry of this registry, and gives its reference on the connection back. Returns
+    /// whether this call killed it. Any context.
     pub(crate) fn kill(&self, entry: &Entry<T>, rcu: &ReadSide<'_>) -> bool {
         let index = entry.index();
         if !self
@@ -283,10 +286,14 @@ impl<T: Send + Sync> Registry<T> {
         if entry.state().cmpxchg(LIVE, DEAD, Full).is_err() {
             return false;
         }
-        for dir in Dir::ALL {
-            Self::unlink(entry, dir);
-        }
+        let [original, reply] = Dir::ALL.map(|dir| Self::unlink(entry, dir));
         let object = self.erase(index).cast::<Object<Entry<T>>>();
+        if kernel::warn_on!(!original || !reply) {
+            // Lookups may still meet the entry: leak it to prevent a use after free.
+            return true;
+        }
+        // SAFETY: By the type invariant of `Entry` we owned the reference until here.
+        drop(unsafe { entry.owned_conn() });
         if let Some(object) = NonNull::new(object) {
             // SAFETY: The registry owned the entry and gave it up above. The value is the first
             // field of an object, so a pointer to either is a pointer to the other.

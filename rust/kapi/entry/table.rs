@@ -13,7 +13,7 @@ use core::{
 use kernel::{
     error::to_result,
     prelude::*,
-    sync::atomic::Relaxed, //
+    sync::{aref::ARef, atomic::Relaxed}, //
 };
 
 use crate::{
@@ -33,6 +33,35 @@ use crate::{
 pub(crate) fn draw_secret() {
     // SAFETY: No requirements.
     unsafe { bindings::nfzr_helper_table_draw_secret() };
+}
+
+/// The entry that a packet belongs to.
+pub(crate) struct FoundEntry<'r, T: Send + Sync> {
+    /// The entry.
+    pub(crate) entry: &'r Entry<T>,
+    /// The direction in which the packet goes.
+    pub(crate) dir: Dir,
+    /// The connection.
+    pub(crate) conn: ARef<Conn>,
+}
+
+/// The result of a lookup.
+pub(crate) struct Looked<'r, T: Send + Sync> {
+    /// The entry that the packet belongs to.
+    pub(crate) found: Option<FoundEntry<'r, T>>,
+    /// An entry that the packet would belong to if its connection were not dead. It may have been
+    /// killed meanwhile.
+    pub(crate) gone: Option<&'r Entry<T>>,
+    /// The number of non-matching entries that were compared.
+    pub(crate) others: u32,
+}
+
+impl<T: Send + Sync> Looked<'_, T> {
+    pub(super) const NOTHING: Self = Self {
+        found: None,
+        gone: None,
+        others: 0,
+    };
 }
 
 /// A table of entries, keyed by tuple.
@@ -68,7 +97,7 @@ impl<T: Send + Sync> TupleTable<T> {
         unsafe { self.raw.as_ref() }
     }
 
-    /// Returns the entry of a connection whose direction `dir` is in this table. Any context.
+    /// Returns the live entry of a connection whose direction `dir` is in this table. Any context.
     pub(crate) fn find<'r>(
         &self,
         ct: &Conn,
@@ -79,33 +108,37 @@ impl<T: Send + Sync> TupleTable<T> {
         let link = unsafe {
             bindings::nfzr_helper_table_find(self.raw().ht.get(), ct.as_raw(), dir.as_raw())
         };
-        NonNull::new(link).map(|link| {
-            // SAFETY: Found under RCU, so the entry is not freed before `'r` ends.
-            unsafe { Self::entry_of(link) }.0
-        })
+        let link = NonNull::new(link)?;
+        // SAFETY: Found under RCU, so the entry is not freed before `'r` ends.
+        Some(unsafe { Self::entry_of(link) }.0).filter(|entry| entry.is_of(ct))
     }
 
     /// Looks up the entry that a packet belongs to if its zone is `zone`, which is this table's.
-    /// Returns the entry with its direction, and the number of non-matching entries that were
-    /// compared. Any context.
+    /// Any context.
     #[inline(always)]
-    pub(super) fn lookup<'r>(
-        &self,
-        probe: &Probe<'_, 'r>,
-        zone: u16,
-    ) -> (Option<(&'r Entry<T>, Dir)>, u32) {
+    pub(super) fn lookup<'r>(&self, probe: &Probe<'_, 'r>, zone: u16) -> Looked<'r, T> {
         let mut query = bindings::nfzr_query {
             probe: probe.as_raw(),
-            zone,
+            gone: ptr::null_mut(),
             others: 0,
+            zone,
         };
         // SAFETY: By the type invariant the table is initialised, and a probe is under RCU.
         let link = unsafe { bindings::nfzr_helper_table_lookup(self.raw().ht.get(), &mut query) };
         let found = NonNull::new(link).map(|link| {
             // SAFETY: The link was found under RCU, so its entry is not freed before `'r` ends.
-            unsafe { Self::entry_of(link) }
+            let (entry, dir) = unsafe { Self::entry_of(link) };
+            // SAFETY: The helper took a reference for us.
+            let conn = unsafe { entry.owned_conn() };
+            FoundEntry { entry, dir, conn }
         });
-        (found, query.others)
+        // SAFETY: As above: the links of an `Entry<T>` of this table.
+        let gone = NonNull::new(query.gone).map(|links| unsafe { links.cast().as_ref() });
+        Looked {
+            found,
+            gone,
+            others: query.others,
+        }
     }
 
     /// Returns the entry that contains a link of this table, and the link's direction.

@@ -23,4 +23,12 @@ impl Family {
             Self::Ipv6 => bindings::NFPROTO_IPV6,
         }
     }
+
+    pub(in crate::kapi) const fn of_ipv6(is_ipv6: bool) -> Self {
+        if is_ipv6 {
+            Self::Ipv6
+        } else {
+            Self::Ipv4
+        }
+    }
 }

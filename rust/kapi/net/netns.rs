@@ -278,6 +278,28 @@ impl<T: PerNet> Subsys<T> {
         unsafe { shown.as_ref() }
     }
 
+    /// Returns the state of a netns that another owner keeps alive; `None` while it has no state.
+    ///
+    /// # Safety
+    ///
+    /// `net` stays alive for `'a`, and the operations stay registered.
+    pub(in crate::kapi) unsafe fn of_living_net<'a>(
+        &self,
+        net: *const bindings::net,
+    ) -> Option<&'a T> {
+        // SAFETY: By the function's requirement.
+        let slot = unsafe { self.slot(net) };
+        if slot.is_null() {
+            return None;
+        }
+        // ORDERING: Acquire, pairs with the store in `init`.
+        // SAFETY: The netns' own slot.
+        let shown = unsafe { &(*slot).shown }.load(Acquire);
+        // SAFETY: By the invariant of `NetSlot`. `pre_exit` runs when the netns has no user any
+        // more, or when the operations are unregistered.
+        unsafe { shown.as_ref() }
+    }
+
     /// # Safety
     ///
     /// Called by the netns core for our operations.

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Events of devices, addresses and neighbours: the system-wide notifier chains.
+//! Events of devices, addresses, neighbours and netlink sockets: the system-wide notifier chains.
 //!
 //! C headers: [`include/linux/notifier.h`](srctree/include/linux/notifier.h),
 //! [`include/linux/inetdevice.h`](srctree/include/linux/inetdevice.h),
 //! [`include/net/addrconf.h`](srctree/include/net/addrconf.h),
-//! [`include/net/netevent.h`](srctree/include/net/netevent.h)
+//! [`include/net/netevent.h`](srctree/include/net/netevent.h),
+//! [`include/linux/netlink.h`](srctree/include/linux/netlink.h)
 
 use core::{marker::PhantomData, ptr};
 
@@ -80,6 +81,10 @@ pub(crate) trait NetListener: PerNet {
 
     /// Handles a [`NetEvent`]. Process context or softirq.
     fn net_event(&self, event: NetEvent);
+
+    /// Handles the end of a process' netlink socket of the family `NETLINK_NETFILTER`. Process
+    /// context; may sleep. The process waits.
+    fn netfilter_socket_closed(&self);
 }
 
 /// A notifier chain.
@@ -293,11 +298,41 @@ unsafe impl Chain for NetEvents {
     }
 }
 
+/// The chain of netlink sockets: a blocking chain.
+struct Sockets;
+
+// SAFETY: Both functions belong to the chain of netlink, which has its own lock.
+unsafe impl Chain for Sockets {
+    unsafe fn register(block: *mut bindings::notifier_block) -> c_int {
+        // SAFETY: By the function's requirement.
+        unsafe { bindings::netlink_register_notifier(block) }
+    }
+
+    unsafe fn unregister(block: *mut bindings::notifier_block) {
+        // SAFETY: By the function's requirement.
+        unsafe { bindings::netlink_unregister_notifier(block) };
+    }
+
+    unsafe fn tell<T: NetListener>(event: usize, info: *mut c_void) {
+        // SAFETY: The chain passes a `struct netlink_notify` with its event.
+        let net = unsafe { bindings::nfzr_helper_netfilter_socket_net(event, info) };
+        if net.is_null() {
+            return;
+        }
+        // SAFETY: The chain reports sockets of processes only, which keep their netns alive. A
+        // `ChainBlock` exists only while `T` is registered.
+        if let Some(state) = unsafe { T::subsys().of_living_net(net) } {
+            state.netfilter_socket_closed();
+        }
+    }
+}
+
 /// Notifiers on all chains, together with the states that they notify.
 ///
 /// Fields drop in order: the blocks go before the states. Dropping a block waits for its running
 /// callbacks.
 pub(crate) struct Notifier<T: NetListener> {
+    _sockets: ChainBlock<Sockets>,
     _net_events: ChainBlock<NetEvents>,
     _addresses6: ChainBlock<Addresses6>,
     _addresses4: ChainBlock<Addresses4>,
@@ -318,7 +353,9 @@ impl<T: NetListener> Notifier<T> {
         let addresses4 = ChainBlock::new::<T>()?;
         let addresses6 = ChainBlock::new::<T>()?;
         let net_events = ChainBlock::new::<T>()?;
+        let sockets = ChainBlock::new::<T>()?;
         Ok(Self {
+            _sockets: sockets,
             _net_events: net_events,
             _addresses6: addresses6,
             _addresses4: addresses4,

@@ -79,6 +79,12 @@ unsafe impl AlwaysRefCounted for Conn {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ConnId(usize);
 
+impl ConnId {
+    pub(in crate::kapi) fn of_raw(ct: *const bindings::nf_conn) -> Self {
+        Self(ct as usize)
+    }
+}
+
 impl Conn {
     /// # Safety
     ///
@@ -99,25 +105,9 @@ impl Conn {
         unsafe { bindings::nfzr_helper_ct_gone(self.as_raw()) }
     }
 
-    /// Returns whether the connection is assured: conntrack keeps it even when it needs room.
-    pub(crate) fn is_assured(&self) -> bool {
-        // SAFETY: A `&Conn` is valid.
-        unsafe { bindings::nfzr_helper_ct_assured(self.as_raw()) }
-    }
-
     /// Returns the connection's identity, for comparison only.
     pub(crate) fn id(&self) -> ConnId {
-        ConnId(self.as_raw() as usize)
-    }
-
-    /// Returns the family of the connection's packets.
-    pub(crate) fn family(&self) -> Family {
-        // SAFETY: A `&Conn` is valid.
-        if unsafe { bindings::nfzr_helper_ct_is_ipv6(self.as_raw()) } {
-            Family::Ipv6
-        } else {
-            Family::Ipv4
-        }
+        ConnId::of_raw(self.as_raw())
     }
 
     /// Returns whether the connection is TCP.
@@ -143,14 +133,6 @@ impl Conn {
     pub(crate) fn zone(&self, dir: Dir) -> u16 {
         // SAFETY: A `&Conn` is valid.
         unsafe { bindings::nfzr_helper_ct_zone(self.as_raw(), dir.as_raw()) }
-    }
-
-    /// Returns a copy of a direction's tuple.
-    pub(crate) fn tuple(&self, dir: Dir) -> Tuple {
-        let mut tuple = bindings::nfzr_tuple::default();
-        // SAFETY: A `&Conn` is valid, and so is `tuple`.
-        unsafe { bindings::nfzr_helper_ct_tuple(self.as_raw(), dir.as_raw(), &mut tuple) };
-        Tuple(tuple)
     }
 
     /// Writes our handle into the extension, if the connection is confirmed and has one.
@@ -279,6 +261,16 @@ impl Net {
 pub(crate) struct Tuple(bindings::nfzr_tuple);
 
 impl Tuple {
+    /// # Safety
+    ///
+    /// The memory of `ct` is a `struct nf_conn` during the call.
+    pub(super) unsafe fn read(ct: *const bindings::nf_conn, dir: Dir) -> Self {
+        let mut tuple = bindings::nfzr_tuple::default();
+        // SAFETY: By the function's requirement; `tuple` is valid.
+        unsafe { bindings::nfzr_helper_ct_tuple(ct, dir.as_raw(), &mut tuple) };
+        Self(tuple)
+    }
+
     /// Returns the source address.
     pub(crate) fn src(&self) -> Addr {
         Addr::new(self.0.l3num, self.0.src)

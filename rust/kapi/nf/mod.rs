@@ -6,6 +6,7 @@ pub(crate) mod conn;
 pub(crate) mod conncount;
 pub(crate) mod hook;
 pub(crate) mod packet;
+pub(crate) mod peek;
 pub(crate) mod served;
 pub(crate) mod skb;
 pub(crate) mod tcp;

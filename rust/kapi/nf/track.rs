@@ -14,6 +14,7 @@ use core::{
 
 use kernel::{
     static_assert,
+    sync::aref::ARef,
     types::NotThreadSafe, //
 };
 
@@ -303,11 +304,11 @@ impl<'r> Probe<'_, 'r> {
 
     /// Attaches the packet to its connection, in place of a template, and updates the connection's
     /// timeout (in jiffies) and counters.
-    pub(crate) fn attach(&self, ct: &Conn, dir: Dir, timeout: u32) {
-        let (skb, ct, dir) = (self.skb.as_raw(), ct.as_raw(), dir.as_raw());
-        // SAFETY: The packet is in a hook, and gives up at most a template. A reference on a
-        // `&Conn` is held.
-        unsafe { bindings::nfzr_helper_attach(skb, ct, dir, timeout) };
+    #[inline(always)]
+    pub(crate) fn attach(&self, ct: ARef<Conn>, dir: Dir, timeout: u32) {
+        let ct = ARef::into_raw(ct).as_ptr().cast();
+        // SAFETY: The packet is in a hook, and gives up at most a template. It gets our reference.
+        unsafe { bindings::nfzr_helper_attach(self.skb.as_raw(), ct, dir.as_raw(), timeout) };
     }
 }
 

@@ -34,7 +34,7 @@ macro_rules! read_once {
     };
 }
 
-read_once!(bool i8 u32 i64);
+read_once!(bool i8 i32 u32 i64);
 
 impl<T> ReadOnce for Atomic<*mut T> {
     type Value = *mut T;

@@ -175,6 +175,8 @@ impl NetListener for TestNs {
 
     fn address(&self) {}
 
+    fn netfilter_socket_closed(&self) {}
+
     fn net_event(&self, event: NetEvent) {
         if event == NetEvent::HashPolicy {
             self.world.hash_policies.add(1, Relaxed);

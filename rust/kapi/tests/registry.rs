@@ -98,11 +98,36 @@ mod cases {
         let index = all.insert(&ct, 1)?;
         let held = conn_refs(&ct);
         let killed = all.kill(index);
+        let after = conn_refs(&ct);
         rcu_barrier();
-        assert_eq!(held, 2);
+        assert_eq!((held, after), (2, 1));
         assert!(killed);
         assert_eq!(conn_refs(&ct), 1);
         assert_eq!(all.drops.count(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn a_dead_entry_tells_nothing_about_its_connection() -> Result {
+        let (all, ct) = (Fixture::new()?, tcp(1)?);
+        let index = all.insert(&ct, 1)?;
+        let guard = read_lock();
+        let rcu = ReadSide::of(&guard);
+        let entry = all.registry.get(index, &rcu).ok_or(EINVAL)?;
+        let ask = || {
+            (
+                entry.is_of(&ct),
+                entry.conn_ref(&rcu).is_some(),
+                entry.peek(&rcu, |conn| conn.id() == ct.id()),
+            )
+        };
+        let live = ask();
+        all.registry.kill(entry, &rcu);
+        let dead = ask();
+        drop(guard);
+        assert_eq!(live, (true, true, Some(true)));
+        assert_eq!(dead, (false, false, None));
+        assert_eq!(conn_refs(&ct), 1);
         Ok(())
     }
 
@@ -185,7 +210,7 @@ mod cases {
             (entry.value, entry.is_of(&ct), all.drops.count())
         });
         drop(guard);
-        assert_eq!(seen, Some((9, true, 0)));
+        assert_eq!(seen, Some((9, false, 0)));
         Ok(())
     }
 

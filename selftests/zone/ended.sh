@@ -1,0 +1,208 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Connections that conntrack ended are let go at once: its count, its early drop and the ports of
+# NAT are as without the module. Each case runs without the module and with it.
+#
+# Group: tracking
+# Kernel: stock quick
+
+. lib/test.sh
+plan 9
+
+ROUNDS=$((20 / SLOW))
+MAX=/proc/sys/net/netfilter/nf_conntrack_max
+
+# Conntrack's maximum is that of the initial netns.
+OLD_MAX=$(cat "$MAX")
+at_end() {
+	echo "$OLD_MAX" >"$MAX"
+}
+
+insmod_module() {
+	load
+	in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000
+}
+
+load
+router
+# Entries of the set-up would count.
+in_ns r sysctl -qw net.netfilter.nf_conntrack_udp_timeout=600 \
+	net.netfilter.nf_conntrack_udp_timeout_stream=600
+in_ns r nft add table ip nat
+background s python3 tools/traffic.py echo udp "$SERVER" "$PORT"
+unload
+
+# count: prints how many connections conntrack counts in r.
+count() {
+	in_ns r sysctl -n net.netfilter.nf_conntrack_count
+}
+
+# open COUNT FIRST [PAUSE]: opens a UDP flow from each of COUNT ports, and uses each again after
+# PAUSE seconds; prints how many got all their answers. A UDP flow is assured when it is answered
+# two seconds after it began.
+ASSURED=2.1
+open() {
+	in_ns c python3 - "$1" "$2" "${3-0}" <<-'END'
+		import socket, sys, time
+		count, first = int(sys.argv[1]), int(sys.argv[2])
+		socks = []
+		for sport in range(first, first + count):
+		    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+		    s.bind(("10.0.1.2", sport))
+		    s.connect(("10.9.9.9", 7))
+		    s.settimeout(1)
+		    socks.append(s)
+		answered = [0] * count
+		def ask():
+		    for i, s in enumerate(socks):
+		        try:
+		            s.send(b"0123")
+		            answered[i] += s.recv(99) == b"0123"
+		        except OSError:
+		            pass
+		ask()
+		time.sleep(float(sys.argv[3]))
+		ask()
+		ask()
+		print(sum(n == 3 for n in answered))
+	END
+}
+
+# flush_and_open: fills the table by assured flows, flushes it and opens as many others. Prints what
+# is counted right after the flush, and how many of the others got through.
+flush_and_open() {
+	local flows=220
+	open "$flows" 10000 "$ASSURED" >/dev/null
+	in_ns r conntrack -F >/dev/null 2>&1
+	echo "$(count) $(open "$flows" 20000)"
+	in_ns r conntrack -F >/dev/null 2>&1
+}
+
+# each_round COMMAND: prints the different results of ROUNDS runs.
+each_round() {
+	local round
+	for round in $(seq "$ROUNDS"); do
+		"$@" || echo "round $round failed"
+	done | sort -u | paste -sd ' '
+}
+
+test_a_flushed_table_has_room() {
+	local without with
+	echo 300 >"$MAX"
+	without=$(flush_and_open)
+	insmod_module
+	with=$(each_round flush_and_open)
+	check 'flush: without the module, nothing is counted and nothing is lost' is "$without" '0 220'
+	check 'flush: with the module, neither' is "$with" '0 220'
+	unload
+	echo "$OLD_MAX" >"$MAX"
+}
+
+# The port that a flow from d with c's source port gets after the connections of both were flushed:
+# prints the ports that the server sees, for c before and d after.
+ports_after_a_flush() {
+	ask c udp 5 --sport 5000 >/dev/null
+	ask d udp 5 --sport 5000 >/dev/null
+	"$@"
+	ask d udp 5 --sport 5000 >/dev/null
+	in_ns r conntrack -L -p udp --orig-src 10.0.4.2 2>/dev/null |
+		sed -n 's/.* dst=10.0.2.1 sport=7 dport=\([0-9]*\) .*/\1/p'
+	in_ns r conntrack -F >/dev/null 2>&1
+}
+
+flush() {
+	in_ns r conntrack -F >/dev/null 2>&1
+}
+
+delete_both() {
+	in_ns r conntrack -D -p udp --orig-src 10.0.1.2 >/dev/null 2>&1
+	in_ns r conntrack -D -p udp --orig-src 10.0.4.2 >/dev/null 2>&1
+}
+
+flush_the_zone() {
+	if [ -d /sys/module/nf_zoneroute ]; then
+		in_ns r sh -c 'echo "zone 0 flush" >/proc/net/nf_zoneroute/zones'
+	else
+		flush
+	fi
+}
+
+test_flushed_connections_give_their_ports_back() {
+	local how without with
+	in_ns r nft -f - <<-'END'
+		table ip nat {
+			chain post {
+				type nat hook postrouting priority srcnat
+				oifname "s1" masquerade
+			}
+		}
+	END
+	for how in flush delete_both flush_the_zone; do
+		without=$(ports_after_a_flush "$how")
+		insmod_module
+		with=$(each_round ports_after_a_flush "$how")
+		check "NAT: after ${how//_/ }, the source port is as without the module" \
+			is "$with" "$without"
+		unload
+	done
+	check 'NAT: it is the free one' is "$without" 5000
+	in_ns r nft flush table ip nat
+}
+
+# delete_all: deletes all connections by a netlink socket that stays open, so that nothing tells when
+# they are deleted.
+delete_all() {
+	background r python3 -c '
+import socket, struct, time
+# NETLINK_NETFILTER. IPCTNL_MSG_CT_DELETE without attributes deletes all connections.
+s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
+s.bind((0, 0))
+s.send(struct.pack("=IHHII", 20, 1 << 8 | 2, 5, 1, 0) + struct.pack("=BBH", 0, 0, 0))
+s.recv(4096)
+open("/tmp/deleted", "w")
+time.sleep(600)'
+	until_true 10 test -e /tmp/deleted
+	rm /tmp/deleted
+}
+
+# The packets of new connections look for connections that ended, and for those that conntrack may
+# drop early, so that the table never overflows.
+test_new_connections_find_the_ended_ones() {
+	local flows=220
+	insmod_module
+	open "$flows" 10000 "$ASSURED" >/dev/null
+	echo 230 >"$MAX"
+	delete_all
+	check 'silent deletion: all new connections find room' is "$(open "$flows" 20000)" "$flows"
+	echo "$OLD_MAX" >"$MAX"
+	flush
+	unload
+}
+
+# Connections that are answered but not assured, more than the table holds. Conntrack drops some of
+# them early. A dropped one must not be held.
+test_the_table_does_not_overflow() {
+	local max=300
+	insmod_module
+	echo "$max" >"$MAX"
+	background r python3 -c '
+import time
+most = 0
+while True:
+    count = int(open("/proc/sys/net/netfilter/nf_conntrack_count").read())
+    if count > most:
+        most = count
+        open("/tmp/most", "w").write(str(most))
+    time.sleep(0.0005)'
+	in_ns c python3 tools/traffic.py flows "$SERVER" "$PORT" 10000 $((2000 / SLOW)) 1 \
+		--timeout 0.2 >/dev/null
+	check 'overflow: the table was full' [ "$(cat /tmp/most)" -ge "$max" ]
+	check 'overflow: conntrack counts at most its maximum and one for each CPU' \
+		[ "$(cat /tmp/most)" -le $((max + $(nproc))) ]
+	echo "$OLD_MAX" >"$MAX"
+	flush
+	unload
+}
+
+run_cases
