@@ -12,6 +12,7 @@
 #include <linux/idr.h>
 #include <linux/netdevice.h>
 #include <linux/netfilter.h>
+#include <linux/proc_fs.h>
 #include <linux/rhashtable.h>
 #include <linux/seq_file.h>
 #include <linux/siphash.h>
@@ -178,17 +179,20 @@ struct nfzr_query {
 	u16 zone;		/* the table's zone id */
 };
 
-/* The connections that count against a limit, in nf_conncount lists: helpers/nf/conncount.c. */
-struct nfzr_count_list;
-struct nfzr_conncount {
-	struct nfzr_count_list *lists;
-	struct net *net;	/* netns of the connections */
-	hsiphash_key_t key;	/* of the hash that selects a list */
-	u32 mask;		/* number of lists - 1 */
-	atomic_t count;		/* connections in all lists */
-	u32 gc_jiffy;		/* the jiffy that gc_done belongs to */
-	u32 gc_done;		/* lists and connections scanned in it because of the limit */
-	u32 gc_next;		/* the next list to scan, before masking */
+/* The seats of all limits of a netns: helpers/nf/seat.c. */
+struct nfzr_seats {
+	struct rhashtable by_ct;
+	struct net *net;
+};
+
+/* The seats that count against one limit. */
+struct nfzr_limit {
+	spinlock_t lock;		/* of `seats', and of writes to `count' */
+	struct list_head seats;
+	struct nfzr_seats *all;
+	u32 count;
+	u32 jiffy;			/* the jiffy that `asked' belongs to */
+	u32 asked;			/* seats asked about in it because the limit was full */
 };
 
 /*
@@ -254,13 +258,18 @@ void nfzr_helper_attach(struct sk_buff *skb, struct nf_conn *ct, u8 dir, u32 tim
 void nfzr_helper_tcp_copy(struct nf_conn *ct, struct ip_ct_tcp *to);
 bool nfzr_helper_ct_expiry(const struct nf_conn *ct, u32 *expiry);
 
-bool nfzr_helper_conncount_init(struct nfzr_conncount *c, struct net *net, u32 max);
-bool nfzr_helper_conncount_fits(const struct nfzr_conncount *c, u32 max);
-void nfzr_helper_conncount_free(struct nfzr_conncount *c);
-u32 nfzr_helper_conncount_count(const struct nfzr_conncount *c);
-void nfzr_helper_conncount_collect(struct nfzr_conncount *c);
-int nfzr_helper_conncount_add(struct nfzr_conncount *c, const struct sk_buff *skb,
-			      const struct nf_conn *ct, u32 max);
+int nfzr_helper_seats_init(struct nfzr_seats *s, struct net *net);
+void nfzr_helper_seats_destroy(struct nfzr_seats *s);
+void nfzr_helper_limit_init(struct nfzr_limit *l, struct nfzr_seats *all);
+void nfzr_helper_limit_end(struct nfzr_limit *l);
+u32 nfzr_helper_limit_count(const struct nfzr_limit *l);
+bool nfzr_helper_limit_has_seat(const struct nfzr_limit *l, const struct nf_conn *ct);
+int nfzr_helper_limit_take(struct nfzr_limit *l, const struct nf_conn *ct, u32 max);
+int nfzr_helper_limit_admit(struct nfzr_limit *l, const struct nf_conn *ct, u32 max);
+u32 nfzr_helper_limit_collect(struct nfzr_limit *l, u32 most);
+void nfzr_helper_conn_walk(struct net *net, void (*visit)(void *context, struct nf_conn *ct),
+			   void *context);
+bool nfzr_helper_in_vrf_postrouting(const struct nf_hook_state *state);
 
 void nfzr_helper_ct_get(struct nf_conn *ct);
 void nfzr_helper_ct_put(struct nf_conn *ct);
@@ -284,15 +293,15 @@ bool nfzr_helper_table_remove(struct rhashtable *ht, struct rhash_head *link);
 struct rhash_head *nfzr_helper_table_find(struct rhashtable *ht, const struct nf_conn *ct, u8 dir);
 struct rhash_head *nfzr_helper_table_lookup(struct rhashtable *ht, struct nfzr_query *query);
 bool nfzr_helper_links_get_ct(const struct nfzr_links *links);
-void nfzr_helper_table_walk(struct rhashtable *ht,
-			    void (*visit)(void *context, struct rhash_head *link), void *context);
+int nfzr_helper_table_walk(struct rhashtable *ht,
+			   void (*visit)(void *context, struct rhash_head *link), void *context);
 u32 nfzr_helper_table_buckets(struct rhashtable *ht);
 void nfzr_helper_table_destroy(struct rhashtable *ht);
 
 void nfzr_helper_last_found(struct nfzr_last_found __percpu *last, struct nfzr_links *links,
 			    u64 ended);
 struct nfzr_links *nfzr_helper_last_entry(const struct nfzr_last_found __percpu *last,
-					  const u64 *ended, const struct nf_conn *ct);
+					  const u64 *ended);
 void nfzr_helper_served_note(struct nfzr_served __percpu *served, const struct sk_buff *skb,
 			     bool is_served);
 bool nfzr_helper_is_served(const struct nfzr_served __percpu *served, const struct sk_buff *skb);
@@ -332,7 +341,7 @@ void nfzr_helper_group_gateways(const struct net *net, u64 set[NFZR_GATEWAY_WORD
 void nfzr_helper_wait_for_buckets(struct net *net);
 
 struct proc_dir_entry *nfzr_helper_proc_mkdir(struct net *net, const char *name);
-bool nfzr_helper_seq_may_admin(struct file *file);
+bool nfzr_helper_may_admin(struct file *file, const struct net *net);
 void *nfzr_helper_seq_data(const struct seq_file *seq);
 
 u32 nfzr_helper_jiffies32(void);

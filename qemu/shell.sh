@@ -15,7 +15,7 @@ mkdir -p build/shell
 cp build/stock/nf_zoneroute.ko build/shell/
 copy_selftests build/shell
 qemu/boot.sh --interactive build/shell '
-	modprobe -a nf_conntrack nf_nat nf_conncount
+	modprobe -a nf_conntrack nf_nat
 	insmod nf_zoneroute.ko
 	echo "nf_zoneroute is loaded: see /proc/net/nf_zoneroute. The selftests are in $PWD."
 	echo "\"exit\" ends the guest."

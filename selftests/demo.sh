@@ -131,7 +131,7 @@ print(total // 1000000, int(longest * 1000))' "$SERVER" "$1" >/tmp/download &
 
 say 'Two tenants, red and blue, both 10.0.0.2, behind one router; nft puts each in its own zone'
 network
-modprobe -a nf_conntrack nf_nat nf_conncount nft_ct
+modprobe -a nf_conntrack nf_nat nft_ct
 insmod nf_zoneroute.ko
 step 'the module is loaded' test -d /sys/module/nf_zoneroute
 background server iperf3 -s -p 5201

@@ -13,7 +13,7 @@ passed=0
 failed=0
 skipped=0
 
-modprobe -a nf_conntrack nf_nat nf_conncount nft_ct nft_nat nft_chain_nat
+modprobe -a nf_conntrack nf_nat nft_ct nft_nat nft_chain_nat
 
 # Messages that must never appear in the kernel log. (The debug kernel has KASAN, lockdep, and
 # object and reference tracking. The stock kernel has KFENCE and the checks of slab_debug, which

@@ -206,37 +206,39 @@ impl FlowTable {
         }
     }
 
-    /// Deletes the connections of zone `id` that have a flow. Returns how many were deleted.
-    /// Process context; sleeps.
+    /// Deletes the connections of zone `id` that have a flow. Connections that are created
+    /// meanwhile may be deleted too. Process context; sleeps.
     ///
     /// A walk may miss entries beside one that it removes. It is therefore repeated until it
-    /// removes none. Connections that are created meanwhile may be deleted too.
-    pub(crate) fn flush(&self, id: u16) -> usize {
+    /// removes none.
+    ///
+    /// Errors, after some connections were deleted: `EINTR`, a fatal signal; `EAGAIN`, the table
+    /// grew or filled up again too often.
+    pub(crate) fn flush(&self, id: u16) -> Result {
         /// The maximum number of walks, for a zone that fills up again each time.
         const ROUNDS: usize = 16;
 
         let Some(zone) = self.zones.get_arc(id) else {
-            return 0;
+            return Ok(());
         };
-        let mut flushed: usize = 0;
         for _ in 0..ROUNDS {
-            let before = flushed;
+            let mut flushed = false;
             zone.table.walk(|flow, _dir, rcu| {
                 let Some(conn) = flow.conn_ref(rcu) else {
                     return;
                 };
                 // A connection of another zone may have one direction here.
                 if conn.own_zone() == id && conn.delete() {
-                    flushed = flushed.saturating_add(1);
+                    flushed = true;
                     zone.count(Tally::Flushed);
                     self.kill(flow, rcu);
                 }
-            });
-            if flushed == before {
-                break;
+            })?;
+            if !flushed {
+                return Ok(());
             }
         }
-        flushed
+        Err(EAGAIN)
     }
 
     /// Creates a connection's flow. Flows of dead connections with the same tuple are removed. Does

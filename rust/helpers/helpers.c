@@ -22,10 +22,10 @@
 #include "fs/proc.c"
 
 #include "nf/conn.c"
-#include "nf/conncount.c"
 #include "nf/packet.c"
 #include "nf/packet4.c"
 #include "nf/packet6.c"
+#include "nf/seat.c"
 #include "nf/served.c"
 #include "nf/track.c"
 

@@ -5,16 +5,20 @@
 use kernel::{
     new_mutex,
     prelude::*,
-    sync::{Arc, Mutex}, //
+    sync::{Arc, ArcBorrow, Mutex}, //
 };
 
 use crate::{
     kapi::{
         net::netns::PreExit,
-        nf::hook::HookSet, //
+        nf::{
+            hook::HookSet,
+            skb::{LocalIn, PostRouting}, //
+        },
     },
     path::{
         commit::Commit,
+        limit::Limit,
         lookup::Lookup,
         verify::{
             AdmitAndPredict,
@@ -45,9 +49,14 @@ enum Stage {
     CompareRoute,
     CommitWatched,
     CommitWatchedSkips,
+    LimitIn,
+    LimitOut,
 }
 
 impl Stage {
+    /// The hooks of limits, in every mode but [`Mode::Off`].
+    const LIMITS: [Self; 2] = [Self::LimitIn, Self::LimitOut];
+
     /// The hooks just before conntrack, and the comparison that belongs to one of them. A packet
     /// must not pass two of the former.
     const AROUND_CONNTRACK: [Self; 4] = [
@@ -56,6 +65,11 @@ impl Stage {
         Self::Predict,
         Self::Compare,
     ];
+
+    /// Returns whether the hook has this id, its variant's number.
+    fn has_id(self, id: u32) -> bool {
+        self as u32 == id
+    }
 
     /// Registers the hook, unless it is registered.
     fn add(self, hooks: &mut HookSet<NetState>) -> Result {
@@ -74,6 +88,8 @@ impl Stage {
             Self::CompareRoute => hooks.add::<CompareRoute>(id),
             Self::CommitWatched => hooks.add::<CommitWatched<false>>(id),
             Self::CommitWatchedSkips => hooks.add::<CommitWatched<true>>(id),
+            Self::LimitIn => hooks.add::<Limit<LocalIn>>(id),
+            Self::LimitOut => hooks.add::<Limit<PostRouting>>(id),
         }
     }
 }
@@ -103,10 +119,65 @@ fn stages(mode: Mode) -> &'static [Stage] {
     }
 }
 
-/// Returns whether one of the stages has the id of a hook.
-fn is_among(stages: &[Stage], id: u32) -> bool {
-    // CAST: The variant's number.
-    stages.iter().any(|&stage| stage as u32 == id)
+/// What hooks a netns needs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Needs {
+    mode: Mode,
+    /// Whether a zone had a limit since the netns was set up.
+    limits: bool,
+}
+
+impl Needs {
+    /// Returns the hooks, in reverse packet order, except for those of limits, which come first.
+    fn stages(self) -> impl Iterator<Item = Stage> {
+        let limits = if self.limits && self.mode.is_on() {
+            &Stage::LIMITS[..]
+        } else {
+            &[]
+        };
+        Iterator::chain(limits.iter(), stages(self.mode)).copied()
+    }
+
+    /// Returns whether the hook with this id is needed.
+    fn has(self, id: u32) -> bool {
+        self.stages().any(|stage| stage.has_id(id))
+    }
+}
+
+/// The hooks that are registered, and what for.
+struct Registered {
+    hooks: HookSet<NetState>,
+    needs: Needs,
+}
+
+impl Registered {
+    /// Replaces the hooks by those for other needs. The other new hooks are registered before old
+    /// ones are unregistered, so that no connection passes the limit of its zone meanwhile. A
+    /// packet may be counted by both.
+    fn switch(&mut self, new: Needs, state: &NetState) -> Result {
+        let hooks = &mut self.hooks;
+        let around = |id| Stage::AROUND_CONNTRACK.iter().any(|stage| stage.has_id(id));
+        hooks.retain(|id| new.has(id) || !around(id));
+        if new.mode.verifies() && !self.needs.mode.verifies() {
+            state.meter.reset();
+        }
+        for stage in new.stages() {
+            stage.add(hooks)?;
+        }
+        hooks.retain(|id| new.has(id));
+        self.needs = new;
+        Ok(())
+    }
+
+    /// As `switch`. On an error, the hooks are those of before.
+    fn try_switch(&mut self, new: Needs, state: &NetState) -> Result {
+        let old = self.needs;
+        self.switch(new, state).inspect_err(|_| {
+            self.hooks.retain(|id| old.has(id));
+            // If this fails too, a hook is missing, and packets take the kernel's path.
+            let _ = self.switch(old, state);
+        })
+    }
 }
 
 /// The hooks of a netns.
@@ -115,17 +186,23 @@ pub(super) struct Hooks {
     state: Arc<NetState>,
     /// Also serialises changes of the settings.
     #[pin]
-    registered: Mutex<HookSet<NetState>>,
+    registered: Mutex<Registered>,
 }
 
 impl Hooks {
     /// Creates the set, without hooks. Process context.
     pub(super) fn new(state: Arc<NetState>) -> Result<Arc<Self>> {
-        let hooks = HookSet::new(state.net, state.clone());
+        let registered = Registered {
+            hooks: HookSet::new(state.net, state.clone()),
+            needs: Needs {
+                mode: Mode::Off,
+                limits: false,
+            },
+        };
         Arc::pin_init(
             pin_init!(Self {
                 state,
-                registered <- new_mutex!(hooks, "netns::hooks"),
+                registered <- new_mutex!(registered, "netns::hooks"),
             }),
             GFP_KERNEL,
         )
@@ -136,46 +213,48 @@ impl Hooks {
         &self.state
     }
 
-    /// Applies the sysctls. On an error, the hooks are those of before. Process context; sleeps.
-    pub(super) fn apply_settings(&self) -> Result {
-        let mut hooks = self.registered.lock();
-        let settings = &self.state.settings;
-        settings.apply_max_age();
-        let (old, new) = (settings.mode(), settings.wanted_mode());
-        if old == new || hooks.has_ended() {
-            return Ok(());
-        }
-        // The collector ends all flows while the mode is off.
-        settings.set_mode(new);
-        let result = self.switch(&mut hooks, old, new);
-        if result.is_err() {
-            settings.set_mode(old);
-            hooks.retain(|id| is_among(stages(old), id));
-            // If this fails too, a hook is missing, and packets take the kernel's path.
-            let _ = self.switch(&mut hooks, new, old);
-        }
-        result
+    /// Returns the state of the netns, for queueing its works.
+    pub(super) fn state_arc(&self) -> ArcBorrow<'_, NetState> {
+        self.state.as_arc_borrow()
     }
 
-    /// Replaces the hooks of one mode by those of another. The other new hooks are registered
-    /// before old ones are unregistered, so that no connection passes the limit of its zone
-    /// meanwhile. A packet may be counted by both.
-    fn switch(&self, hooks: &mut HookSet<NetState>, old: Mode, new: Mode) -> Result {
-        hooks.retain(|id| is_among(stages(new), id) || !is_among(&Stage::AROUND_CONNTRACK, id));
-        if new.verifies() && !old.verifies() {
-            self.state.meter.reset();
+    /// Applies the sysctls. On an error, the hooks are those of before. Process context; sleeps.
+    pub(super) fn apply_settings(&self) -> Result {
+        let mut registered = self.registered.lock();
+        let settings = &self.state.settings;
+        settings.apply_max_age();
+        let (old, mode) = (settings.mode(), settings.wanted_mode());
+        if old == mode || registered.hooks.has_ended() {
+            return Ok(());
         }
-        for stage in stages(new) {
-            stage.add(hooks)?;
+        let needs = Needs {
+            mode,
+            ..registered.needs
+        };
+        // The collector ends all flows while the mode is off.
+        settings.set_mode(mode);
+        registered
+            .try_switch(needs, &self.state)
+            .inspect_err(|_| settings.set_mode(old))
+    }
+
+    /// Makes packets pass the limits of their zones, from now on. Process context; sleeps.
+    pub(super) fn enforce_limits(&self) -> Result {
+        let mut registered = self.registered.lock();
+        let needs = Needs {
+            limits: true,
+            ..registered.needs
+        };
+        if registered.needs == needs || registered.hooks.has_ended() {
+            return Ok(());
         }
-        hooks.retain(|id| is_among(stages(new), id));
-        Ok(())
+        registered.try_switch(needs, &self.state)
     }
 
     /// Unregisters the hooks for good. Process context.
     pub(super) fn end(&self, cx: &PreExit) {
-        let mut hooks = self.registered.lock();
+        let mut registered = self.registered.lock();
         self.state.settings.set_mode(Mode::Off);
-        hooks.end(cx);
+        registered.hooks.end(cx);
     }
 }

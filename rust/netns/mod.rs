@@ -37,7 +37,7 @@ use crate::{
 /// files and sysctls (which waits for their users), the memory of the hooks and notifiers, and the
 /// state with its empty tables.
 pub(crate) struct NetNs {
-    _files: Directory<NetState>,
+    _files: Directory<Hooks>,
     _sysctls: Sysctls<Hooks>,
     hooks: Arc<Hooks>,
     watch: Watch<NetState>,
@@ -62,8 +62,8 @@ impl PerNet for NetNs {
         let collector = CancelOnDrop(state.clone());
         let settler = CancelOnDrop(state.clone());
         let sweeper = CancelOnDrop(state.clone());
-        let files = proc::files(init, state.clone())?;
         let hooks = Hooks::new(state.clone())?;
+        let files = proc::files(init, hooks.clone())?;
         let sysctls = sysctl::register(init, hooks.clone())?;
         let watch = Watch::new(init, state.clone())?;
         hooks.apply_settings()?;

@@ -33,12 +33,15 @@ use crate::{
         },
         net::{
             family::Family,
-            netns::{Init, NetHandle}, //
+            netns::{Init, Net, NetHandle}, //
         },
         nf::{conn::Dir, peek::ConnPeek},
         sync::{rcu::ReadSide, time}, //
     },
-    netns::command::{commands, Action, Bad},
+    netns::{
+        command::{commands, Action, Bad},
+        hooks::Hooks, //
+    },
     route::{
         miss::Miss,
         slot::Slot,
@@ -52,8 +55,8 @@ use crate::{
 };
 
 /// Creates the directory and its files.
-pub(super) fn files(init: &Init<'_>, state: Arc<NetState>) -> Result<Directory<NetState>> {
-    let dir = Directory::new(init, c"nf_zoneroute", state)?;
+pub(super) fn files(init: &Init<'_>, hooks: Arc<Hooks>) -> Result<Directory<Hooks>> {
+    let dir = Directory::new(init, c"nf_zoneroute", hooks)?;
     dir.writable_rows::<Zones>(c"zones")?;
     dir.rows::<Routes>(c"routes")?;
     dir.text::<Stats>(c"stats")?;
@@ -64,15 +67,19 @@ pub(super) fn files(init: &Init<'_>, state: Arc<NetState>) -> Result<Directory<N
 struct Zones;
 
 impl Rows for Zones {
-    type Data = NetState;
+    type Data = Hooks;
     type Row = Zone;
 
-    fn find<'r>(net: &'r NetState, from: u32, rcu: &ReadSide<'r>) -> Option<(u32, &'r Zone)> {
-        net.flows.zones().next(from, rcu)
+    fn begin(hooks: &Hooks) {
+        hooks.state().flows.zones().count_connections();
     }
 
-    fn show(net: &NetState, zone: &Zone, to: &SeqFile, rcu: &ReadSide<'_>) {
-        let limit = net.flows.zones().limit(zone.id(), rcu);
+    fn find<'r>(hooks: &'r Hooks, from: u32, rcu: &ReadSide<'r>) -> Option<(u32, &'r Zone)> {
+        hooks.state().flows.zones().next(from, rcu)
+    }
+
+    fn show(hooks: &Hooks, zone: &Zone, to: &SeqFile, rcu: &ReadSide<'_>) {
+        let limit = hooks.state().flows.zones().limit(zone.id(), rcu);
         seq_print!(
             to,
             "zone={} flows={} max={} buckets={} connections={}",
@@ -80,7 +87,7 @@ impl Rows for Zones {
             zone.flows(),
             Max(limit.and_then(Limit::max)),
             zone.table.buckets(),
-            limit.map_or(0, Limit::connections),
+            zone.connections(),
         );
         for &tally in Tally::ALL {
             seq_print!(to, " {}={}", tally.name(), zone.tally(tally));
@@ -90,28 +97,39 @@ impl Rows for Zones {
 }
 
 impl Writable for Zones {
-    /// Carries out the commands of all lines, or of none.
-    fn write(net: ArcBorrow<'_, NetState>, text: &[u8]) -> Result {
+    /// A line for each zone fits.
+    const LONGEST: usize = 2 << 20;
+
+    fn net(hooks: &Hooks) -> &Net {
+        &hooks.state().net
+    }
+
+    /// Carries out the commands of all lines, or of none. If a flush is cut short, carries out the
+    /// others, and returns its error.
+    fn write(hooks: ArcBorrow<'_, Hooks>, text: &[u8]) -> Result {
         for command in commands(text) {
             command.map_err(|bad| match bad {
                 Bad::Syntax => EINVAL,
                 Bad::Range => ERANGE,
             })?;
         }
+        let net = hooks.state_arc();
         let commands = || commands(text).filter_map(core::result::Result::ok);
         let limits = commands().filter_map(|command| match command.action {
             Action::Max(max) => Some((command.zone, max)),
             Action::Flush => None,
         });
-        net.flows.zones().set_max(limits)?;
+        let zones = net.flows.zones();
+        zones.set_max(limits, || hooks.enforce_limits())?;
+        let mut result = Ok(());
         for command in commands() {
             if command.action == Action::Flush {
-                net.flows.flush(command.zone);
+                result = result.and(net.flows.flush(command.zone));
             }
         }
         // The collector frees a zone that nothing but its former limit kept.
         NetState::collect_later(net);
-        Ok(())
+        result
     }
 }
 
@@ -131,18 +149,19 @@ impl fmt::Display for Max {
 struct Routes;
 
 impl Rows for Routes {
-    type Data = NetState;
+    type Data = Hooks;
     type Row = Entry<Flow>;
 
     fn find<'r>(
-        net: &'r NetState,
+        hooks: &'r Hooks,
         from: u32,
         rcu: &ReadSide<'r>,
     ) -> Option<(u32, &'r Entry<Flow>)> {
-        net.flows.next(from, rcu)
+        hooks.state().flows.next(from, rcu)
     }
 
-    fn show(net: &NetState, flow: &Entry<Flow>, to: &SeqFile, rcu: &ReadSide<'_>) {
+    fn show(hooks: &Hooks, flow: &Entry<Flow>, to: &SeqFile, rcu: &ReadSide<'_>) {
+        let net = hooks.state();
         let read = |conn: &ConnPeek<'_>| (Dir::ALL.map(|dir| (dir, conn.tuple(dir))), conn.family());
         // A flow that ends meanwhile is not shown.
         let Some((tuples, family)) = flow.peek(rcu, read) else {
@@ -244,9 +263,10 @@ impl fmt::Display for Shown<'_> {
 struct Stats;
 
 impl Text for Stats {
-    type Data = NetState;
+    type Data = Hooks;
 
-    fn show(net: &NetState, to: &SeqFile) {
+    fn show(hooks: &Hooks, to: &SeqFile) {
+        let net = hooks.state();
         let sum = |counter| net.stats.sum(counter);
         seq_print!(to, "lookup_hit {}\n", sum(Counter::LookupHit));
         for &miss in LookupMiss::ALL {

@@ -10,13 +10,14 @@
 //!       -200  conntrack, unless lookup attached the packet
 //!       -150  mangle
 //!       -100  DNAT
-//!        MAX  admit    checks the limit of a new connection's zone
+//!        MAX  admit    gives a new connection our extension
 //!             serve    attaches a known connection's route, or stages the kernel's choice
 //!             routing, unless serve attached a route
 //!     FORWARD
 //!          0  filter
-//!     POST_ROUTING
+//!     POST_ROUTING (and LOCAL_IN, up to confirm)
 //!        100  SNAT
+//!      MAX-2  limit    checks the limit of a new connection's zone
 //!        MAX  conntrack's confirm
 //!             commit   creates the flow, and makes the staged route the live one
 //! ```
@@ -31,6 +32,7 @@
 
 pub(crate) mod admit;
 pub(crate) mod commit;
+pub(crate) mod limit;
 pub(crate) mod lookup;
 pub(crate) mod serve;
 pub(crate) mod verify;
@@ -63,9 +65,7 @@ impl Hook for AdmitAndServe {
                 serve::serve(&net, &skb, &ct);
             } else {
                 net.served.forget(&skb);
-                if !admit::is_admitted(net, &skb, &ct) {
-                    return skb.drop();
-                }
+                admit::admit(net, &skb, &ct);
             }
         }
         skb.accept()
@@ -86,9 +86,7 @@ impl Hook for Admit {
         if skb.is_unconfirmed() {
             net.served.forget(&skb);
             if let Some(ct) = skb.ct() {
-                if !admit::is_admitted(net, &skb, &ct) {
-                    return skb.drop();
-                }
+                admit::admit(net, &skb, &ct);
             }
         }
         skb.accept()

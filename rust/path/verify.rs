@@ -187,9 +187,7 @@ impl Hook for AdmitAndPredict {
                 serve::serve_dry(&net, &skb, &ct);
             } else {
                 net.served.forget(&skb);
-                if !admit::is_admitted(net, &skb, &ct) {
-                    return skb.drop();
-                }
+                admit::admit(net, &skb, &ct);
             }
         }
         skb.accept()

@@ -19,7 +19,7 @@ proto=udp family=4 flows=100 ports=100 zones=0 rules=0 routes=0 rp_filter=0 chai
 for setting; do
 	declare "${setting%%=*}=${setting#*=}"
 done
-modprobe -a nf_conntrack nf_nat nf_conncount nft_ct nft_nat nft_chain_nat nf_flow_table_inet nft_flow_offload
+modprobe -a nf_conntrack nf_nat nft_ct nft_nat nft_chain_nat nf_flow_table_inet nft_flow_offload
 
 CLIENTS=$(((flows + ports - 1) / ports))
 if [ "$family" = 6 ]; then

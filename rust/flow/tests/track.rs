@@ -233,7 +233,7 @@ mod track_cases {
         let flushed = all.flows.flush(0);
         let gone = cts.iter().filter(|ct| ct.is_gone()).count();
         assert_eq!(before, Some((200, 200)));
-        assert_eq!((other, flushed, gone), (0, 200, 200));
+        assert_eq!((other, flushed, gone), (Ok(()), Ok(()), 200));
         assert_eq!(all.zone(0), Some((0, 200)));
         Ok(())
     }

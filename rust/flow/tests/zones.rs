@@ -90,13 +90,13 @@ mod zone_cases {
                 .get(id, &rcu)
                 .map(|_| zones.limit(id, &rcu).and_then(|limit| limit.max()))
         };
-        zones.set_max([(5, Some(10)), (6, None)].into_iter())?;
+        zones.set_max([(5, Some(10)), (6, None)].into_iter(), || Ok(()))?;
         let (limited, any) = ([max(5), max(6)], zones.is_any_limited());
         let looks = [zones.collect(), zones.collect(), zones.collect()];
         let stayed = max(5);
-        zones.set_max([(5, Some(0))].into_iter())?;
+        zones.set_max([(5, Some(0))].into_iter(), || Ok(()))?;
         let changed = max(5);
-        zones.set_max([(5, None)].into_iter())?;
+        zones.set_max([(5, None)].into_iter(), || Ok(()))?;
         let (unlimited, none) = (max(5), !zones.is_any_limited());
         let idle = [zones.collect(), zones.collect()];
         assert_eq!(limited, [Some(Some(10)), None]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The limit of a zone.
+//! The limit of a zone: how many conntrack entries it may occupy.
 
 use kernel::{
     prelude::*,
@@ -11,80 +11,67 @@ use kernel::{
 };
 
 use crate::kapi::{
-    net::netns::NetHandle,
     nf::{
-        conn::CtRef,
-        conncount::{Count, NotCounted},
-        skb::HookSkb, //
+        conn::{Conn, CtRef},
+        seats::{NoSeat, SeatCount, Seats}, //
     },
+    sync::rcu::ReadSide, //
 };
 
 /// A zone's limit.
 #[pin_data]
 pub(crate) struct Limit {
-    /// The maximum number of connections, or [`Limit::NONE`].
+    /// The maximum number of entries, or [`Limit::NONE`].
     max: Atomic<u32>,
-    /// The connections since the limit was set, or was last raised by much.
+    /// The seats of the zone's entries.
     #[pin]
-    connections: Count,
-    /// The count from before it was raised by much.
-    older: Option<Arc<Limit>>,
+    seats: SeatCount,
 }
 
 impl Limit {
     const NONE: u32 = u32::MAX;
 
-    /// Creates a limit that admits every connection, sized for about `about` connections. Process
-    /// context.
-    pub(super) fn new(net: NetHandle, about: u32, older: Option<Arc<Limit>>) -> Result<Arc<Self>> {
-        Arc::try_pin_init(
-            try_pin_init!(Self {
+    /// Creates a limit that admits every connection. Process context.
+    pub(super) fn new(all: Arc<Seats>) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
                 max: Atomic::new(Self::NONE),
-                connections <- Count::new(net, about),
-                older,
+                seats <- SeatCount::new(all),
             }),
             GFP_KERNEL_ACCOUNT,
         )
     }
 
-    /// Returns the maximum number of connections. `None` while the limit is being set or removed.
+    /// Returns the maximum number of entries. `None` while the limit is being set or removed.
     pub(crate) fn max(&self) -> Option<u32> {
         let max = self.max.load(Relaxed);
         (max != Self::NONE).then_some(max)
     }
 
-    /// Sets the maximum number of connections; `None` admits every connection.
+    /// Sets the maximum number of entries; `None` admits every connection.
     pub(super) fn set_max(&self, max: Option<u32>) {
         self.max.store(max.unwrap_or(Self::NONE), Relaxed);
     }
 
-    /// Returns whether counting stays efficient with `max` connections.
-    pub(super) fn fits(&self, max: u32) -> bool {
-        self.connections.fits(max)
+    /// Counts a new connection, which conntrack is about to confirm, if the limit admits it. Does
+    /// not sleep.
+    pub(crate) fn admit(&self, ct: &CtRef<'_>, rcu: &ReadSide<'_>) -> Result<(), NoSeat> {
+        self.seats.admit(ct, self.max.load(Relaxed), rcu)
     }
 
-    /// Returns the number of connections, which may include dead ones.
-    pub(crate) fn connections(&self) -> u32 {
-        self.connections.count().saturating_add(self.older())
+    /// Counts a connection that conntrack has confirmed, unless it is counted. Does not sleep.
+    pub(crate) fn count(&self, conn: &Conn, rcu: &ReadSide<'_>) -> Result<(), NoSeat> {
+        self.seats.seat(conn, rcu)
     }
 
-    fn older(&self) -> u32 {
-        self.older.as_ref().map_or(0, |older| older.connections())
+    /// Removes ended connections from the count, looking at `most`. Returns how many it looked at.
+    /// Process context; lets other tasks run.
+    pub(super) fn collect(&self, most: u32) -> u32 {
+        self.seats.collect(most)
     }
 
-    /// Counts a packet's new connection, if the limit admits it. Does not sleep.
-    pub(crate) fn admit<P>(&self, skb: &HookSkb<'_, P>, ct: &CtRef<'_>) -> Result<(), NotCounted> {
-        let room = self.max.load(Relaxed).saturating_sub(self.older());
-        self.connections.add(skb, ct, room)
-    }
-
-    /// Removes dead connections from the count. Returns whether others are left. Process context;
-    /// sleeps.
-    pub(super) fn collect(&self) -> bool {
-        if self.connections.count() != 0 {
-            self.connections.collect();
-        }
-        let older = self.older.as_ref().is_some_and(|older| older.collect());
-        self.connections.count() != 0 || older
+    /// Returns whether any connection is counted.
+    pub(super) fn is_used(&self) -> bool {
+        self.seats.taken() != 0
     }
 }

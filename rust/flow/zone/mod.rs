@@ -60,6 +60,10 @@ pub(crate) struct Zone {
     /// The flows with a direction in this zone.
     pub(crate) table: TupleTable<Flow>,
     flows: Atomic<i64>,
+    /// The connections of the zone, as the last count found them.
+    connections: Atomic<u32>,
+    /// The connections that the present count has found.
+    found: Atomic<u32>,
     counters: Counters<Tally>,
     /// Whether the collector found the zone empty last time.
     idle: Atomic<bool>,
@@ -73,6 +77,8 @@ impl Zone {
                 id: Atomic::new(0),
                 table: TupleTable::new()?,
                 flows: Atomic::new(0),
+                connections: Atomic::new(0),
+                found: Atomic::new(0),
                 counters: Counters::new()?,
                 idle: Atomic::new(false),
             },
@@ -89,6 +95,24 @@ impl Zone {
     /// Returns how many flows have a direction in this zone. A flow with both counts once.
     pub(crate) fn flows(&self) -> i64 {
         self.flows.load(Relaxed)
+    }
+
+    /// Returns how many connections of the zone conntrack has, as of the last
+    /// [`zones::Zones::count_connections`].
+    pub(crate) fn connections(&self) -> u32 {
+        self.connections.load(Relaxed)
+    }
+
+    fn begin_count(&self) {
+        self.found.store(0, Relaxed);
+    }
+
+    fn count_connection(&self) {
+        self.found.add(1, Relaxed);
+    }
+
+    fn end_count(&self) {
+        self.connections.store(self.found.load(Relaxed), Relaxed);
     }
 
     /// Returns the sum of a counter.

@@ -20,11 +20,11 @@ void nfzr_helper_last_found(struct nfzr_last_found __percpu *last, struct nfzr_l
 }
 
 /*
- * Returns the links of the ct's entry if this CPU found it last and no entry has ended since, else
- * NULL. Under rcu_read_lock().
+ * Returns the links of the entry that this CPU found last, or NULL if an entry has ended since.
+ * Under rcu_read_lock().
  */
 struct nfzr_links *nfzr_helper_last_entry(const struct nfzr_last_found __percpu *last,
-					  const u64 *ended, const struct nf_conn *ct)
+					  const u64 *ended)
 {
 	const struct nfzr_last_found *r;
 	struct nfzr_links *links;
@@ -40,7 +40,7 @@ struct nfzr_links *nfzr_helper_last_entry(const struct nfzr_last_found __percpu 
 	 * links may be dereferenced only if no entry has ended since. It may still have begun to
 	 * end: the caller checks its state.
 	 */
-	if (!links || smp_load_acquire(ended) != since || links->ct != ct)
+	if (!links || smp_load_acquire(ended) != since)
 		return NULL;
 	return links;
 }

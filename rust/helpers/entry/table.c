@@ -236,11 +236,11 @@ struct rhash_head *nfzr_helper_table_lookup(struct rhashtable *ht, struct nfzr_q
 /*
  * Calls visit for every link, under rcu_read_lock(); visit may remove the link. Links that are
  * added or removed during the walk may be visited or not, and other links may be visited twice. A
- * link that stays is visited unless a link was removed from its bucket. A fatal signal ends the
- * walk.
+ * link that stays is visited unless a link was removed from its bucket. Returns 0 after a whole
+ * walk, -EINTR after a fatal signal, -EAGAIN if the table was resized too often.
  */
-void nfzr_helper_table_walk(struct rhashtable *ht,
-			    void (*visit)(void *context, struct rhash_head *link), void *context)
+int nfzr_helper_table_walk(struct rhashtable *ht,
+			   void (*visit)(void *context, struct rhash_head *link), void *context)
 {
 	struct rhashtable_iter iter;
 	struct rhash_head *link;
@@ -260,6 +260,9 @@ void nfzr_helper_table_walk(struct rhashtable *ht,
 		cond_resched();
 	} while (link && restarts < NFZR_MAX_RESTARTS && !fatal_signal_pending(current));
 	rhashtable_walk_exit(&iter);
+	if (!link)
+		return 0;
+	return fatal_signal_pending(current) ? -EINTR : -EAGAIN;
 }
 
 u32 nfzr_helper_table_buckets(struct rhashtable *ht)

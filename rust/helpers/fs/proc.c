@@ -18,12 +18,12 @@ void *nfzr_helper_seq_data(const struct seq_file *seq)
 }
 
 /*
- * Returns whether both the writer and the opener of a netns' seq_file have CAP_NET_ADMIN in that
- * netns. As with netlink, a file descriptor passed to another process grants no privilege.
+ * Returns whether both the writer and the opener of a file have CAP_NET_ADMIN in a netns. As with
+ * netlink, a file descriptor passed to another process grants no privilege.
  */
-bool nfzr_helper_seq_may_admin(struct file *file)
+bool nfzr_helper_may_admin(struct file *file, const struct net *net)
 {
-	struct user_namespace *ns = seq_file_net(file->private_data)->user_ns;
+	struct user_namespace *ns = net->user_ns;
 
 	return ns_capable(ns, CAP_NET_ADMIN) && file_ns_capable(file, ns, CAP_NET_ADMIN);
 }

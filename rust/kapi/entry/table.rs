@@ -163,7 +163,10 @@ impl<T: Send + Sync> TupleTable<T> {
     /// Calls `f` with every entry and the direction that it has in this table. An entry with both
     /// directions in this table is visited twice. `f` may kill the entry. If no entry is killed
     /// meanwhile, no entry that stays is missed. Process context; lets other tasks run.
-    pub(crate) fn walk<F: FnMut(&Entry<T>, Dir, &ReadSide<'_>)>(&self, mut f: F) {
+    ///
+    /// Errors, after some entries were visited: `EINTR`, a fatal signal; `EAGAIN`, the table was
+    /// resized too often.
+    pub(crate) fn walk<F: FnMut(&Entry<T>, Dir, &ReadSide<'_>)>(&self, mut f: F) -> Result {
         /// # Safety
         ///
         /// Called by the walk through a `TupleTable<T>`, under RCU, with the context passed to the
@@ -184,13 +187,13 @@ impl<T: Send + Sync> TupleTable<T> {
         }
 
         // SAFETY: By the type invariant the table is initialised; `f` lives until the walk ends.
-        unsafe {
+        to_result(unsafe {
             bindings::nfzr_helper_table_walk(
                 self.raw().ht.get(),
                 Some(visit::<T, F>),
                 ptr::from_mut(&mut f).cast(),
             )
-        };
+        })
     }
 
     /// Returns the table's current number of buckets.

@@ -18,12 +18,13 @@ use kernel::{
         Arc,
         ArcBorrow, //
     },
+    uaccess::{UserPtr, UserSlice}, //
 };
 
 use crate::{
     bindings,
     kapi::{
-        net::netns::Init,
+        net::netns::{Init, Net},
         sync::rcu::ReadSide, //
     },
 };
@@ -34,6 +35,9 @@ pub(crate) trait Rows {
     type Data: Send + Sync + 'static;
     /// A row.
     type Row;
+
+    /// Called before the first row is looked for. Process context; may sleep.
+    fn begin(_data: &Self::Data) {}
 
     /// Returns the first row numbered `from` or higher, with its number. Process context, under
     /// RCU.
@@ -49,8 +53,14 @@ pub(crate) trait Rows {
 
 /// A table that is also writable.
 pub(crate) trait Writable: Rows {
-    /// Applies `text`, which is at most a page, as a whole or not at all. Process context; may
-    /// sleep. The writer has CAP_NET_ADMIN in the netns' user namespace.
+    /// The length of the longest text, in bytes.
+    const LONGEST: usize;
+
+    /// Returns the netns of the table.
+    fn net(data: &Self::Data) -> &Net;
+
+    /// Applies `text` as a whole or not at all. Process context; may sleep. The writer has
+    /// CAP_NET_ADMIN in the netns' user namespace.
     fn write(data: ArcBorrow<'_, Self::Data>, text: &[u8]) -> Result;
 }
 
@@ -118,16 +128,17 @@ impl<D: Send + Sync + 'static> Directory<D> {
     }
 
     /// Adds a table that root can read and write. Process context.
+    ///
+    /// Procfs' own writable files take a page at most. An open file does not keep the netns alive,
+    /// because the removal of the directory waits for its users.
     pub(crate) fn writable_rows<R: Writable<Data = D>>(&self, name: &CStr) -> Result {
         // SAFETY: As in `rows`.
         let file = unsafe {
-            bindings::proc_create_net_data_write(
+            bindings::proc_create_data(
                 name.as_char_ptr(),
                 0o640,
                 self.dir,
-                &RowsAdapter::<R>::OPS,
-                Some(write_rows::<R>),
-                core::mem::size_of::<bindings::seq_net_private>() as u32,
+                &RowsAdapter::<R>::FILE,
                 self.data(),
             )
         };
@@ -174,31 +185,6 @@ unsafe extern "C" fn show_text<T: Text>(seq: *mut bindings::seq_file, _: *mut c_
     // SAFETY: seq_file has its own lock.
     T::show(data, unsafe { SeqFile::from_raw(seq) });
     0
-}
-
-/// The `write` of a [`Writable`].
-///
-/// # Safety
-///
-/// Called by procfs for a file that [`Directory::writable_rows`] made for `R`, with a copy of the
-/// written text.
-unsafe extern "C" fn write_rows<R: Writable>(
-    file: *mut bindings::file,
-    text: *mut c_char,
-    size: usize,
-) -> c_int {
-    // SAFETY: By the function's requirement the file is open.
-    if !unsafe { bindings::nfzr_helper_seq_may_admin(file) } {
-        return EPERM.to_errno();
-    }
-    // SAFETY: A seq_file of procfs has its `struct seq_file` in `private_data`.
-    let seq = unsafe { (*file).private_data }.cast();
-    // SAFETY: The file was created with the `Arc` of a `Directory`, which lives until the file is
-    // removed.
-    let data = unsafe { ArcBorrow::from_raw(RowsAdapter::<R>::data(seq)) };
-    // SAFETY: By the function's requirement.
-    let text = unsafe { core::slice::from_raw_parts(text.cast::<u8>(), size) };
-    from_result(|| R::write(data, text).map(|()| 0))
 }
 
 /// The `seq_operations` of a table.
@@ -250,6 +236,11 @@ impl<R: Rows> RowsAdapter<R> {
         seq: *mut bindings::seq_file,
         pos: *mut bindings::loff_t,
     ) -> *mut c_void {
+        // SAFETY: By the function's requirement.
+        if unsafe { *pos } == 0 {
+            // SAFETY: By the function's requirement.
+            R::begin(unsafe { Self::data(seq) });
+        }
         // `stop` releases the lock; seq_file always calls `stop`.
         core::mem::forget(Guard::new());
         // SAFETY: By the function's requirement, and `start` now holds the RCU read lock.
@@ -291,5 +282,55 @@ impl<R: Rows> RowsAdapter<R> {
         // SAFETY: By the function's requirement.
         R::show(unsafe { Self::data(seq) }, row, to, &rcu);
         0
+    }
+}
+
+impl<R: Writable> RowsAdapter<R> {
+    const FILE: bindings::proc_ops = bindings::proc_ops {
+        proc_open: Some(Self::open),
+        proc_read: Some(bindings::seq_read),
+        proc_write: Some(Self::write),
+        proc_lseek: Some(bindings::seq_lseek),
+        proc_release: Some(bindings::seq_release),
+        ..pin_init::zeroed()
+    };
+
+    /// # Safety
+    ///
+    /// Called by procfs for a file that [`Directory::writable_rows`] made for `R`.
+    unsafe extern "C" fn open(_: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        // SAFETY: By the function's requirement; the operations are static.
+        unsafe { bindings::seq_open(file, &Self::OPS) }
+    }
+
+    /// # Safety
+    ///
+    /// As for `open`. `size` bytes at `text` are the writer's memory.
+    unsafe extern "C" fn write(
+        file: *mut bindings::file,
+        text: *const c_char,
+        size: usize,
+        _: *mut bindings::loff_t,
+    ) -> isize {
+        // SAFETY: `open` put the `struct seq_file` there.
+        let seq = unsafe { (*file).private_data }.cast();
+        // SAFETY: The file was created with the `Arc` of a `Directory`, which lives until the file
+        // is removed.
+        let data = unsafe { ArcBorrow::from_raw(Self::data(seq)) };
+        // SAFETY: By the function's requirement the file is open.
+        if !unsafe { bindings::nfzr_helper_may_admin(file, R::net(&data).as_raw()) } {
+            return EPERM.to_errno() as isize;
+        }
+        from_result(|| {
+            if size == 0 || size > R::LONGEST {
+                return Err(EINVAL);
+            }
+            let mut copy = KVVec::new();
+            UserSlice::new(UserPtr::from_ptr(text.cast_mut().cast()), size)
+                .reader()
+                .read_all(&mut copy, GFP_KERNEL_ACCOUNT)?;
+            R::write(data, &copy)?;
+            Ok(isize::try_from(size)?)
+        })
     }
 }

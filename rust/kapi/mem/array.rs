@@ -78,13 +78,6 @@ impl RawArray {
         to_result(unsafe { bindings::nfzr_helper_array_insert(tree, index, entry) })
     }
 
-    /// Replaces the pointer at `index`, which must not be null, with `entry`. Returns the old
-    /// pointer. Any context.
-    fn replace(&self, index: u32, entry: NonNull<c_void>) -> *mut c_void {
-        // SAFETY: `tree` was initialised by `new`.
-        unsafe { bindings::nfzr_helper_array_replace(self.tree.get(), index, entry.as_ptr()) }
-    }
-
     /// Removes and returns the pointer at `index`. Any context.
     pub(in crate::kapi) fn erase(&self, index: u32) -> *mut c_void {
         // SAFETY: `tree` was initialised by `new`.
@@ -156,19 +149,6 @@ impl<T: Send + Sync> RcuArray<T> {
         })
     }
 
-    /// Replaces the object at `index` with `object`. If the slot is empty, drops `object` and
-    /// returns `None`. The caller must prevent a concurrent removal at `index`, after which
-    /// `object` would stay in the array. Does not sleep, except in the drops.
-    pub(crate) fn replace(&self, index: u32, object: Arc<T>) -> Option<Removed<T>> {
-        if self.raw.load(index).is_null() {
-            return None;
-        }
-        // SAFETY: An `Arc` is not null.
-        let entry = unsafe { NonNull::new_unchecked(Arc::into_raw(object).cast_mut()) };
-        // INVARIANT: The array takes ownership of the new object and gives up that of the old one.
-        NonNull::new(self.raw.replace(index, entry.cast()).cast()).map(Removed)
-    }
-
     /// Removes and returns the object at `index`.
     pub(crate) fn remove(&self, index: u32) -> Option<Removed<T>> {
         let object = NonNull::new(self.raw.erase(index).cast::<T>())?;
@@ -199,7 +179,7 @@ pub(crate) struct Removed<T: Send + Sync>(NonNull<T>);
 
 impl<T: Send + Sync> Removed<T> {
     /// Waits for one grace period, then drops all removed objects. Process context.
-    pub(crate) fn drop_all(mut all: KVec<Self>) {
+    pub(crate) fn drop_all(mut all: KVVec<Self>) {
         if all.as_slice().is_empty() {
             return;
         }

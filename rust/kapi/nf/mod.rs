@@ -3,10 +3,10 @@
 //! Netfilter and conntrack.
 
 pub(crate) mod conn;
-pub(crate) mod conncount;
 pub(crate) mod hook;
 pub(crate) mod packet;
 pub(crate) mod peek;
+pub(crate) mod seats;
 pub(crate) mod served;
 pub(crate) mod skb;
 pub(crate) mod tcp;

@@ -28,6 +28,13 @@ impl Point for PreRouting {
     const HOOKNUM: u32 = bindings::nf_inet_hooks_NF_INET_PRE_ROUTING;
 }
 
+/// After routing, for packets to this host.
+pub(crate) enum LocalIn {}
+
+impl Point for LocalIn {
+    const HOOKNUM: u32 = bindings::nf_inet_hooks_NF_INET_LOCAL_IN;
+}
+
 /// After routing, for packets to another host.
 pub(crate) enum Forward {}
 

@@ -265,7 +265,7 @@ mod array_cases {
         while reading.load(Relaxed) == 0 {
             fsleep(Delta::from_micros(100));
         }
-        let mut removed = KVec::new();
+        let mut removed = KVVec::new();
         removed.push(array.remove(1).ok_or(ENOENT)?, GFP_KERNEL)?;
         Removed::drop_all(removed);
         let dropped = drops.count();
