@@ -43,6 +43,7 @@ enum nfzr_fit {
 	NFZR_UNFIT_SAME_DEVICE,
 	NFZR_UNFIT_LWTUNNEL,
 	NFZR_UNFIT_PMTU,
+	NFZR_UNFIT_UNCACHED,
 	NFZR_UNFIT_MULTIPATH,
 	NFZR_UNFIT_RULES,
 	NFZR_UNFIT_GONE,
@@ -50,6 +51,7 @@ enum nfzr_fit {
 
 /* The routes that a change of a neighbour's state may affect. */
 enum nfzr_neigh_effect {
+	/* The choice among nexthops looks at all neighbours. */
 	NFZR_NEIGH_ALL_ROUTES,
 	/* Routes by groups of nexthop objects, if the neighbour is a gateway of such a group. */
 	NFZR_NEIGH_GATEWAY_ROUTES,
@@ -77,6 +79,7 @@ struct nfzr_headers {
 	u32 mark;
 	u32 flowlabel;		/* of IPv6; 0 for IPv4 */
 	enum nfzr_fit fit;	/* reasons of the packet */
+	u16 path_hash;		/* see nfzr_path_hash() */
 	u8 dscp;		/* the DSCP bits of the TOS byte or traffic class, in place */
 	u8 source_check;	/* IPv4: the receiving device's rp_filter | src_valid_mark << 2 */
 };
@@ -88,6 +91,7 @@ struct nfzr_route {
 	u32 oif;
 	enum nfzr_fit fit;	/* reasons of the route */
 	bool multipath;
+	u16 path_hash;		/* of the packet, if the nexthop was chosen by it, else 0 */
 };
 
 /* The fields of a forwarded packet that the late POST_ROUTING hook needs. */

@@ -16,7 +16,7 @@ use crate::{
     },
     route::{
         direction::Direction,
-        key::Key,
+        key::{Key, PacketKey},
         miss::Miss,
         slot::Slot,
         stamp::{Facts, Stamp}, //
@@ -57,7 +57,7 @@ fn visit<'r>(
     };
     let result = match headers.fit() {
         Ok(()) => serve(flow.direction(ct.dir()), &headers).map_err(|miss| {
-            let key = key_of(&headers);
+            let key = key_of(&headers).key;
             stage(net, skb, flow, ct.dir(), Unserved { key, miss })
         }),
         Err(unfit) => Err(unfit.into()),
@@ -117,14 +117,18 @@ fn finish(
 }
 
 /// Returns the key of a packet.
-pub(super) fn key_of(headers: &Headers) -> Key {
-    Key::new(
+fn key_of(headers: &Headers) -> PacketKey {
+    let key = Key::new(
         headers.iif(),
         headers.mark(),
         headers.dscp(),
         headers.flowlabel(),
         headers.source_check(),
-    )
+    );
+    PacketKey {
+        key,
+        path_hash: headers.path_hash(),
+    }
 }
 
 /// A packet that was not served.

@@ -18,7 +18,7 @@ use crate::{
         sync::rcu::ReadSide, //
     },
     route::{
-        key::Key,
+        key::PacketKey,
         miss::Miss,
         slot::Slot,
         stamp::Facts, //
@@ -42,17 +42,17 @@ impl Direction {
         }
     }
 
-    /// Returns the live slot if a packet with `key` may take its route, apart from the kernel's own
+    /// Returns the live slot if a packet may take its route, apart from the kernel's own
     /// check of the route, or the reason why there is none.
     #[inline(always)]
     pub(crate) fn usable<'r>(
         &'r self,
-        key: &Key,
+        packet: &PacketKey,
         facts: &Facts,
         rcu: &ReadSide<'r>,
     ) -> Result<&'r Slot, Miss> {
         let slot = self.live.load(rcu).ok_or(Miss::Empty)?;
-        slot.check(key, facts)?;
+        slot.check(packet, facts)?;
         Ok(slot)
     }
 
@@ -61,10 +61,10 @@ impl Direction {
     pub(crate) fn serve<'r>(
         &'r self,
         skb: &HookSkb<'r, PreRouting>,
-        key: &Key,
+        packet: &PacketKey,
         facts: &Facts,
     ) -> Result<(), Miss> {
-        let slot = self.usable(key, facts, skb.rcu())?;
+        let slot = self.usable(packet, facts, skb.rcu())?;
         if !skb.use_route(slot.dst()) {
             return Err(Miss::Obsolete);
         }

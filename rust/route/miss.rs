@@ -87,6 +87,8 @@ named_enum! {
         Lwtunnel = "lwtunnel",
         /// The route is an exception: a learned MTU, or (IPv6) a redirect.
         Pmtu = "pmtu",
+        /// A redirect may change the choice of the route without ending the route (IPv4).
+        Uncached = "uncached",
         /// The choice of the nexthop depends on more than the connection.
         Multipath = "multipath",
         /// Rules select by fields that the key does not hold.

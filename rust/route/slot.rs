@@ -12,7 +12,7 @@ use crate::{
     },
     refs::RefCounts,
     route::{
-        key::Key,
+        key::{Key, PacketKey},
         miss::Miss,
         stamp::{Facts, Stamp}, //
     },
@@ -37,6 +37,7 @@ impl From<Unfit> for Miss {
             Unfit::SameDevice => Self::SameDevice,
             Unfit::Lwtunnel => Self::Lwtunnel,
             Unfit::Pmtu => Self::Pmtu,
+            Unfit::Uncached => Self::Uncached,
             Unfit::Multipath => Self::Multipath,
             Unfit::Rules => Self::Rules,
             Unfit::Gone => Self::Gone,
@@ -67,12 +68,13 @@ impl Slot {
         }
     }
 
-    /// Returns whether a packet with `key` may take the route, apart from the kernel's own check of
-    /// the route, or the reason why not.
+    /// Returns whether a packet may take the route, apart from the kernel's own check of the route,
+    /// or the reason why not.
     #[inline(always)]
-    pub(crate) fn check(&self, key: &Key, facts: &Facts) -> Result<(), Miss> {
-        match self.key.difference(key) {
+    pub(crate) fn check(&self, packet: &PacketKey, facts: &Facts) -> Result<(), Miss> {
+        match self.key.difference(&packet.key) {
             Some(miss) => Err(miss),
+            None if !self.dst.suits(packet.path_hash) => Err(Miss::Multipath),
             None => self.stamp.check(facts),
         }
     }

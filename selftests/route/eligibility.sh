@@ -9,7 +9,7 @@
 # Kernel: stock quick
 
 . lib/test.sh
-plan 70
+plan 73
 
 # is_served NS SPORT: succeeds if the flow's next request and its answer are hits.
 is_served() {
@@ -361,6 +361,44 @@ test_group_of_nexthop_objects_is_served() {
 	in_ns r sysctl -qw net.ipv4.fib_multipath_hash_policy=0
 	# No route is cached until the change of the nexthop objects is done.
 	until_true 5 is_served c "$sport" || echo '# not served'
+}
+
+# With policy 1, a local sender's hash chooses the nexthop. When its segments are lost, it changes the
+# hash to leave the path.
+test_a_sender_that_changes_its_hash_changes_the_path() {
+	local out device
+	in_ns r sysctl -qw net.ipv4.fib_multipath_hash_policy=1
+	ip -n r route replace "$SERVER" nexthop via 10.0.2.2 nexthop via 10.0.3.2
+	background s python3 tools/traffic.py echo tcp "$SERVER" "$PORT"
+	until_true 10 in_ns s grep -q ':0007 ' /proc/net/tcp
+	rm -f /tmp/rehashed
+	background c python3 -c '
+import os, socket, time
+s = socket.create_connection(("10.9.9.9", 7), source_address=("10.0.1.2", 4029))
+while True:
+    s.sendall(b"0123")
+    if s.recv(4) == b"0123" and os.path.exists("/tmp/dropping"):
+        open("/tmp/rehashed", "w")
+    time.sleep(0.05)'
+	until_true 10 routes sport=4029 dir=orig state=live
+	until_true 10 eval '[ "$(routes sport=4029 dir=orig | field hits)" -gt 3 ]'
+	ok 'several nexthops, a sender with a hash: served'
+	out=$(routes sport=4029 dir=orig | field oif)
+	[ "$out" = s1 ] && device=s0 || device=t0
+	in_ns s nft add table ip lossy
+	in_ns s nft add chain ip lossy pre '{ type filter hook prerouting priority raw; }'
+	in_ns s nft add rule ip lossy pre iifname "$device" tcp dport 7 drop
+	touch /tmp/dropping
+	check 'several nexthops, the path is dead: the sender leaves it' \
+		until_true 40 test -e /tmp/rehashed
+	check 'several nexthops, the hash changed: counted' eval '[ "$(stat_of miss_multipath)" -gt 0 ]'
+	rm /tmp/dropping
+	in_ns s nft delete table ip lossy
+	end_jobs "${JOBS[-1]}"
+	unset 'JOBS[-1]'
+	ip -n r route replace "$SERVER" via 10.0.2.2
+	in_ns r sysctl -qw net.ipv4.fib_multipath_hash_policy=0
+	forget_flows
 }
 
 test_several_nexthops_chosen_by_more_than_the_connection_are_a_miss() {

@@ -156,15 +156,17 @@ test_rule_changes_invalidate() {
 	invalidates rule rule_changed ip -n r -6 rule del pref 50
 }
 
-# Neighbours do not matter as long as no route depends on them.
-test_neighbours_matter_only_while_redirects_are_accepted() {
+# Neighbours do not matter as long as no route depends on them. A redirect, which the kernel
+# announces as a change of a neighbour, ends the routes that it changes by itself.
+test_neighbours_matter_only_while_the_choice_of_nexthops_depends_on_them() {
 	local change=(ip -n r neigh change 10.0.3.99 dev t1 nud)
 	add_neighbours 10.0.3.99
 	keeps 'a neighbour' "${change[@]}" stale lladdr 02:00:00:00:00:98
 	in_ns r sysctl -qw net.ipv4.conf.all.accept_redirects=1 net.ipv4.conf.t1.accept_redirects=1
-	invalidates neighbour neighbour_changed "${change[@]}" reachable lladdr 02:00:00:00:00:97
-	in_ns r sysctl -qw net.ipv4.conf.all.accept_redirects=0
-	keeps 'a neighbour, redirects refused again' "${change[@]}" stale lladdr 02:00:00:00:00:96
+	keeps 'a neighbour, redirects are accepted' "${change[@]}" reachable lladdr 02:00:00:00:00:97
+	in_ns r sysctl -qw net.ipv4.conf.all.accept_redirects=0 net.ipv4.fib_multipath_use_neigh=1
+	invalidates neighbour neighbour_changed "${change[@]}" stale lladdr 02:00:00:00:00:96
+	in_ns r sysctl -qw net.ipv4.fib_multipath_use_neigh=0
 	forget_neighbours 10.0.3.99
 }
 

@@ -44,7 +44,7 @@ counts() {
 
 # on_a: waits until the stream is served by path A.
 on_a() {
-	until_true 5 routes "sport=$SPORT" dir=orig state=live oif=s1
+	until_true 20 routes "sport=$SPORT" dir=orig state=live oif=s1
 	settle
 }
 

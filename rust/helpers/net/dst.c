@@ -21,7 +21,10 @@ static __always_inline bool nfzr_dst_is_valid4(struct dst_entry *dst, u32 cookie
  */
 static __always_inline bool nfzr_dst_is_valid6(struct dst_entry *dst, u32 cookie)
 {
-	return rt_genid_ipv6(dev_net_rcu(dst_dev_rcu(dst))) == cookie &&
+	const struct net_device *dev = dst_dev_rcu(dst);
+
+	/* When the route's device goes, the route gets this device, which is in another netns. */
+	return dev != blackhole_netdev && rt_genid_ipv6(dev_net_rcu(dev)) == cookie &&
 	       dst_check(dst, rt6_get_cookie(dst_rt6_info(dst)));
 }
 

@@ -31,14 +31,15 @@ struct net *nfzr_helper_ifa6_net(void *info)
 /*
  * Returns which routes a change of a neighbour's state may affect. The choice among nexthops looks
  * at the neighbours of groups of nexthop objects, or at all neighbours if the sysctl
- * fib_multipath_use_neigh is set. Where IPv4 accepts redirects, it announces them by this event
- * too. In both cases *bit is the neighbour's bit in the set of gateways.
+ * fib_multipath_use_neigh is set. In both cases *bit is the neighbour's bit in the set of gateways.
+ *
+ * IPv4 announces redirects by this event too, but cannot be told apart from other changes. It ends
+ * the routes that a redirect changes: see nfzr_is_missed_by_redirects().
  */
 enum nfzr_neigh_effect nfzr_helper_neigh_effect(void *info, u32 *bit)
 {
 	const struct neighbour *neigh = info;
 	const struct net *net = dev_net_rcu(neigh->dev);
-	const struct in_device *in_dev;
 
 	/*
 	 * A reader that finds the set without a gateway reads it before the gateway was added. That
@@ -47,11 +48,8 @@ enum nfzr_neigh_effect nfzr_helper_neigh_effect(void *info, u32 *bit)
 	 */
 	smp_mb();
 	*bit = nfzr_gateway_bit(neigh->dev, neigh->tbl->family, neigh->primary_key);
-	if (neigh->tbl->family != AF_INET)
-		return NFZR_NEIGH_GATEWAY_ROUTES;
-	in_dev = __in_dev_get_rcu(neigh->dev);
-	if (READ_ONCE(net->ipv4.sysctl_fib_multipath_use_neigh) ||
-	    (in_dev && IN_DEV_RX_REDIRECTS(in_dev)))
+	if (neigh->tbl->family == AF_INET &&
+	    READ_ONCE(net->ipv4.sysctl_fib_multipath_use_neigh))
 		return NFZR_NEIGH_ALL_ROUTES;
 	return NFZR_NEIGH_GATEWAY_ROUTES;
 }

@@ -23,6 +23,20 @@ static __always_inline bool nfzr_is_l3(const struct net_device *dev)
 	return netif_is_l3_master(dev) || netif_is_l3_slave(dev);
 }
 
+/*
+ * Returns the hash by which policy 1 chooses a nexthop if the packet has one (from the receiving
+ * device, or from a local sender, who changes it to leave a dead path), folded to 15 bits, with the
+ * highest bit set. Without such a hash, the kernel hashes the addresses and ports: returns 1. Never
+ * 0. If two hashes are folded to one value, a sender that changes one to the other stays on its path
+ * until it changes the hash again.
+ */
+static __always_inline u16 nfzr_path_hash(const struct sk_buff *skb)
+{
+	u32 hash = skb_get_hash_raw(skb);
+
+	return skb->l4_hash ? (u16)(hash ^ hash >> 16) | BIT(15) : 1;
+}
+
 /* Returns whether conntrack's tuple has the ports of this protocol. */
 static __always_inline bool nfzr_has_ports(u8 protocol)
 {

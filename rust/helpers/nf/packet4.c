@@ -46,6 +46,7 @@ bool nfzr_helper_headers4(struct sk_buff *skb, const struct nf_hook_state *state
 		return false;
 	h->iif = state->in->ifindex;
 	h->mark = skb->mark;
+	h->path_hash = nfzr_path_hash(skb);
 	h->flowlabel = 0;
 	h->dscp = inet_dscp_to_dsfield(ip4h_dscp(iph));
 	h->source_check = min(IN_DEV_RPFILTER(in_dev), 3) | !!IN_DEV_SRC_VMARK(in_dev) << 2;
@@ -62,8 +63,8 @@ static bool nfzr_rules_keyed4(const struct net *net, u8 protocol)
 
 /*
  * Returns whether the choice of the nexthop depends only on what the connection fixes: its
- * addresses (policy 0), and its ports if it has any (policy 1; without ports, the hash may cover an
- * SPI or a tunnelled packet). Groups of nexthop objects also look at neighbours, but changes of
+ * addresses (policy 0), and its ports if it has any, or the packet's path hash (policy 1; without
+ * ports, the hash may cover an SPI or a tunnelled packet). Groups of nexthop objects also look at neighbours, but changes of
  * those are announced.
  */
 static bool nfzr_multipath_keyed4(const struct net *net, u8 protocol)
@@ -72,6 +73,21 @@ static bool nfzr_multipath_keyed4(const struct net *net, u8 protocol)
 
 	return !READ_ONCE(net->ipv4.sysctl_fib_multipath_use_neigh) &&
 	       (policy == 0 || (policy == 1 && nfzr_has_ports(protocol)));
+}
+
+/*
+ * Returns whether a redirect may change the choice of the route without ending the route. A redirect
+ * ends the routes that the nexthop has cached, by dst->obsolete, but not those that it could not
+ * cache.
+ */
+static bool nfzr_is_missed_by_redirects(const struct rtable *rt, const struct net_device *out)
+{
+	const struct in_device *in_dev;
+
+	if (likely(list_empty(&rt->dst.rt_uncached)))
+		return false;
+	in_dev = __in_dev_get_rcu(out);
+	return in_dev && IN_DEV_RX_REDIRECTS(in_dev);
 }
 
 static enum nfzr_fit nfzr_route_fit4(const struct net *net, const struct sk_buff *skb)
@@ -98,6 +114,8 @@ static enum nfzr_fit nfzr_route_fit4(const struct net *net, const struct sk_buff
 	 */
 	if (rt->rt_pmtu)
 		return NFZR_UNFIT_PMTU;
+	if (nfzr_is_missed_by_redirects(rt, out))
+		return NFZR_UNFIT_UNCACHED;
 	if ((IPCB(skb)->flags & IPSKB_MULTIPATH) && !nfzr_multipath_keyed4(net, protocol))
 		return NFZR_UNFIT_MULTIPATH;
 	if (!nfzr_rules_keyed4(net, protocol))
@@ -119,6 +137,7 @@ void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r)
 
 	r->dst = NULL;
 	r->multipath = false;
+	r->path_hash = 0;
 	if (skb_dst(skb)) {
 		r->fit = NFZR_UNFIT_HAS_DST;
 		return;
@@ -145,6 +164,8 @@ void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r)
 	r->cookie = 0;	/* ipv4_dst_check() ignores it */
 	r->oif = dst_dev_rcu(dst)->ifindex;
 	r->multipath = IPCB(skb)->flags & IPSKB_MULTIPATH;
+	if (r->multipath && READ_ONCE(net->ipv4.sysctl_fib_multipath_hash_policy) == 1)
+		r->path_hash = nfzr_path_hash(skb);
 }
 
 /*

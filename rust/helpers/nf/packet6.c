@@ -57,6 +57,7 @@ bool nfzr_helper_headers6(struct sk_buff *skb, const struct nf_hook_state *state
 		return false;
 	h->iif = state->in->ifindex;
 	h->mark = skb->mark;
+	h->path_hash = nfzr_path_hash(skb);
 	h->flowlabel = ntohl(ip6_flowlabel(ip6h));
 	h->dscp = inet_dscp_to_dsfield(inet_dsfield_to_dscp(ipv6_get_dsfield(ip6h)));
 	h->source_check = 0;	/* IPv6 has none */
@@ -126,6 +127,7 @@ void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r)
 	struct dst_entry *dst;
 
 	r->dst = NULL;
+	r->path_hash = 0;
 	if (skb_dst(skb)) {
 		r->fit = NFZR_UNFIT_HAS_DST;
 		return;
@@ -145,6 +147,8 @@ void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r)
 	r->dst = dst;
 	r->oif = dst_dev_rcu(dst)->ifindex;
 	r->multipath = IP6CB(skb)->flags & IP6SKB_MULTIPATH;
+	if (r->multipath && ip6_multipath_hash_policy(net) == 1)
+		r->path_hash = nfzr_path_hash(skb);
 }
 
 /*

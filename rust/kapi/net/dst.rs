@@ -21,13 +21,24 @@ use crate::{
 ///
 /// # Invariants
 ///
-/// `dst` is a `struct rtable` or a `struct rt6_info`, as `family` says, and we own one reference on
-/// it.
+/// `dst` is a `struct rtable` or a `struct rt6_info`, as the family of `choice` says, and we own
+/// one reference on it.
 pub(crate) struct Dst {
     dst: NonNull<bindings::dst_entry>,
-    family: Family,
-    cookie: u32,
-    multipath: bool,
+    choice: Choice,
+}
+
+/// How the kernel chose a route.
+#[derive(Clone, Copy)]
+pub(in crate::kapi) struct Choice {
+    /// The family of the lookup.
+    pub(in crate::kapi) family: Family,
+    /// What `dst_check()` compares, read right after the lookup.
+    pub(in crate::kapi) cookie: u32,
+    /// The packet's hash if it decided about the nexthop, else 0.
+    pub(in crate::kapi) path_hash: u16,
+    /// The lookup set `IPSKB_MULTIPATH` or `IP6SKB_MULTIPATH`.
+    pub(in crate::kapi) multipath: bool,
 }
 
 // SAFETY: A `struct dst_entry` is used by all CPUs, and the operations used here allow that.
@@ -38,22 +49,14 @@ unsafe impl Sync for Dst {}
 impl Dst {
     /// # Safety
     ///
-    /// `dst` is a route of `family` on which the caller hands over a reference. `cookie` was read
-    /// right after the lookup that chose it. `multipath`: the lookup set `IPSKB_MULTIPATH` or
-    /// `IP6SKB_MULTIPATH`.
+    /// `dst` is a route that was chosen as `choice` says, on which the caller hands over a
+    /// reference.
     pub(in crate::kapi) unsafe fn from_raw(
         dst: NonNull<bindings::dst_entry>,
-        family: Family,
-        cookie: u32,
-        multipath: bool,
+        choice: Choice,
     ) -> Self {
         // INVARIANT: By the function's requirement.
-        Self {
-            dst,
-            family,
-            cookie,
-            multipath,
-        }
+        Self { dst, choice }
     }
 
     pub(in crate::kapi) fn as_raw(&self) -> *mut bindings::dst_entry {
@@ -61,21 +64,27 @@ impl Dst {
     }
 
     pub(in crate::kapi) fn family(&self) -> Family {
-        self.family
+        self.choice.family
     }
 
     pub(in crate::kapi) fn cookie(&self) -> u32 {
-        self.cookie
+        self.choice.cookie
     }
 
     pub(in crate::kapi) fn multipath(&self) -> bool {
-        self.multipath
+        self.choice.multipath
+    }
+
+    /// Returns whether a packet with this hash would be given the same nexthop.
+    #[inline(always)]
+    pub(crate) fn suits(&self, path_hash: u16) -> bool {
+        self.choice.path_hash == 0 || self.choice.path_hash == path_hash
     }
 
     /// Returns whether the kernel still considers the route valid: `dst_check()`.
     pub(crate) fn is_valid(&self, _rcu: &ReadSide<'_>) -> bool {
         // SAFETY: By the type invariant `dst` is a route, and this is under RCU.
-        unsafe { bindings::nfzr_helper_dst_valid(self.as_raw(), self.cookie) }
+        unsafe { bindings::nfzr_helper_dst_valid(self.as_raw(), self.choice.cookie) }
     }
 
     /// Returns the gateway, or `None` if the destination is on link.

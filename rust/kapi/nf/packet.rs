@@ -11,7 +11,7 @@ use crate::{
     bindings,
     kapi::{
         net::{
-            dst::{Dst, DstId},
+            dst::{Choice, Dst, DstId},
             family::Family, //
         },
         nf::{
@@ -56,6 +56,8 @@ pub(crate) enum Unfit {
     Lwtunnel,
     /// The route has a learned MTU, or is an IPv6 redirect.
     Pmtu,
+    /// A redirect may change the choice of the route without ending the route.
+    Uncached,
     /// The choice of the nexthop depends on more than the connection and the key.
     Multipath,
     /// Rules select by fields that the key lacks.
@@ -86,6 +88,7 @@ impl Unfit {
             NFZR_UNFIT_SAME_DEVICE => Self::SameDevice,
             NFZR_UNFIT_LWTUNNEL => Self::Lwtunnel,
             NFZR_UNFIT_PMTU => Self::Pmtu,
+            NFZR_UNFIT_UNCACHED => Self::Uncached,
             NFZR_UNFIT_MULTIPATH => Self::Multipath,
             NFZR_UNFIT_RULES => Self::Rules,
             NFZR_UNFIT_GONE => Self::Gone,
@@ -119,6 +122,12 @@ impl Headers {
     #[inline]
     pub(crate) fn flowlabel(&self) -> u32 {
         self.0.flowlabel
+    }
+
+    /// Returns the hash by which the kernel may choose among nexthops; never 0.
+    #[inline]
+    pub(crate) fn path_hash(&self) -> u16 {
+        self.0.path_hash
     }
 
     /// Returns how the receiving device checks sources: `rp_filter | src_valid_mark << 2`; 0 for
@@ -191,9 +200,15 @@ impl<'r> HookSkb<'r, PreRouting> {
         unsafe { choose(self.as_raw(), &mut raw) };
         Unfit::check(raw.fit)?;
         let dst = NonNull::new(raw.dst).ok_or(Unfit::Gone)?;
+        let choice = Choice {
+            family: self.family(),
+            cookie: raw.cookie,
+            path_hash: raw.path_hash,
+            multipath: raw.multipath,
+        };
         Ok(Route {
-            // SAFETY: The helper took a reference for us, and read the cookie with it.
-            dst: unsafe { Dst::from_raw(dst, self.family(), raw.cookie, raw.multipath) },
+            // SAFETY: The helper took a reference for us, and read the rest with it.
+            dst: unsafe { Dst::from_raw(dst, choice) },
             oif: raw.oif,
         })
     }

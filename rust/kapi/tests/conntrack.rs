@@ -142,6 +142,15 @@ mod dst_cases {
     }
 
     #[test]
+    fn a_route_chosen_by_a_hash_suits_that_hash_only() -> Result {
+        let route = TestDst::new(None)?;
+        let (any, hashed) = (route.hold(), route.hold_by(5));
+        assert_eq!([any.suits(1), any.suits(5)], [true, true]);
+        assert_eq!([hashed.suits(1), hashed.suits(5)], [false, true]);
+        Ok(())
+    }
+
+    #[test]
     fn a_gateway_is_shown_and_a_neighbour_is_on_link() -> Result {
         let (by_gateway, on_link) = (TestDst::new(Some([192, 0, 2, 33]))?, TestDst::new(None)?);
         let gateway = by_gateway.hold().gateway().ok_or(ENOENT)?;

@@ -32,7 +32,7 @@ use crate::{
     bindings,
     kapi::{
         net::{
-            dst::{Dst, DstId},
+            dst::{Choice, Dst, DstId},
             family::Family,
             netns::{Net, NetHandle}, //
         },
@@ -310,10 +310,21 @@ impl TestDst {
 
     /// Takes another reference, in the module's type.
     pub(crate) fn hold(&self) -> Dst {
+        self.hold_by(0)
+    }
+
+    /// The same for a route that was chosen by a packet's hash.
+    pub(crate) fn hold_by(&self, path_hash: u16) -> Dst {
+        let choice = Choice {
+            family: Family::Ipv4,
+            cookie: 0,
+            path_hash,
+            multipath: path_hash != 0,
+        };
         // SAFETY: Our reference keeps it valid.
         unsafe { bindings::nfzr_kunit_dst_hold(self.0.as_ptr()) };
         // SAFETY: It is an IPv4 route, and the `Dst` gets the new reference.
-        unsafe { Dst::from_raw(self.0, Family::Ipv4, 0, false) }
+        unsafe { Dst::from_raw(self.0, choice) }
     }
 
     /// Returns it as the route that the kernel chose for a packet.
