@@ -249,6 +249,7 @@ bool nfzr_helper_goes_by(struct sk_buff *skb, const struct dst_entry *dst, bool 
 void nfzr_helper_dst_put(struct dst_entry *dst);
 u16 nfzr_helper_dst_gateway(const struct dst_entry *dst, u8 gw[16]);
 
+bool nfzr_helper_is_tracking_verified(void);
 bool nfzr_helper_probe(struct sk_buff *skb, const struct nf_hook_state *state,
 		       struct nfzr_probe *p);
 struct ip_ct_tcp *nfzr_helper_tcp_begin(struct sk_buff *skb, const struct nf_hook_state *state,
@@ -281,6 +282,7 @@ bool nfzr_helper_ct_gone(const struct nf_conn *ct);
 bool nfzr_helper_ct_assured(const struct nf_conn *ct);
 bool nfzr_helper_ct_nearly_full(const struct net *net);
 bool nfzr_helper_ct_is_on(const struct net *net, u8 pf);
+bool nfzr_helper_forwards_tracked(struct net *net);
 bool nfzr_helper_ct_delete(struct nf_conn *ct);
 bool nfzr_helper_ct_is_ipv6(const struct nf_conn *ct);
 bool nfzr_helper_ct_is_tcp(const struct nf_conn *ct);

@@ -166,7 +166,7 @@ main() {
 		say_step 'update package lists' in_toolchain apt-get update -o Acquire::Retries=3
 		version=$(candidate_of "linux-headers-$release")
 		[ -n "$version" ] ||
-			die "the archive has no linux-headers-$release: prepare a kernel of $DEBIAN_SUITE or $DEBIAN_KERNEL_SUITE (7.2 or newer, installed by apt)"
+			die "the archive has no linux-headers-$release: prepare a kernel of $DEBIAN_SUITE or $DEBIAN_KERNEL_SUITE (7.3 or newer, installed by apt)"
 		make_tree "$release" "$version"
 		printf 'prepared: %s\n' "$(kernel_dir build "$release" "$version")"
 		return

@@ -34,9 +34,13 @@ use crate::{
             netns::PerNet,
             notifier::Notifier, //
         },
+        nf::track::is_tracking_verified,
         sync::work::CancelOnDrop, //
     },
-    netns::NetNs,
+    netns::{
+        sleepers::Sleepers,
+        NetNs, //
+    },
     state::shared::Shared, //
 };
 
@@ -57,12 +61,13 @@ module! {
 /// The module.
 ///
 /// Teardown: the notifiers are unregistered. Then the netns are torn down (see [`NetNs`]), ending
-/// in `rcu_barrier()`. Then the refill of the stock is cancelled, and the memory that the netns
+/// in `rcu_barrier()`. Then the works of the module are cancelled, and the memory that the netns
 /// shared is freed: the stock of zones, and the caches, which wait for RCU once more. Changes
 /// between the end of the notifiers and the end of the hooks are detected by the kernel's genids,
 /// or bounded by `max_age_ms`.
 struct ZoneRoute {
     _notifier: Notifier<NetNs>,
+    _poll: CancelOnDrop<Sleepers>,
     _refill: CancelOnDrop<Shared>,
 }
 
@@ -71,11 +76,17 @@ impl kernel::Module for ZoneRoute {
         let shared = Shared::new(module_parameters::enable.value())?;
         // Dropped after the netns if setting those up fails.
         let refill = CancelOnDrop(shared.clone());
+        let sleepers = Sleepers::new(shared)?;
+        let poll = CancelOnDrop(sleepers.clone());
         let module = Self {
-            _notifier: Notifier::new(NetNs::subsys().register(shared)?)?,
+            _notifier: Notifier::new(NetNs::subsys().register(sleepers)?)?,
+            _poll: poll,
             _refill: refill,
         };
         pr_info!("loaded\n");
+        if !is_tracking_verified() {
+            pr_info!("zone_lookup starts as 0: not verified with this series of kernels\n");
+        }
         Ok(module)
     }
 }

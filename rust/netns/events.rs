@@ -2,8 +2,7 @@
 
 //! Events of the network, and what follows from each.
 //!
-//! Process context or softirq, as the chain says. Only the end of a device and that of a socket may
-//! sleep.
+//! Process context or softirq, as the chain says. Only the end of a socket may sleep.
 
 use kernel::sync::ArcBorrow;
 
@@ -21,7 +20,7 @@ impl NetListener for NetNs {
     fn device(&self, event: DeviceEvent, device: &Device<'_>) {
         self.state.announce(Change::Device(event));
         if event == DeviceEvent::Unregister {
-            self.state.drop_routes_on(device.ifindex());
+            NetState::device_gone(self.state.as_arc_borrow(), device.ifindex());
         }
     }
 
@@ -30,7 +29,9 @@ impl NetListener for NetNs {
     }
 
     fn netfilter_socket_closed(&self) {
-        // The process may have deleted connections, as `conntrack -F` does.
+        // The process may have loaded rules, as `nft` does, or deleted connections, as
+        // `conntrack -F` does.
+        self.hooks.wake();
         self.state.sweep();
     }
 

@@ -1,20 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The hooks of a netns, chosen by its mode.
+//! The hooks of a netns, chosen by its mode, and when it gets them.
 
 use kernel::{
     new_mutex,
     prelude::*,
-    sync::{Arc, ArcBorrow, Mutex}, //
+    sync::{
+        atomic::Relaxed,
+        rcu::read_lock,
+        Arc,
+        ArcBorrow,
+        Mutex, //
+    },
+    workqueue::{impl_has_delayed_work, new_delayed_work, DelayedWork, WorkItem}, //
 };
 
 use crate::{
     kapi::{
-        net::netns::PreExit,
+        net::{fib::Watch, netns::PreExit},
         nf::{
             hook::HookSet,
             skb::{LocalIn, PostRouting}, //
         },
+        sync::{rcu::ReadSide, work}, //
     },
     path::{
         commit::Commit,
@@ -144,10 +152,16 @@ impl Needs {
     }
 }
 
-/// The hooks that are registered, and what for.
+/// What is registered in a netns.
+///
+/// A netns is asleep until it forwards packets that conntrack tracks, or has a limit. It has no hook
+/// and no notifier until then, so it costs nothing. It does not fall asleep again.
 struct Registered {
     hooks: HookSet<NetState>,
+    /// What the hooks are for.
     needs: Needs,
+    /// The notifiers of routes; `None` while the netns is asleep.
+    watch: Option<Watch<NetState>>,
 }
 
 impl Registered {
@@ -187,6 +201,23 @@ pub(super) struct Hooks {
     /// Also serialises changes of the settings.
     #[pin]
     registered: Mutex<Registered>,
+    /// Unregisters the notifiers. A work, so that the waits of many netns overlap.
+    #[pin]
+    ender: DelayedWork<Self>,
+}
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self> for Hooks { self.ender }
+}
+
+impl WorkItem for Hooks {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        if let Some(watch) = &this.registered.lock().watch {
+            watch.unregister();
+        }
+    }
 }
 
 impl Hooks {
@@ -198,11 +229,13 @@ impl Hooks {
                 mode: Mode::Off,
                 limits: false,
             },
+            watch: None,
         };
         Arc::pin_init(
             pin_init!(Self {
                 state,
                 registered <- new_mutex!(registered, "netns::hooks"),
+                ender <- new_delayed_work!("nf_zoneroute::end"),
             }),
             GFP_KERNEL,
         )
@@ -221,16 +254,60 @@ impl Hooks {
     /// Applies the sysctls. On an error, the hooks are those of before. Process context; sleeps.
     pub(super) fn apply_settings(&self) -> Result {
         let mut registered = self.registered.lock();
+        let limits = registered.needs.limits;
+        match self.update(&mut registered, limits) {
+            // Routes change all the time. `wake` tries again.
+            Err(err) if err == EBUSY => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Makes packets pass the limits of their zones, from now on. Process context; sleeps.
+    pub(super) fn enforce_limits(&self) -> Result {
+        self.update(&mut self.registered.lock(), true)
+    }
+
+    /// Wakes the netns up if there is a reason to. If that fails, the netns stays off until an
+    /// operator switches it on. Returns whether it need not be asked again. Process context; sleeps.
+    pub(super) fn wake(&self) -> bool {
+        let mut registered = self.registered.lock();
+        let registered = &mut *registered;
+        let limits = registered.needs.limits;
+        match self.update(registered, limits) {
+            Ok(()) => registered.watch.is_some() || registered.hooks.has_ended(),
+            Err(err) if err == EBUSY => false,
+            Err(err) => {
+                self.state.settings.enable.store(0, Relaxed);
+                pr_warn!(
+                    "stays off in the network namespace {}: error {}\n",
+                    self.state.net.inum(),
+                    err.to_errno()
+                );
+                true
+            }
+        }
+    }
+
+    fn update(&self, registered: &mut Registered, limits: bool) -> Result {
         let settings = &self.state.settings;
         settings.apply_max_age();
-        let (old, mode) = (settings.mode(), settings.wanted_mode());
-        if old == mode || registered.hooks.has_ended() {
+        let (old, wanted) = (settings.mode(), settings.wanted_mode());
+        if registered.hooks.has_ended() {
             return Ok(());
         }
-        let needs = Needs {
-            mode,
-            ..registered.needs
+        let is_awake = registered.watch.is_some();
+        let mode = if is_awake || (wanted.is_on() && (limits || self.has_work())) {
+            wanted
+        } else {
+            Mode::Off
         };
+        let needs = Needs { mode, limits };
+        if registered.needs == needs {
+            return Ok(());
+        }
+        if mode.is_on() && !is_awake {
+            registered.watch = Some(Watch::new(self.state.net, self.state.clone())?);
+        }
         // The collector ends all flows while the mode is off.
         settings.set_mode(mode);
         registered
@@ -238,23 +315,19 @@ impl Hooks {
             .inspect_err(|_| settings.set_mode(old))
     }
 
-    /// Makes packets pass the limits of their zones, from now on. Process context; sleeps.
-    pub(super) fn enforce_limits(&self) -> Result {
-        let mut registered = self.registered.lock();
-        let needs = Needs {
-            limits: true,
-            ..registered.needs
-        };
-        if registered.needs == needs || registered.hooks.has_ended() {
-            return Ok(());
-        }
-        registered.try_switch(needs, &self.state)
+    fn has_work(&self) -> bool {
+        let guard = read_lock();
+        self.state.net.forwards_tracked(&ReadSide::of(&guard))
     }
 
-    /// Unregisters the hooks for good. Process context.
-    pub(super) fn end(&self, cx: &PreExit) {
-        let mut registered = self.registered.lock();
-        self.state.settings.set_mode(Mode::Off);
+    /// Unregisters the hooks for good, and queues the end of the notifiers. Process context.
+    pub(super) fn end(this: &Arc<Self>, cx: &PreExit) {
+        let mut registered = this.registered.lock();
+        this.state.settings.set_mode(Mode::Off);
         registered.hooks.end(cx);
+        if registered.watch.is_some() {
+            // If the work is queued already, the reference is returned and dropped.
+            let _ = work::system_dfl().enqueue_delayed::<Arc<Self>, 0>(this.clone(), 0);
+        }
     }
 }

@@ -6,6 +6,7 @@ mod command;
 mod events;
 mod hooks;
 mod proc;
+pub(crate) mod sleepers;
 mod sysctl;
 
 use kernel::{prelude::*, sync::Arc};
@@ -13,17 +14,17 @@ use kernel::{prelude::*, sync::Arc};
 use crate::{
     kapi::{
         fs::{proc::Directory, sysctl::Sysctls},
-        net::{
-            fib::Watch,
-            netns::{Init, PerNet, PreExit, Subsys}, //
-        },
+        net::netns::{Init, PerNet, PreExit, Subsys},
         sync::work::CancelOnDrop, //
     },
-    netns::hooks::Hooks,
+    netns::{
+        hooks::Hooks,
+        sleepers::Sleepers, //
+    },
     state::{
-        shared::Shared,
         NetState,
         COLLECT,
+        PURGE,
         SETTLE,
         SWEEP, //
     },
@@ -31,67 +32,78 @@ use crate::{
 
 /// The parts of a netns.
 ///
-/// Teardown: `pre_exit` unregisters the hooks and the notifiers and removes the flows. A grace
-/// period follows. `exit` cancels the works, waits for them, and removes the flows that packets in
-/// progress created meanwhile. `rcu_barrier()` follows. Then the fields are dropped in order: the
-/// files and sysctls (which waits for their users), the memory of the hooks and notifiers, and the
-/// state with its empty tables.
+/// Teardown: `pre_exit` keeps the netns from being woken, unregisters the hooks, queues the end of
+/// the notifiers, and removes the flows. A grace period follows. `exit` waits for the end of the
+/// notifiers, cancels the works, waits for them, and removes the flows that packets in progress
+/// created meanwhile. `rcu_barrier()` follows. Then the fields are dropped in order: the files and
+/// sysctls (which waits for their users), the memory of the hooks and notifiers, and the state with
+/// its empty tables.
 pub(crate) struct NetNs {
     _files: Directory<Hooks>,
     _sysctls: Sysctls<Hooks>,
     hooks: Arc<Hooks>,
-    watch: Watch<NetState>,
+    ender: CancelOnDrop<Hooks>,
     settler: CancelOnDrop<NetState, SETTLE>,
     collector: CancelOnDrop<NetState, COLLECT>,
     sweeper: CancelOnDrop<NetState, SWEEP>,
+    purger: CancelOnDrop<NetState, PURGE>,
+    sleepers: Arc<Sleepers>,
     state: Arc<NetState>,
 }
 
 static SUBSYS: Subsys<NetNs> = Subsys::new();
 
 impl PerNet for NetNs {
-    type Shared = Shared;
+    type Shared = Sleepers;
 
     fn subsys() -> &'static Subsys<Self> {
         &SUBSYS
     }
 
-    fn init(init: &Init<'_>, shared: &Arc<Shared>) -> Result<KBox<Self>> {
-        let state = NetState::new(init.net(), shared)?;
+    fn init(init: &Init<'_>, sleepers: &Arc<Sleepers>) -> Result<KBox<Self>> {
+        let state = NetState::new(init.net(), &sleepers.shared)?;
         // If a later step fails, these are dropped last, before the state.
         let collector = CancelOnDrop(state.clone());
         let settler = CancelOnDrop(state.clone());
         let sweeper = CancelOnDrop(state.clone());
+        let purger = CancelOnDrop(state.clone());
         let hooks = Hooks::new(state.clone())?;
         let files = proc::files(init, hooks.clone())?;
         let sysctls = sysctl::register(init, hooks.clone())?;
-        let watch = Watch::new(init, state.clone())?;
-        hooks.apply_settings()?;
-        Ok(KBox::new(
+        let net = KBox::new(
             Self {
                 _files: files,
                 _sysctls: sysctls,
+                ender: CancelOnDrop(hooks.clone()),
                 hooks,
-                watch,
                 settler,
                 collector,
                 sweeper,
+                purger,
+                sleepers: sleepers.clone(),
                 state,
             },
             GFP_KERNEL,
-        )?)
+        )?;
+        // If the netns cannot be switched on, it stays off, but does not keep the module out.
+        if !net.hooks.wake() {
+            Sleepers::add(sleepers, net.hooks.clone())?;
+        }
+        Ok(net)
     }
 
     fn pre_exit(&self, cx: &PreExit) {
-        self.hooks.end(cx);
-        self.watch.unregister(cx);
+        self.sleepers.remove(&self.hooks);
+        Hooks::end(&self.hooks, cx);
         self.state.end_all();
     }
 
     fn exit(&self) {
+        self.ender.finish();
         self.settler.cancel();
         self.collector.cancel();
         self.sweeper.cancel();
+        self.purger.cancel();
         self.state.end_all();
     }
 }

@@ -107,9 +107,9 @@ impl Slot {
         self.oif
     }
 
-    /// Returns whether the slot's packets are received or sent by a device.
-    pub(crate) fn is_on(&self, ifindex: u32) -> bool {
-        self.oif == ifindex || self.key.iif == ifindex
+    /// Returns the indices of the devices by which the slot's packets are received and sent.
+    pub(crate) fn devices(&self) -> [u32; 2] {
+        [self.key.iif, self.oif]
     }
 
     /// Returns when the route was looked up.

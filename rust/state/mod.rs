@@ -11,7 +11,11 @@ pub(crate) mod validity;
 
 use kernel::{
     prelude::*,
-    sync::{atomic::Atomic, Arc, ArcBorrow},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc,
+        ArcBorrow, //
+    },
     workqueue::{impl_has_delayed_work, new_delayed_work, DelayedWork, WorkItem}, //
 };
 
@@ -103,17 +107,22 @@ pub(crate) struct NetState {
     settler: DelayedWork<Self, SETTLE>,
     #[pin]
     sweeper: DelayedWork<Self, SWEEP>,
+    gone_devices: DeviceSet,
+    #[pin]
+    purger: DelayedWork<Self, PURGE>,
 }
 
 /// The numbers of the works.
 pub(crate) const COLLECT: u64 = 0;
 pub(crate) const SETTLE: u64 = 1;
 pub(crate) const SWEEP: u64 = 2;
+pub(crate) const PURGE: u64 = 3;
 
 impl_has_delayed_work! {
     impl HasDelayedWork<Self, COLLECT> for NetState { self.collector }
     impl HasDelayedWork<Self, SETTLE> for NetState { self.settler }
     impl HasDelayedWork<Self, SWEEP> for NetState { self.sweeper }
+    impl HasDelayedWork<Self, PURGE> for NetState { self.purger }
 }
 
 /// The interval of the collector while there is something to collect, in ms.
@@ -126,6 +135,9 @@ const SETTLE_MS: u32 = 10;
 /// Delay before a sweep, in ms: sweeps take a bounded share of a CPU, although each end of a
 /// connection may ask for one.
 const SWEEP_MS: u32 = 10;
+
+/// Delay before the routes of a device that went are removed, in ms: batches the ends of devices.
+const PURGE_MS: u32 = 10;
 
 impl NetState {
     /// Creates the state of a netns that is being set up. Process context.
@@ -147,6 +159,8 @@ impl NetState {
                 collector <- new_delayed_work!("nf_zoneroute::collect"),
                 settler <- new_delayed_work!("nf_zoneroute::settle"),
                 sweeper <- new_delayed_work!("nf_zoneroute::sweep"),
+                gone_devices: DeviceSet::new(),
+                purger <- new_delayed_work!("nf_zoneroute::purge"),
             }),
             GFP_KERNEL,
         )
@@ -201,13 +215,68 @@ impl NetState {
         dropped != 0
     }
 
-    /// Drops the routes that use a device which is going. Process context; lets other tasks run.
-    pub(crate) fn drop_routes_on(&self, ifindex: u32) {
+    /// Notes that a device went, and queues the removal of its routes. The kernel has given these
+    /// routes another device, so they do not keep this one. Any context.
+    pub(crate) fn device_gone(this: ArcBorrow<'_, Self>, ifindex: u32) {
+        if this.refs.slots.load(Relaxed) == 0 {
+            return;
+        }
+        this.gone_devices.add(ifindex);
+        // If the work is queued already, the reference is returned and dropped.
+        let _ = work::system_dfl()
+            .enqueue_delayed::<Arc<Self>, PURGE>(this.into(), time::work_delay(PURGE_MS));
+    }
+
+    /// Drops the routes of devices that went. Process context; lets other tasks run.
+    fn drop_routes_of_gone_devices(&self) {
+        let gone = self.gone_devices.take();
         self.flows.for_each(|flow, rcu| {
             self.drop_routes(flow, Event::SlotDeviceGone, rcu, |slot| {
-                slot.is_on(ifindex).then_some(Miss::DeviceGone)
+                let is_gone =
+                    |ifindex| gone.has(ifindex) && self.net.ifname(ifindex, rcu).is_none();
+                slot.devices().into_iter().any(is_gone).then_some(Miss::DeviceGone)
             });
         });
+    }
+}
+
+/// A set of devices, which may seem to contain others too.
+struct DeviceSet([Atomic<u64>; Self::WORDS]);
+
+impl DeviceSet {
+    const WORDS: usize = 16;
+
+    fn new() -> Self {
+        Self([const { Atomic::new(0) }; Self::WORDS])
+    }
+
+    /// Returns the word and the bit of a device.
+    fn place(&self, ifindex: u32) -> Option<(&Atomic<u64>, u64)> {
+        let word = usize::try_from(ifindex / u64::BITS).ok()? % Self::WORDS;
+        Some((self.0.get(word)?, 1 << (ifindex % u64::BITS)))
+    }
+
+    fn add(&self, ifindex: u32) {
+        if let Some((word, bit)) = self.place(ifindex) {
+            let mut old = word.load(Relaxed);
+            while let Err(now) = word.cmpxchg(old, old | bit, Relaxed) {
+                old = now;
+            }
+        }
+    }
+
+    fn has(&self, ifindex: u32) -> bool {
+        self.place(ifindex)
+            .is_some_and(|(word, bit)| word.load(Relaxed) & bit != 0)
+    }
+
+    /// Empties the set, and returns what it contained.
+    fn take(&self) -> Self {
+        let taken = Self::new();
+        for (from, to) in self.0.iter().zip(&taken.0) {
+            to.store(from.xchg(0, Relaxed), Relaxed);
+        }
+        taken
     }
 }
 
@@ -216,6 +285,14 @@ impl WorkItem<SETTLE> for NetState {
 
     fn run(this: Arc<Self>) {
         this.validity.settle();
+    }
+}
+
+impl WorkItem<PURGE> for NetState {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.drop_routes_of_gone_devices();
     }
 }
 

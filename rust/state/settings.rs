@@ -4,7 +4,10 @@
 
 use kernel::sync::atomic::{Atomic, Relaxed};
 
-use crate::kapi::sync::{once::ReadOnce, time};
+use crate::kapi::{
+    nf::track::is_tracking_verified,
+    sync::{once::ReadOnce, time}, //
+};
 
 /// What a netns does with packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,11 +86,12 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Returns the defaults, with the mode [`Mode::Off`].
+    /// Returns the defaults, with the mode [`Mode::Off`]. Packets are looked up by default if the
+    /// prediction of their tracking is verified.
     pub(crate) fn new(enable: bool) -> Self {
         Self {
             enable: Atomic::new(enable.into()),
-            zone_lookup: Atomic::new(1),
+            zone_lookup: Atomic::new(is_tracking_verified().into()),
             route_cache: Atomic::new(1),
             max_age_ms: Atomic::new(1000),
             verify: Atomic::new(0),

@@ -82,6 +82,7 @@ router() {
 		in_ns "$ns" sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
 	done
 	in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000
+	wake
 	track
 	in_ns s nft -f - <<-'END'
 		table ip count {
@@ -215,10 +216,19 @@ twins() {
 		done
 		table=$((table + 1))
 	done
+	wake
 	for ns in s t; do
 		until_true 10 eval "in_ns $ns grep -q ':0007 ' /proc/net/udp && in_ns $ns grep -q ':0007 ' /proc/net/udp6 &&
 			in_ns $ns grep -q ':0007 ' /proc/net/tcp && in_ns $ns grep -q ':0007 ' /proc/net/tcp6"
 	done
+}
+
+# Makes the module register its hooks in r, which it does when conntrack is enabled, and disables
+# conntrack again. When it is enabled later, its hooks come before those of the module that have the
+# same priority. So a connection is confirmed when its first packet makes its flow.
+wake() {
+	track
+	in_ns r nft delete table ip firewall
 }
 
 # Enables conntrack in r by firewall rules, as an operator would.

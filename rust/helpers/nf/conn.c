@@ -3,7 +3,9 @@
  * Connections. Any context. The caller holds a reference to the ct, or is under rcu_read_lock()
  * while another owner holds a reference.
  */
+#include <linux/inetdevice.h>
 #include <linux/netfilter_ipv4.h>
+#include <net/addrconf.h>
 #include <net/netfilter/nf_conntrack_act_ct.h>
 #include <net/netfilter/nf_conntrack_core.h>
 #include <net/netfilter/nf_conntrack_zones.h>
@@ -72,6 +74,32 @@ bool nfzr_helper_ct_is_on(const struct net *net, u8 pf)
 		if (READ_ONCE(ops[i])->priority == NF_IP_PRI_CONNTRACK &&
 		    READ_ONCE(ops[i])->hook_ops_type == NF_HOOK_OP_UNDEFINED)
 			return true;
+	return false;
+}
+
+/*
+ * Returns whether a device of the netns forwards packets of a family that conntrack processes.
+ * Under rcu_read_lock().
+ */
+bool nfzr_helper_forwards_tracked(struct net *net)
+{
+	const bool on4 = nfzr_helper_ct_is_on(net, NFPROTO_IPV4);
+	const bool on6 = nfzr_helper_ct_is_on(net, NFPROTO_IPV6);
+	const struct in_device *in_dev;
+	const struct inet6_dev *idev;
+	struct net_device *dev;
+
+	if (!on4 && !on6)
+		return false;
+	for_each_netdev_rcu(net, dev) {
+		in_dev = on4 ? __in_dev_get_rcu(dev) : NULL;
+		if (in_dev && IN_DEV_FORWARD(in_dev))
+			return true;
+		idev = on6 ? __in6_dev_get(dev) : NULL;
+		if (idev && (READ_ONCE(idev->cnf.forwarding) ||
+			     READ_ONCE(idev->cnf.force_forwarding)))
+			return true;
+	}
 	return false;
 }
 

@@ -10,6 +10,7 @@
 #include <linux/netfilter_bridge.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
+#include <linux/version.h>
 #include <net/netfilter/nf_conntrack_core.h>
 #include <net/netfilter/nf_conntrack_helper.h>
 #include <net/netfilter/nf_conntrack_l4proto.h>
@@ -23,6 +24,18 @@ static_assert(TCP_CONNTRACK_ESTABLISHED == 3);
 static_assert(IP_CT_TCP_FLAG_SACK_PERM == 0x02);
 static_assert(IP_CT_TCP_FLAG_DATA_UNACKNOWLEDGED == 0x10);
 static_assert(IP_CT_TCP_FLAG_MAXACK_SET == 0x20);
+
+/*
+ * The series of kernels with which selftests/zone/verify.sh has compared the copy of conntrack's
+ * tracking: here, in rust/track/tcp.rs and in rust/track/udp.rs.
+ */
+#define NFZR_VERIFIED_SERIES KERNEL_VERSION(7, 3, 0)
+
+/* Returns whether the module was built for a kernel of that series. */
+bool nfzr_helper_is_tracking_verified(void)
+{
+	return LINUX_VERSION_CODE >> 8 == NFZR_VERIFIED_SERIES >> 8;
+}
 
 /* Reads the addresses and the offset of the transport header. */
 static enum nfzr_track nfzr_probe_ipv4(const struct sk_buff *skb, struct nfzr_probe *p)

@@ -23,8 +23,7 @@ use kernel::{
 use crate::{
     bindings,
     kapi::{
-        net::netns::{Init, NetHandle, PreExit},
-        sync::time, //
+        net::netns::NetHandle, //
     },
 };
 
@@ -195,9 +194,6 @@ impl<T: FibListener> FibBlock<T> {
     }
 }
 
-/// Attempts to register the FIB notifier while routes keep changing.
-const REGISTER_TRIES: u32 = 20;
-
 /// The FIB and nexthop notifiers of a netns.
 ///
 /// # Invariants
@@ -217,25 +213,15 @@ unsafe impl<T: FibListener> Send for Watch<T> {}
 unsafe impl<T: FibListener> Sync for Watch<T> {}
 
 impl<T: FibListener> Watch<T> {
-    /// Registers both notifiers in a netns that is being set up. Process context; sleeps.
-    pub(crate) fn new(init: &Init<'_>, listener: Arc<T>) -> Result<Self> {
+    /// Registers both notifiers in a netns. Process context; sleeps.
+    ///
+    /// Errors: `EBUSY`, routes changed while the kernel announced those that exist.
+    pub(crate) fn new(net: NetHandle, listener: Arc<T>) -> Result<Self> {
         let fib = FibBlock::new(Some(FibBlock::<T>::fib), listener.clone())?;
         let nexthop = FibBlock::new(Some(FibBlock::<T>::nexthop), listener)?;
-        let net = init.net();
-        let none = ptr::null_mut();
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let (raw, block) = (net.as_raw(), fib.as_raw());
-            // SAFETY: The netns outlives its handles; `fib` is boxed.
-            let result = unsafe { bindings::register_fib_notifier(raw, block, None, none) };
-            match to_result(result) {
-                Ok(()) => break,
-                // Routes changed while they were announced. Retry when the changes may have paused.
-                Err(err) if err == EBUSY && tries < REGISTER_TRIES => time::sleep_ms(tries * 10),
-                Err(err) => return Err(err),
-            }
-        }
+        let (raw, none) = (net.as_raw(), ptr::null_mut());
+        // SAFETY: The netns outlives its handles; `fib` is boxed.
+        to_result(unsafe { bindings::register_fib_notifier(raw, fib.as_raw(), None, none) })?;
         let block = nexthop.as_raw();
         // SAFETY: The netns outlives its handles; `nexthop` is boxed.
         let result = unsafe { bindings::register_nexthop_notifier(net.as_raw(), block, none) };
@@ -253,17 +239,14 @@ impl<T: FibListener> Watch<T> {
         })
     }
 
-    /// Unregisters both notifiers. The listener is not called after that. Process context; sleeps.
-    pub(crate) fn unregister(&self, _cx: &PreExit) {
-        self.end();
-    }
-
-    fn end(&self) {
+    /// Unregisters both notifiers. The listener is not called after that. Waits for RTNL, and for a
+    /// grace period. Process context; sleeps.
+    pub(crate) fn unregister(&self) {
         if self.registered.xchg(false, Full) {
             let net = self.net.as_raw();
             // SAFETY: By the type invariant the block is registered.
             unsafe { bindings::unregister_nexthop_notifier(net, self.nexthop.as_raw()) };
-            // SAFETY: As above. (Waits for a grace period, separately for each netns.)
+            // SAFETY: As above.
             unsafe { bindings::unregister_fib_notifier(net, self.fib.as_raw()) };
         }
     }
@@ -271,6 +254,6 @@ impl<T: FibListener> Watch<T> {
 
 impl<T: FibListener> Drop for Watch<T> {
     fn drop(&mut self) {
-        self.end();
+        self.unregister();
     }
 }

@@ -56,6 +56,12 @@ impl Net {
         self.0.get()
     }
 
+    /// Returns the number that `lsns` shows, and `ls -l /proc/PID/ns/net`.
+    pub(crate) fn inum(&self) -> u32 {
+        // SAFETY: A `&Net` is valid, and the number does not change.
+        unsafe { (*self.as_raw()).ns.inum }
+    }
+
     /// Returns the name of the device with this index, if the device exists now.
     pub(crate) fn ifname(&self, ifindex: u32, _rcu: &ReadSide<'_>) -> Option<IfName> {
         let mut name = [0; bindings::IFNAMSIZ as usize];

@@ -248,6 +248,12 @@ impl Net {
         unsafe { bindings::nfzr_helper_ct_nearly_full(self.as_raw()) }
     }
 
+    /// Returns whether a device of the netns forwards packets that conntrack tracks. Any context.
+    pub(crate) fn forwards_tracked(&self, _rcu: &ReadSide<'_>) -> bool {
+        // SAFETY: A `&Net` is valid, and this is under RCU.
+        unsafe { bindings::nfzr_helper_forwards_tracked(self.as_raw()) }
+    }
+
     /// Returns whether conntrack tracks incoming packets of `family`. Any context.
     pub(crate) fn is_tracking(&self, family: Family, _rcu: &ReadSide<'_>) -> bool {
         // CAST: The protocol family is a small number.

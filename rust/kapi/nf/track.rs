@@ -85,6 +85,13 @@ impl Untracked {
     }
 }
 
+/// Returns whether the prediction of conntrack's tracking was compared with conntrack of the series
+/// of kernels that the module was built for.
+pub(crate) fn is_tracking_verified() -> bool {
+    // SAFETY: No requirements.
+    unsafe { bindings::nfzr_helper_is_tracking_verified() }
+}
+
 /// Memory for a [`Probe`], which is too large to be copied.
 pub(crate) struct ProbeBuf(MaybeUninit<bindings::nfzr_probe>);
 

@@ -42,9 +42,3 @@ pub(crate) fn cond_resched() {
     // SAFETY: By the function's contract this is process context, with no lock held.
     unsafe { bindings::nfzr_helper_cond_resched() }
 }
-
-/// Sleeps for `ms` milliseconds. Process context.
-pub(crate) fn sleep_ms(ms: u32) {
-    // SAFETY: Process context, by the function's contract.
-    unsafe { bindings::msleep(ms) }
-}

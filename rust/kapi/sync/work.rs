@@ -26,21 +26,31 @@ pub(crate) struct CancelOnDrop<
 >(pub(crate) Arc<T>);
 
 impl<T: HasDelayedWork<T, ID> + WorkItem<ID, Pointer = Arc<T>>, const ID: u64> CancelOnDrop<T, ID> {
-    /// Cancels the work now. Process context; sleeps.
-    pub(crate) fn cancel(&self) {
+    fn delayed(&self) -> *mut bindings::delayed_work {
         let owner = Arc::as_ptr(&self.0).cast_mut();
         // SAFETY: `self.0` keeps `owner`, a valid `T`.
         let work = unsafe { T::raw_get_work(owner) };
         // SAFETY: `HasDelayedWork` promises that this `work_struct` is in a `delayed_work`.
-        let delayed = unsafe {
+        unsafe {
             kernel::container_of!(
                 work.cast::<bindings::work_struct>(),
                 bindings::delayed_work,
                 work
             )
-        };
+        }
+    }
+
+    /// Runs the work now if it is queued, and waits until it has run. Process context; sleeps.
+    pub(crate) fn finish(&self) {
+        // SAFETY: The work was initialised with its owner. By the method's contract this may sleep.
+        unsafe { bindings::flush_delayed_work(self.delayed()) };
+    }
+
+    /// Cancels the work now. Process context; sleeps.
+    pub(crate) fn cancel(&self) {
+        let owner = Arc::as_ptr(&self.0).cast_mut();
         // SAFETY: The work was initialised with its owner. By the type's contract this may sleep.
-        if unsafe { bindings::disable_delayed_work_sync(delayed) } {
+        if unsafe { bindings::disable_delayed_work_sync(self.delayed()) } {
             // SAFETY: The work was queued with a reference from `Arc::into_raw`. It will not run
             // any more, so the reference is ours to drop.
             drop(unsafe { Arc::from_raw(owner.cast_const()) });

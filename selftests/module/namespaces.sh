@@ -1,0 +1,163 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Many network namespaces: those that forward nothing cost nothing, those that cannot be set up do
+# not keep the module out, and the module leaves them quickly.
+#
+# Group: basics
+# Kernel: stock quick
+
+. lib/test.sh
+plan 14
+
+MANY=$((60 / SLOW))
+
+# hooks_of NS: prints how many hooks the module has in NS.
+hooks_of() {
+	in_ns "$1" nft list hooks 2>/dev/null | grep -c '\[nf_zoneroute\]' || true
+}
+
+lists_hooks() {
+	load
+	router
+	[ "$(hooks_of r)" -gt 0 ]
+}
+
+test_a_netns_that_forwards_nothing_has_no_hook() {
+	if ! lists_hooks; then
+		skip 'idle: no hook' 'this kernel does not list hooks'
+		skip 'tracked, but not forwarding: no hook' 'this kernel does not list hooks'
+	else
+		make_ns idle
+		check 'idle: no hook' is "$(hooks_of idle)" 0
+		in_ns idle nft -f - <<-'END'
+			table inet firewall {
+				chain input {
+					type filter hook input priority filter; policy accept;
+					ct state established accept
+				}
+			}
+		END
+		sleep 2
+		check 'tracked, but not forwarding: no hook' is "$(hooks_of idle)" 0
+	fi
+	in_ns idle sysctl -qw net.ipv4.ip_forward=1
+	check 'forwarding later: awake within seconds' until_true 10 eval \
+		'[ "$(hooks_of idle)" -gt 0 ] || ! nft list hooks | grep -q nf_zoneroute'
+}
+
+# A netns that forwards is awake as soon as its rules are loaded.
+test_a_netns_is_awake_when_its_rules_are_loaded() {
+	serve udp
+	make_ns quick
+	in_ns quick sysctl -qw net.ipv4.ip_forward=1
+	in_ns quick nft -f - <<-'END'
+		table inet firewall {
+			chain forward {
+				type filter hook forward priority filter; policy accept;
+				ct state established accept
+			}
+		}
+	END
+	if [ "$(hooks_of r)" -gt 0 ]; then
+		check 'rules loaded: awake at once' [ "$(hooks_of quick)" -gt 0 ]
+	else
+		skip 'rules loaded: awake at once' 'this kernel does not list hooks'
+	fi
+}
+
+# A limit wakes a netns, too: it holds for connections of the netns itself.
+test_a_limit_wakes_a_netns() {
+	make_ns lone
+	in_ns lone nft -f - <<-'END'
+		table inet firewall {
+			chain input {
+				type filter hook input priority filter; policy accept;
+				ct state established accept
+			}
+		}
+	END
+	in_ns lone sh -c 'echo "zone 0 max 3" >/proc/net/nf_zoneroute/zones'
+	in_ns lone python3 -c '
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for port in range(9000, 9010):
+    try: s.sendto(b"x", ("127.0.0.1", port))
+    except OSError: pass'
+	check 'a limit holds in a netns that forwards nothing' \
+		is "$(in_ns lone conntrack -L -p udp 2>/dev/null | grep -c .)" 3
+	unload
+}
+
+# With 1024 chains at a hook, the kernel accepts no other hook there. Any user can make such a netns.
+test_a_netns_that_cannot_be_set_up_does_not_keep_the_module_out() {
+	make_ns full
+	in_ns full sysctl -qw net.ipv4.ip_forward=1
+	in_ns full python3 - >/tmp/chains <<-'END'
+		print("table ip full {")
+		print("  chain f { type filter hook forward priority 0; ct state new accept; }")
+		for i in range(1024):
+		    print(f"  chain c{i} {{ type filter hook prerouting priority {i}; }}")
+		print("}")
+	END
+	in_ns full nft -f /tmp/chains 2>/dev/null || true
+	# The kernel may refuse the last ones, because conntrack has hooks there too.
+	sed -i '/chain c10[012]/d' /tmp/chains
+	in_ns full nft -f /tmp/chains 2>/dev/null || true
+	local i
+	for i in $(seq 2000 2050); do
+		in_ns full nft add chain ip full "c$i" "{ type filter hook prerouting priority $i; }" \
+			2>/dev/null || break
+	done
+	dmesg -C
+	check 'a full netns: the module is loaded' load
+	check 'a full netns: it stays off' is "$(in_ns full sysctl -n net.nf_zoneroute.enable)" 0
+	check 'a full netns: one warning says so' \
+		is "$(dmesg | grep -c 'nf_zoneroute: stays off in the network namespace [0-9]*: error -7')" 1
+	check 'a full netns: switching it on fails' eval \
+		'! in_ns full sysctl -w net.nf_zoneroute.enable=1 >/dev/null 2>&1'
+	check 'a full netns: others work' eval \
+		'ask c udp 5 --sport 4001 >/dev/null; [ "$(stat_of hit)" -gt 0 ]'
+	in_ns full nft flush ruleset
+	in_ns full nft add table ip t
+	in_ns full nft add chain ip t f '{ type filter hook forward priority 0; }'
+	in_ns full nft add rule ip t f ct state new accept
+	check 'a full netns, emptied: it can be switched on' \
+		in_ns full sysctl -qw net.nf_zoneroute.enable=1
+	check 'a full netns, emptied: it is on' is "$(in_ns full sysctl -n net.nf_zoneroute.enable)" 1
+	unload
+}
+
+# Every one of them forwards and has conntrack, so each has hooks and notifiers.
+test_many_netns_end_together() {
+	local i took
+	for i in $(seq "$MANY"); do
+		ip netns add "many$i"
+		in_ns "many$i" sysctl -qw net.ipv4.ip_forward=1
+	done
+	for i in $(seq "$MANY"); do
+		in_ns "many$i" nft -f - <<-'END'
+			table ip t {
+				chain f {
+					type filter hook forward priority 0;
+					ct state new accept
+				}
+			}
+		END
+	done
+	load
+	took=$(date +%s%N)
+	check "$MANY netns: the module is unloaded" rmmod nf_zoneroute
+	took=$((($(date +%s%N) - took) / 1000000))
+	echo "# unloading with $MANY netns took $took ms"
+	load
+	took=$(date +%s%N)
+	for i in $(seq "$MANY"); do
+		ip netns del "many$i"
+	done
+	check "$MANY netns: all end" until_true 60 eval '! rmmod nf_zoneroute 2>&1 | grep -q .'
+	took=$((($(date +%s%N) - took) / 1000000))
+	echo "# deleting $MANY netns took $took ms"
+}
+
+run_cases
