@@ -309,11 +309,9 @@ impl FlowTable {
             return false;
         };
         self.uncount();
-        if let Some(zone) = self.zones.get(original, rcu) {
-            zone.count_gone();
-        }
-        if reply != original {
-            if let Some(zone) = self.zones.get(reply, rcu) {
+        let both = [Some(original), (reply != original).then_some(reply)];
+        for zone in both.into_iter().flatten() {
+            if let Some(zone) = self.zones.get(zone, rcu) {
                 zone.count_gone();
             }
         }
@@ -349,9 +347,8 @@ impl FlowTable {
         count
     }
 
-    /// Calls `f` with about `most` flows, beginning with the first one numbered `from` or higher, and
-    /// with the first one again after the last one. Returns the number at which to continue. Any
-    /// context.
+    /// Calls `f` with at most `most` flows, from the number `from` on, and after the last flow from
+    /// the first one on. Returns the number at which to continue. Any context.
     pub(crate) fn for_few(
         &self,
         mut from: u32,

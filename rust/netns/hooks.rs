@@ -26,7 +26,7 @@ use crate::{
     },
     path::{
         commit::Commit,
-        limit::Limit,
+        limit::EnforceLimit,
         lookup::Lookup,
         verify::{
             AdmitAndPredict,
@@ -96,8 +96,8 @@ impl Stage {
             Self::CompareRoute => hooks.add::<CompareRoute>(id),
             Self::CommitWatched => hooks.add::<CommitWatched<false>>(id),
             Self::CommitWatchedSkips => hooks.add::<CommitWatched<true>>(id),
-            Self::LimitIn => hooks.add::<Limit<LocalIn>>(id),
-            Self::LimitOut => hooks.add::<Limit<PostRouting>>(id),
+            Self::LimitIn => hooks.add::<EnforceLimit<LocalIn>>(id),
+            Self::LimitOut => hooks.add::<EnforceLimit<PostRouting>>(id),
         }
     }
 }
@@ -154,8 +154,8 @@ impl Needs {
 
 /// What is registered in a netns.
 ///
-/// A netns is asleep until it forwards packets that conntrack tracks, or has a limit. It has no hook
-/// and no notifier until then, so it costs nothing. It does not fall asleep again.
+/// A netns is asleep until it forwards packets that conntrack tracks, or has a limit. It has no
+/// hook and no notifier until then, so it costs nothing. It does not fall asleep again.
 struct Registered {
     hooks: HookSet<NetState>,
     /// What the hooks are for.
@@ -268,7 +268,8 @@ impl Hooks {
     }
 
     /// Wakes the netns up if there is a reason to. If that fails, the netns stays off until an
-    /// operator switches it on. Returns whether it need not be asked again. Process context; sleeps.
+    /// operator switches it on. Returns whether it need not be asked again. Process context;
+    /// sleeps.
     pub(super) fn wake(&self) -> bool {
         let mut registered = self.registered.lock();
         let registered = &mut *registered;

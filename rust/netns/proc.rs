@@ -152,17 +152,14 @@ impl Rows for Routes {
     type Data = Hooks;
     type Row = Entry<Flow>;
 
-    fn find<'r>(
-        hooks: &'r Hooks,
-        from: u32,
-        rcu: &ReadSide<'r>,
-    ) -> Option<(u32, &'r Entry<Flow>)> {
+    fn find<'r>(hooks: &'r Hooks, from: u32, rcu: &ReadSide<'r>) -> Option<(u32, &'r Entry<Flow>)> {
         hooks.state().flows.next(from, rcu)
     }
 
     fn show(hooks: &Hooks, flow: &Entry<Flow>, to: &SeqFile, rcu: &ReadSide<'_>) {
         let net = hooks.state();
-        let read = |conn: &ConnPeek<'_>| (Dir::ALL.map(|dir| (dir, conn.tuple(dir))), conn.family());
+        let read =
+            |conn: &ConnPeek<'_>| (Dir::ALL.map(|dir| (dir, conn.tuple(dir))), conn.family());
         // A flow that ends meanwhile is not shown.
         let Some((tuples, family)) = flow.peek(rcu, read) else {
             return;

@@ -67,8 +67,7 @@ impl Sleepers {
 
     fn poll_later(this: Arc<Self>) {
         // If the work is queued already, the reference is returned and dropped.
-        let _ =
-            work::system_dfl().enqueue_delayed::<Arc<Self>, 0>(this, time::work_delay(POLL_MS));
+        let _ = work::system_dfl().enqueue_delayed::<Arc<Self>, 0>(this, time::work_delay(POLL_MS));
     }
 }
 

@@ -15,11 +15,7 @@ use crate::{
 
 /// Prepares a new connection for a flow.
 #[cold]
-pub(super) fn admit(
-    net: ArcBorrow<'_, NetState>,
-    skb: &HookSkb<'_, PreRouting>,
-    ct: &CtRef<'_>,
-) {
+pub(super) fn admit(net: ArcBorrow<'_, NetState>, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>) {
     let placeholder = net.flows.placeholder_handle();
     // A packet of a VRF passes this hook twice.
     if ct.handle() == Some(placeholder) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Just before conntrack confirms a connection, in POST_ROUTING and in LOCAL_IN: checks the limit of
-//! the connection's zone.
+//! Just before conntrack confirms a connection, in POST_ROUTING and in LOCAL_IN: checks the limit
+//! of the connection's zone.
 //!
 //! All other rules have accepted the packet by then, so what they drop takes no place. A confirmed
 //! connection that is not counted, because it was confirmed in another way, is counted too.
@@ -24,9 +24,9 @@ use crate::{
 };
 
 /// The hook at the point `P`.
-pub(crate) struct Limit<P>(PhantomData<P>);
+pub(crate) struct EnforceLimit<P>(PhantomData<P>);
 
-impl<P: Point + Confirms> Hook for Limit<P> {
+impl<P: Point + Confirms> Hook for EnforceLimit<P> {
     type Data = NetState;
     type Point = P;
 

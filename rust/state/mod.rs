@@ -234,7 +234,10 @@ impl NetState {
             self.drop_routes(flow, Event::SlotDeviceGone, rcu, |slot| {
                 let is_gone =
                     |ifindex| gone.has(ifindex) && self.net.ifname(ifindex, rcu).is_none();
-                slot.devices().into_iter().any(is_gone).then_some(Miss::DeviceGone)
+                slot.devices()
+                    .into_iter()
+                    .any(is_gone)
+                    .then_some(Miss::DeviceGone)
             });
         });
     }

@@ -43,6 +43,7 @@ in_ns s nft -f - <<-'END'
 		}
 	}
 END
+wake
 track
 
 # generate COUNT: sends COUNT packets; prints instructions per packet.

@@ -25,6 +25,7 @@ for ns in c d; do
 	ip -n "$ns" route add default via 10.0.1.1
 done
 in_ns r sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0
+wake
 for dev in c1 d1 s1; do
 	in_ns r sysctl -qw net.ipv4.conf.$dev.rp_filter=0
 done

@@ -92,9 +92,8 @@ impl<T: Send + Sync> LastFound<T> {
     #[inline]
     pub(crate) fn entry<'r>(&'r self, ct: &Conn, _rcu: &ReadSide<'r>) -> Option<&'r Entry<T>> {
         // SAFETY: By the type invariant `slots` is what the helper expects, and this is under RCU.
-        let links = unsafe {
-            bindings::nfzr_helper_last_entry(self.slots.as_ptr(), self.ended.as_ptr())
-        };
+        let links =
+            unsafe { bindings::nfzr_helper_last_entry(self.slots.as_ptr(), self.ended.as_ptr()) };
         let entry = NonNull::new(links)?.cast::<Entry<T>>();
         // SAFETY: No entry has ended since before this one was found. It was thus linked a moment
         // ago and is not freed before `'r` ends.

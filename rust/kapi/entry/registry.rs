@@ -163,10 +163,9 @@ impl<T: Send + Sync> Registry<T> {
 
     fn link(entry: &Entry<T>, end: &impl Fn(&Entry<T>), rcu: &ReadSide<'_>) -> Result {
         Self::link_one(entry, Dir::Original, end, rcu)?;
-        Self::link_one(entry, Dir::Reply, end, rcu)
-            .inspect_err(|_| {
-                Self::unlink(entry, Dir::Original);
-            })
+        Self::link_one(entry, Dir::Reply, end, rcu).inspect_err(|_| {
+            Self::unlink(entry, Dir::Original);
+        })
     }
 
     fn link_one(

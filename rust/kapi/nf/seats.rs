@@ -121,7 +121,12 @@ impl SeatCount {
 
     /// Takes a seat for a new connection if fewer than `max` are taken. If all are, looks for
     /// connections that have ended first. Any context, without locks.
-    pub(crate) fn admit(&self, ct: &CtRef<'_>, max: u32, _rcu: &ReadSide<'_>) -> Result<(), NoSeat> {
+    pub(crate) fn admit(
+        &self,
+        ct: &CtRef<'_>,
+        max: u32,
+        _rcu: &ReadSide<'_>,
+    ) -> Result<(), NoSeat> {
         let ct = ct.conn().as_raw();
         // SAFETY: By the type invariant; a reference on a `&Conn` is held, and this is under RCU.
         let err = unsafe { bindings::nfzr_helper_limit_admit(self.raw.get(), ct, max) };
