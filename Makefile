@@ -8,7 +8,7 @@ KREL ?= $(shell uname -r)
 # A prepared kernel tree for an ordinary out-of-tree build with the host's tools.
 KDIR ?=
 
-.PHONY: modules modules_install prepare setup debug-kernel demo test mutants bench bench-profile shell check docs rust-analyzer clean help
+.PHONY: modules modules_install prepare setup debug-kernel demo test test-long mutants bench bench-profile shell check docs rust-analyzer clean help
 
 modules:
 ifneq ($(KDIR),)
@@ -44,6 +44,9 @@ debug-kernel: setup
 test: debug-kernel
 	@selftests/run $(TESTS)
 
+test-long: debug-kernel
+	@NFZR_LONG=1 selftests/run $(TESTS)
+
 mutants: debug-kernel
 	@selftests/mutants/run $(MUTANTS)
 
@@ -71,6 +74,7 @@ clean:
 help:
 	@echo 'make demo              two tenants with the same addresses behind a router'
 	@echo 'make test              all tests; TESTS="hits.sh …" selects'
+	@echo 'make test-long         the tests that make test leaves out because they take long'
 	@echo 'make mutants           check that tests notice each mutant; MUTANTS="…" selects'
 	@echo 'make bench             packet cost beside plain, conntrack, flowtable; ROW="…"'
 	@echo 'make bench-profile     packet cost by function; ROW=udp4 WAYS=plain,conntrack,both'

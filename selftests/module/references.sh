@@ -5,7 +5,8 @@
 # on. Served packets cause no FIB lookup.
 #
 # Group: basics
-# Kernel: stock quick
+# Kernel: stock
+# Long: quick
 
 . lib/test.sh
 plan 22

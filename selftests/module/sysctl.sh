@@ -4,7 +4,8 @@
 # The sysctls: their effect on flows that are being served, and the values that they reject.
 #
 # Group: basics
-# Kernel: stock quick
+# Kernel: stock
+# Long: quick
 
 . lib/test.sh
 plan 32

@@ -7,7 +7,8 @@
 # connection is confirmed only after the module's hook.
 #
 # Group: basics
-# Kernel: stock quick
+# Kernel: stock
+# Long: quick
 
 . lib/test.sh
 plan 15

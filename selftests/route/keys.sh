@@ -5,7 +5,8 @@
 # the path that the rules select. A packet that rp_filter would drop is dropped.
 #
 # Group: basics
-# Kernel: stock quick
+# Kernel: stock
+# Long: quick
 
 . lib/test.sh
 plan 19

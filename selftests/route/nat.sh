@@ -4,7 +4,8 @@
 # Every kind of NAT: both directions are served, and packets arrive translated.
 #
 # Group: fitness
-# Kernel: stock quick
+# Kernel: stock
+# Long: quick
 
 . lib/test.sh
 plan 18

@@ -10,7 +10,8 @@
 # The default is uplink A; tables 102 and 103 route by B and C.
 #
 # Group: changes
-# Kernel: stock quick
+# Kernel: stock
+# Long: quick
 
 . lib/test.sh
 plan 75

@@ -5,7 +5,8 @@
 # and timeouts must be the same at the end, and so must the events on the way.
 #
 # Group: tracking
-# Kernel: stock quick
+# Kernel: stock
+# Long: quick
 
 . lib/test.sh
 plan 9
