@@ -17,66 +17,61 @@ hooks_of() {
 	in_ns "$1" nft list hooks 2>/dev/null | grep -c '\[nf_zoneroute\]' || true
 }
 
-lists_hooks() {
-	load
-	router
-	[ "$(hooks_of r)" -gt 0 ]
-}
+load
+router
+serve udp
+LISTS=
+[ "$(hooks_of r)" -eq 0 ] || LISTS=1
 
-test_a_netns_that_forwards_nothing_has_no_hook() {
-	if ! lists_hooks; then
-		skip 'idle: no hook' 'this kernel does not list hooks'
-		skip 'tracked, but not forwarding: no hook' 'this kernel does not list hooks'
+# check_hooks NAME COMMAND...: as check, if the kernel lists hooks with their module.
+check_hooks() {
+	if [ -n "$LISTS" ]; then
+		check "$@"
 	else
-		make_ns idle
-		check 'idle: no hook' is "$(hooks_of idle)" 0
-		in_ns idle nft -f - <<-'END'
-			table inet firewall {
-				chain input {
-					type filter hook input priority filter; policy accept;
-					ct state established accept
-				}
-			}
-		END
-		sleep 2
-		check 'tracked, but not forwarding: no hook' is "$(hooks_of idle)" 0
+		skip "$1" 'this kernel does not list hooks'
 	fi
-	in_ns idle sysctl -qw net.ipv4.ip_forward=1
-	check 'forwarding later: awake within seconds' until_true 10 eval \
-		'[ "$(hooks_of idle)" -gt 0 ] || ! nft list hooks | grep -q nf_zoneroute'
 }
 
-# A netns that forwards is awake as soon as its rules are loaded.
-test_a_netns_is_awake_when_its_rules_are_loaded() {
-	serve udp
-	make_ns quick
-	in_ns quick sysctl -qw net.ipv4.ip_forward=1
-	in_ns quick nft -f - <<-'END'
+# has_hooks NS: succeeds if the module has hooks in NS.
+has_hooks() {
+	[ "$(hooks_of "$1")" -gt 0 ]
+}
+
+# rules_for NS HOOK: enables conntrack in NS by a rule at HOOK.
+rules_for() {
+	in_ns "$1" nft -f - <<-END
 		table inet firewall {
-			chain forward {
-				type filter hook forward priority filter; policy accept;
+			chain rules {
+				type filter hook $2 priority filter; policy accept;
 				ct state established accept
 			}
 		}
 	END
-	if [ "$(hooks_of r)" -gt 0 ]; then
-		check 'rules loaded: awake at once' [ "$(hooks_of quick)" -gt 0 ]
-	else
-		skip 'rules loaded: awake at once' 'this kernel does not list hooks'
-	fi
+}
+
+test_a_netns_that_forwards_nothing_has_no_hook() {
+	make_ns idle
+	check_hooks 'idle: no hook' is "$(hooks_of idle)" 0
+	rules_for idle input
+	# Long enough to be asked.
+	sleep 2
+	check_hooks 'tracked, but not forwarding: no hook' is "$(hooks_of idle)" 0
+	in_ns idle sysctl -qw net.ipv4.ip_forward=1
+	check_hooks 'forwarding later: it is woken' until_true 10 has_hooks idle
+}
+
+# A netns that forwards is awake as soon as its rules are loaded.
+test_a_netns_is_awake_when_its_rules_are_loaded() {
+	make_ns quick
+	in_ns quick sysctl -qw net.ipv4.ip_forward=1
+	rules_for quick forward
+	check_hooks 'rules loaded: awake at once' has_hooks quick
 }
 
 # A limit wakes a netns, too: it holds for connections of the netns itself.
 test_a_limit_wakes_a_netns() {
 	make_ns lone
-	in_ns lone nft -f - <<-'END'
-		table inet firewall {
-			chain input {
-				type filter hook input priority filter; policy accept;
-				ct state established accept
-			}
-		}
-	END
+	rules_for lone input
 	in_ns lone sh -c 'echo "zone 0 max 3" >/proc/net/nf_zoneroute/zones'
 	in_ns lone python3 -c '
 import socket
