@@ -272,12 +272,12 @@ test_closed_tcp_connections_count_while_conntrack_has_them() {
 	start_over
 }
 
-# Many short connections beside some that stay, with room for a few. Conntrack forgets a closed
+# Many short connections beside ten that stay, with room for two. Conntrack forgets a closed
 # connection at once here.
 test_a_full_zone_finds_its_ended_connections() {
 	local rounds=$((200 / SLOW)) limited
 	in_ns r sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_time_wait=0
-	put 'zone 1 max 30' >/dev/null
+	put 'zone 1 max 12' >/dev/null
 	connect c {4300..4309} >/dev/null
 	limited=$(zone 1 limited)
 	in_ns c python3 -c '
