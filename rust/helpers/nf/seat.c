@@ -31,7 +31,7 @@
 #define NFZR_SEAT_TRIES 16
 
 struct nfzr_seat {
-	struct rhash_head node;		/* in nfzr_seats.by_ct until `left' is set */
+	struct rhash_head node;		/* in nfzr_seats.by_ct unless `unhashed' is set */
 	struct list_head list;		/* in nfzr_limit.seats, under its lock */
 	struct nfzr_limit *limit;
 	const struct nf_conn *ct;	/* by address, never dereferenced */
@@ -39,7 +39,7 @@ struct nfzr_seat {
 	struct nf_conntrack_zone zone;
 	u32 since;			/* when it was taken, in jiffies */
 	bool confirmed;			/* a packet met the connection confirmed */
-	int left;			/* not in by_ct any more: set once, by xchg() */
+	int unhashed;			/* not in by_ct, or not any more: set by xchg() */
 	bool removed;			/* not in the list any more; under the limit's lock */
 	struct rcu_head rcu;
 };
@@ -82,7 +82,7 @@ u32 nfzr_helper_limit_count(const struct nfzr_limit *l)
 /* Takes a seat out of the table by ct. Under rcu_read_lock(). */
 static void nfzr_seat_leave(struct nfzr_seats *all, struct nfzr_seat *seat)
 {
-	if (!xchg(&seat->left, 1))
+	if (!xchg(&seat->unhashed, 1))
 		rhashtable_remove_fast(&all->by_ct, &seat->node, nfzr_seat_params);
 }
 
@@ -126,8 +126,6 @@ static bool nfzr_seat_has_ended(struct net *net, const struct nfzr_seat *seat)
 	struct nf_conn *ct;
 	bool same;
 
-	if (READ_ONCE(seat->left))
-		return true;
 	h = nf_conntrack_find_get(net, &seat->zone, &seat->tuple);
 	if (!h)
 		return READ_ONCE(seat->confirmed) ||
@@ -136,6 +134,20 @@ static bool nfzr_seat_has_ended(struct net *net, const struct nfzr_seat *seat)
 	same = ct == seat->ct;
 	nf_ct_put(ct);
 	return !same;
+}
+
+/*
+ * Returns whether another seat counts the same connection: a packet met the connection while its seat
+ * was not in the table by ct. Under rcu_read_lock().
+ */
+static bool nfzr_seat_is_double(const struct nfzr_limit *l, const struct nfzr_seat *seat)
+{
+	const struct nfzr_seat *other;
+
+	if (likely(!READ_ONCE(seat->unhashed)))
+		return false;
+	other = rhashtable_lookup_fast(&l->all->by_ct, &seat->ct, nfzr_seat_params);
+	return other && other->limit == l && nf_ct_tuple_equal(&other->tuple, &seat->tuple);
 }
 
 /*
@@ -152,8 +164,8 @@ static bool nfzr_limit_ask(struct nfzr_limit *l)
 	if (seat)
 		list_move_tail(&seat->list, &l->seats);
 	spin_unlock_bh(&l->lock);
-	/* RCU keeps the seat, and its fields do not change. */
-	if (seat && nfzr_seat_has_ended(l->all->net, seat)) {
+	/* RCU keeps the seat, and the fields that say whose it is do not change. */
+	if (seat && (nfzr_seat_has_ended(l->all->net, seat) || nfzr_seat_is_double(l, seat))) {
 		spin_lock_bh(&l->lock);
 		nfzr_seat_remove(l, seat);
 		spin_unlock_bh(&l->lock);
@@ -217,20 +229,21 @@ bool nfzr_helper_limit_has_seat(const struct nfzr_limit *l, const struct nf_conn
 }
 
 /*
- * Inserts a seat. Seats of earlier connections at the same address are removed. Returns 0 or
- * -errno. Under the limit's lock and rcu_read_lock().
+ * Inserts a seat. Seats of earlier connections at the same address are removed. While the table by
+ * ct is being rebuilt, it may not take the seat, which counts all the same. Under the limit's lock
+ * and rcu_read_lock().
  */
-static int nfzr_seat_insert(struct nfzr_limit *l, struct nfzr_seat *seat)
+static void nfzr_seat_insert(struct nfzr_limit *l, struct nfzr_seat *seat)
 {
 	int tries = NFZR_SEAT_TRIES;
 	struct nfzr_seat *old;
 
 	while ((old = rhashtable_lookup_get_insert_fast(&l->all->by_ct, &seat->node,
 							nfzr_seat_params))) {
-		if (IS_ERR(old))
-			return PTR_ERR(old);
-		if (!tries--)
-			return -EBUSY;
+		if (IS_ERR(old) || !tries--) {
+			seat->unhashed = 1;
+			break;
+		}
 		if (old->limit == l)
 			nfzr_seat_remove(l, old);
 		else
@@ -239,19 +252,18 @@ static int nfzr_seat_insert(struct nfzr_limit *l, struct nfzr_seat *seat)
 	}
 	list_add_tail(&seat->list, &l->seats);
 	WRITE_ONCE(l->count, l->count + 1);
-	return 0;
 }
 
 /*
- * Takes a seat for a ct if less than max are taken. A ct that has a seat keeps it. Returns 0,
- * -EDQUOT if the limit is full, -ENOMEM or another error if no seat could be made. Any context,
- * under rcu_read_lock(); the caller holds a reference to the ct, or the lock of its hash bucket.
+ * Takes a seat for a ct if less than max are taken. Returns 0, -EDQUOT if the limit is full, -ENOMEM
+ * if no seat could be made. Any context, under rcu_read_lock(); the caller holds a reference to the
+ * ct, or the lock of its hash bucket.
  */
 int nfzr_helper_limit_take(struct nfzr_limit *l, const struct nf_conn *ct, u32 max)
 {
 	const struct nf_conntrack_tuple *tuple = nf_ct_tuple(ct, IP_CT_DIR_ORIGINAL);
 	struct nfzr_seat *seat;
-	int err;
+	int err = -EDQUOT;
 
 	seat = kmalloc(sizeof(*seat), GFP_ATOMIC | __GFP_NOWARN | __GFP_ACCOUNT);
 	if (!seat)
@@ -262,19 +274,28 @@ int nfzr_helper_limit_take(struct nfzr_limit *l, const struct nf_conn *ct, u32 m
 	seat->zone = *nf_ct_zone(ct);
 	seat->since = (u32)jiffies;
 	seat->confirmed = nf_ct_is_confirmed(ct);
-	seat->left = 0;
+	seat->unhashed = 0;
 	seat->removed = false;
 	spin_lock_bh(&l->lock);
-	err = l->count < max ? nfzr_seat_insert(l, seat) : -EDQUOT;
+	if (l->count < max) {
+		nfzr_seat_insert(l, seat);
+		err = 0;
+	}
 	spin_unlock_bh(&l->lock);
 	if (err)
 		kfree(seat);
 	return err;
 }
 
-/* As nfzr_helper_limit_take(), but first looks for ended connections. Without locks. */
+/*
+ * As nfzr_helper_limit_take(), but first looks for ended connections: among two seats, so that their
+ * number does not grow while connections come and go, and if the limit is full, among many. Without
+ * locks.
+ */
 int nfzr_helper_limit_admit(struct nfzr_limit *l, const struct nf_conn *ct, u32 max)
 {
+	nfzr_limit_ask(l);
+	nfzr_limit_ask(l);
 	if (READ_ONCE(l->count) >= max)
 		nfzr_limit_make_room(l, max);
 	if (READ_ONCE(l->count) >= max)
