@@ -6,11 +6,13 @@
 #
 # Group: tracking
 # Kernel: stock quick
+# Long: stock
 
 . lib/test.sh
 plan 9
 
-ROUNDS=$((20 / SLOW))
+ROUNDS=$((8 / SLOW))
+[ -z "${NFZR_LONG-}" ] || ROUNDS=20
 MAX=/proc/sys/net/netfilter/nf_conntrack_max
 
 # Conntrack's maximum is that of the initial netns.
