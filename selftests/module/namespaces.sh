@@ -49,6 +49,31 @@ rules_for() {
 	END
 }
 
+# gets_hooks NS: succeeds if the module registers hooks in NS within some seconds. It asks by one
+# netlink socket, because the end of a socket wakes a netns.
+gets_hooks() {
+	in_ns "$1" python3 - $((10 * SLOW)) <<-'END'
+		import socket, struct, sys, time
+		# NETLINK_NETFILTER, NFNL_SUBSYS_HOOK, a dump of the IPv4 hooks of PRE_ROUTING
+		s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
+		s.bind((0, 0))
+		s.settimeout(1)
+		request = struct.pack("=IHHII", 28, 12 << 8, 0x301, 1, 0) + bytes([2, 0, 0, 0])
+		request += struct.pack("=HH", 8, 1) + struct.pack(">I", 0)
+		end = time.time() + int(sys.argv[1])
+		while time.time() < end:
+		    s.send(request)
+		    answer = b""
+		    # The dump ends with a message of its own: NLMSG_DONE, or NLMSG_ERROR.
+		    while answer[4:6] not in (b"\2\0", b"\3\0"):
+		        answer = s.recv(65536)
+		        if b"nf_zoneroute" in answer:
+		            sys.exit(0)
+		    time.sleep(0.2)
+		sys.exit(1)
+	END
+}
+
 test_a_netns_that_forwards_nothing_has_no_hook() {
 	make_ns idle
 	check_hooks 'idle: no hook' is "$(hooks_of idle)" 0
@@ -57,7 +82,7 @@ test_a_netns_that_forwards_nothing_has_no_hook() {
 	sleep 2
 	check_hooks 'tracked, but not forwarding: no hook' is "$(hooks_of idle)" 0
 	in_ns idle sysctl -qw net.ipv4.ip_forward=1
-	check_hooks 'forwarding later: it is woken' until_true 10 has_hooks idle
+	check_hooks 'forwarding later: it is woken' gets_hooks idle
 }
 
 # A netns that forwards is awake as soon as its rules are loaded.

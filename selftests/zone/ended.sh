@@ -11,7 +11,7 @@
 . lib/test.sh
 plan 9
 
-ROUNDS=$((8 / SLOW))
+ROUNDS=$((4 / SLOW))
 [ -z "${NFZR_LONG-}" ] || ROUNDS=20
 MAX=/proc/sys/net/netfilter/nf_conntrack_max
 
