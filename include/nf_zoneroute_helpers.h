@@ -187,6 +187,8 @@ struct nfzr_query {
 struct nfzr_seats {
 	struct rhashtable by_ct;
 	struct net *net;
+	u32 jiffy;			/* the jiffy that `asked' belongs to */
+	u32 asked;			/* seats asked about in it because a limit was full */
 };
 
 /* The seats that count against one limit. */
@@ -195,8 +197,6 @@ struct nfzr_limit {
 	struct list_head seats;
 	struct nfzr_seats *all;
 	u32 count;
-	u32 jiffy;			/* the jiffy that `asked' belongs to */
-	u32 asked;			/* seats asked about in it because the limit was full */
 };
 
 /*

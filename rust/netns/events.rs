@@ -13,7 +13,7 @@ use crate::{
         notifier::{NetEvent, NetListener}, //
     },
     netns::NetNs,
-    state::{validity::Change, NetState}, //
+    state::{collector::FLOWS_PER_PROCESS, validity::Change, NetState}, //
 };
 
 impl NetListener for NetNs {
@@ -31,8 +31,10 @@ impl NetListener for NetNs {
     fn netfilter_socket_closed(&self) {
         // The process may have loaded rules, as `nft` does, or deleted connections, as
         // `conntrack -F` does.
-        self.hooks.wake();
-        self.state.sweep();
+        if !self.state.settings.mode().is_on() {
+            self.hooks.wake();
+        }
+        self.state.sweep(FLOWS_PER_PROCESS);
     }
 
     fn net_event(&self, event: NetEvent) {

@@ -255,11 +255,7 @@ impl Hooks {
     pub(super) fn apply_settings(&self) -> Result {
         let mut registered = self.registered.lock();
         let limits = registered.needs.limits;
-        match self.update(&mut registered, limits) {
-            // Routes change all the time. `wake` tries again.
-            Err(err) if err == EBUSY => Ok(()),
-            result => result,
-        }
+        self.update(&mut registered, limits)
     }
 
     /// Makes packets pass the limits of their zones, from now on. Process context; sleeps.
@@ -268,25 +264,27 @@ impl Hooks {
     }
 
     /// Wakes the netns up if there is a reason to. If that fails, the netns stays off until an
-    /// operator switches it on. Returns whether it need not be asked again. Process context;
-    /// sleeps.
+    /// operator switches it on. Returns whether the netns is awake with all that it needs. Process
+    /// context; sleeps.
     pub(super) fn wake(&self) -> bool {
         let mut registered = self.registered.lock();
         let registered = &mut *registered;
-        let limits = registered.needs.limits;
-        match self.update(registered, limits) {
-            Ok(()) => registered.watch.is_some() || registered.hooks.has_ended(),
-            Err(err) if err == EBUSY => false,
-            Err(err) => {
-                self.state.settings.enable.store(0, Relaxed);
-                pr_warn!(
-                    "stays off in the network namespace {}: error {}\n",
-                    self.state.net.inum(),
-                    err.to_errno()
-                );
-                true
-            }
+        if registered.watch.is_some() {
+            // From here on, only an operator changes what the netns does.
+            return true;
         }
+        let limits = registered.needs.limits;
+        if let Err(err) = self.update(registered, limits) {
+            self.state.settings.enable.store(0, Relaxed);
+            pr_warn!(
+                "stays off in the network namespace {}: error {}\n",
+                self.state.net.inum(),
+                err.to_errno()
+            );
+            // This only unregisters, which cannot fail.
+            let _ = self.update(registered, limits);
+        }
+        registered.watch.is_some()
     }
 
     fn update(&self, registered: &mut Registered, limits: bool) -> Result {
@@ -296,24 +294,35 @@ impl Hooks {
         if registered.hooks.has_ended() {
             return Ok(());
         }
-        let is_awake = registered.watch.is_some();
-        let mode = if is_awake || (wanted.is_on() && (limits || self.has_work())) {
+        let is_awake = registered.watch.is_some() || registered.needs.mode.is_on();
+        let mut mode = if is_awake || (wanted.is_on() && (limits || self.has_work())) {
             wanted
         } else {
             Mode::Off
         };
+        if mode.is_on() && registered.watch.is_none() {
+            match Watch::new(self.state.net, self.state.clone()) {
+                Ok(watch) => registered.watch = Some(watch),
+                // Routes change all the time. Cache none until the next try.
+                Err(err) if err == EBUSY => mode = mode.without_routes(),
+                Err(err) => return Err(err),
+            }
+        }
         let needs = Needs { mode, limits };
         if registered.needs == needs {
             return Ok(());
         }
-        if mode.is_on() && !is_awake {
-            registered.watch = Some(Watch::new(self.state.net, self.state.clone())?);
-        }
+        let had_limits = registered.needs.limits && registered.needs.mode.is_on();
         // The collector ends all flows while the mode is off.
         settings.set_mode(mode);
         registered
             .try_switch(needs, &self.state)
-            .inspect_err(|_| settings.set_mode(old))
+            .inspect_err(|_| settings.set_mode(old))?;
+        if limits && mode.is_on() && !had_limits {
+            // Connections that were confirmed while no packet passed the limits.
+            self.state.flows.zones().count_present();
+        }
+        Ok(())
     }
 
     fn has_work(&self) -> bool {

@@ -40,10 +40,10 @@ use crate::{
 
 /// How many flows a pass looks at: few enough that the cost per packet is negligible even with a
 /// million flows.
-const FLOWS_PER_PASS: usize = 16384;
+pub(super) const FLOWS_PER_PASS: usize = 16384;
 
-/// How many flows a sweep looks at, even if none of their connections is dead.
-const FLOWS_PER_SWEEP: usize = 131_072;
+/// How many flows are looked at for a process, even if none of their connections is dead.
+pub(crate) const FLOWS_PER_PROCESS: usize = 131_072;
 
 /// How many flows a packet of a new connection looks at.
 const FLOWS_PER_NEW: u32 = 2;
@@ -219,9 +219,9 @@ impl NetState {
         }
     }
 
-    /// Ends the flows of dead connections. Looks at [`FLOWS_PER_SWEEP`] flows, and at more while
-    /// there are many. Process context; lets other tasks run.
-    pub(crate) fn sweep(&self) {
+    /// Ends the flows of dead connections. Looks at `least` flows, and at more while there are
+    /// many. Process context; lets other tasks run.
+    pub(crate) fn sweep(&self, least: usize) {
         if self.refs.flows.load(Relaxed) == 0 {
             return;
         }
@@ -238,7 +238,7 @@ impl NetState {
             });
             looked = looked.saturating_add(FLOWS_PER_PASS);
             from = next.unwrap_or(0);
-            let enough = looked >= FLOWS_PER_SWEEP && gone < FLOWS_PER_PASS / 8;
+            let enough = looked >= least && gone < FLOWS_PER_PASS / 8;
             if enough || (next.is_none() && last_round) {
                 break;
             }

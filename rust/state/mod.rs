@@ -2,7 +2,7 @@
 
 //! The state of a netns, which its hooks, files and works share. Knows no hook.
 
-mod collector;
+pub(crate) mod collector;
 pub(crate) mod meter;
 pub(crate) mod settings;
 pub(crate) mod shared;
@@ -132,9 +132,9 @@ const COLLECT_MS: u32 = 1000;
 /// wait.
 const SETTLE_MS: u32 = 10;
 
-/// Delay before a sweep, in ms: sweeps take a bounded share of a CPU, although each end of a
-/// connection may ask for one.
-const SWEEP_MS: u32 = 10;
+/// Delay before a sweep, in ms: each end of a connection may ask for one, and it should take only a
+/// small share of a CPU.
+const SWEEP_MS: u32 = 50;
 
 /// Delay before the routes of a device that went are removed, in ms: batches the ends of devices.
 const PURGE_MS: u32 = 10;
@@ -303,7 +303,7 @@ impl WorkItem<SWEEP> for NetState {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
-        this.sweep();
+        this.sweep(collector::FLOWS_PER_PASS);
     }
 }
 

@@ -42,6 +42,18 @@ impl Mode {
         }
     }
 
+    /// Returns the same without cached routes.
+    pub(crate) fn without_routes(self) -> Self {
+        match self {
+            Self::Off => self,
+            Self::On { lookup, .. } => Self::On {
+                lookup,
+                routes: false,
+            },
+            Self::Verify { .. } => Self::Verify { routes: false },
+        }
+    }
+
     /// Returns whether predictions are compared.
     pub(crate) fn verifies(self) -> bool {
         matches!(self, Self::Verify { .. })

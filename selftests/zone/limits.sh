@@ -9,7 +9,7 @@
 # Kernel: stock quick
 
 . lib/test.sh
-plan 77
+plan 78
 
 # Requests that `connect` sends for each connection.
 REQUESTS=3
@@ -394,6 +394,16 @@ test_connections_made_in_another_way_count() {
 	connect c 6004 >/dev/null
 	check 'made by netlink after the limit: counts from its first packet on' \
 		is "$(WAIT=0.5 connect c 6005 6006) $(zone 1 connections)" '1 2'
+	start_over
+}
+
+test_connections_made_while_the_module_is_off_count() {
+	put 'zone 1 max 3' >/dev/null
+	in_ns r sysctl -qw net.nf_zoneroute.enable=0
+	connect c 6200 6201 >/dev/null
+	in_ns r sysctl -qw net.nf_zoneroute.enable=1
+	check 'connections that were made while the module was off count' \
+		is "$(WAIT=0.5 connect c 6202 6203) $(zone 1 connections)" '1 3'
 	start_over
 }
 

@@ -178,8 +178,8 @@ impl Zones {
     }
 
     /// Makes the limits count the connections that exist. Those that are confirmed meanwhile pass
-    /// the limits' hooks, which count them.
-    fn count_present(&self) {
+    /// the limits' hooks, which count them. Process context; sleeps.
+    pub(crate) fn count_present(&self) {
         self.seats.net().for_each_conn(|conn, rcu| {
             if let Some(limit) = self.limit(conn.own_zone(), rcu) {
                 // Without memory, the connection's next packet counts it.

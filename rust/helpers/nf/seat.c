@@ -24,7 +24,7 @@
  */
 #define NFZR_SEAT_CONFIRM (HZ / 10)
 
-/* How many seats of a full limit are asked about in a jiffy, on all CPUs together. */
+/* How many seats of full limits are asked about in a jiffy, in a netns, on all CPUs together. */
 #define NFZR_SEATS_PER_JIFFY 1024
 
 /* How often a seat in the way is removed, which another CPU may be about to do. */
@@ -55,6 +55,8 @@ static const struct rhashtable_params nfzr_seat_params = {
 int nfzr_helper_seats_init(struct nfzr_seats *s, struct net *net)
 {
 	s->net = net;
+	s->jiffy = (u32)jiffies;
+	s->asked = 0;
 	return rhashtable_init(&s->by_ct, &nfzr_seat_params);
 }
 
@@ -70,8 +72,6 @@ void nfzr_helper_limit_init(struct nfzr_limit *l, struct nfzr_seats *all)
 	INIT_LIST_HEAD(&l->seats);
 	l->all = all;
 	l->count = 0;
-	l->jiffy = (u32)jiffies;
-	l->asked = 0;
 }
 
 u32 nfzr_helper_limit_count(const struct nfzr_limit *l)
@@ -181,13 +181,15 @@ static bool nfzr_limit_ask(struct nfzr_limit *l)
 static void nfzr_limit_make_room(struct nfzr_limit *l, u32 max)
 {
 	u32 left = READ_ONCE(l->count), now = (u32)jiffies;
+	struct nfzr_seats *all = l->all;
 
-	if (READ_ONCE(l->jiffy) != now) {
-		WRITE_ONCE(l->jiffy, now);
-		WRITE_ONCE(l->asked, 0);
+	if (READ_ONCE(all->jiffy) != now) {
+		WRITE_ONCE(all->jiffy, now);
+		WRITE_ONCE(all->asked, 0);
 	}
-	while (left-- && READ_ONCE(l->count) >= max && READ_ONCE(l->asked) < NFZR_SEATS_PER_JIFFY) {
-		WRITE_ONCE(l->asked, READ_ONCE(l->asked) + 1);
+	while (left-- && READ_ONCE(l->count) >= max &&
+	       READ_ONCE(all->asked) < NFZR_SEATS_PER_JIFFY) {
+		WRITE_ONCE(all->asked, READ_ONCE(all->asked) + 1);
 		if (!nfzr_limit_ask(l))
 			return;
 	}
@@ -230,10 +232,11 @@ bool nfzr_helper_limit_has_seat(const struct nfzr_limit *l, const struct nf_conn
 
 /*
  * Inserts a seat. Seats of earlier connections at the same address are removed. While the table by
- * ct is being rebuilt, it may not take the seat, which counts all the same. Under the limit's lock
- * and rcu_read_lock().
+ * ct is being rebuilt, it may not take the seat. That of a new connection counts all the same. A
+ * confirmed connection gets one from its next packet: returns false. Under the limit's lock and
+ * rcu_read_lock().
  */
-static void nfzr_seat_insert(struct nfzr_limit *l, struct nfzr_seat *seat)
+static bool nfzr_seat_insert(struct nfzr_limit *l, struct nfzr_seat *seat)
 {
 	int tries = NFZR_SEAT_TRIES;
 	struct nfzr_seat *old;
@@ -241,6 +244,8 @@ static void nfzr_seat_insert(struct nfzr_limit *l, struct nfzr_seat *seat)
 	while ((old = rhashtable_lookup_get_insert_fast(&l->all->by_ct, &seat->node,
 							nfzr_seat_params))) {
 		if (IS_ERR(old) || !tries--) {
+			if (seat->confirmed)
+				return false;
 			seat->unhashed = 1;
 			break;
 		}
@@ -252,6 +257,7 @@ static void nfzr_seat_insert(struct nfzr_limit *l, struct nfzr_seat *seat)
 	}
 	list_add_tail(&seat->list, &l->seats);
 	WRITE_ONCE(l->count, l->count + 1);
+	return true;
 }
 
 /*
@@ -277,10 +283,8 @@ int nfzr_helper_limit_take(struct nfzr_limit *l, const struct nf_conn *ct, u32 m
 	seat->unhashed = 0;
 	seat->removed = false;
 	spin_lock_bh(&l->lock);
-	if (l->count < max) {
-		nfzr_seat_insert(l, seat);
-		err = 0;
-	}
+	if (l->count < max)
+		err = nfzr_seat_insert(l, seat) ? 0 : -ENOMEM;
 	spin_unlock_bh(&l->lock);
 	if (err)
 		kfree(seat);
@@ -294,10 +298,12 @@ int nfzr_helper_limit_take(struct nfzr_limit *l, const struct nf_conn *ct, u32 m
  */
 int nfzr_helper_limit_admit(struct nfzr_limit *l, const struct nf_conn *ct, u32 max)
 {
-	nfzr_limit_ask(l);
-	nfzr_limit_ask(l);
-	if (READ_ONCE(l->count) >= max)
+	if (READ_ONCE(l->count) >= max) {
 		nfzr_limit_make_room(l, max);
+	} else {
+		nfzr_limit_ask(l);
+		nfzr_limit_ask(l);
+	}
 	if (READ_ONCE(l->count) >= max)
 		return -EDQUOT;
 	return nfzr_helper_limit_take(l, ct, max);
