@@ -197,8 +197,8 @@ while True:
         most = count
         open("/tmp/most", "w").write(str(most))
     time.sleep(0.0005)'
-	in_ns c python3 tools/traffic.py flows "$SERVER" "$PORT" 10000 $((2000 / SLOW)) 1 \
-		--timeout 0.2 >/dev/null
+	in_ns c python3 tools/traffic.py flows "$SERVER" "$PORT" 10000 600 1 \
+		--timeout 0.05 >/dev/null
 	check 'overflow: the table was full' [ "$(cat /tmp/most)" -ge "$max" ]
 	check 'overflow: conntrack counts at most its maximum and one for each CPU' \
 		[ "$(cat /tmp/most)" -le $((max + $(nproc))) ]
