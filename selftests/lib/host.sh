@@ -34,7 +34,7 @@ boot_guest() {
 	local kind=$1 disk=$2 log=$3 console=$4 command=$5 options
 	read -ra options <<<"$(guest_options "$kind") ${NFZR_BOOT_OPTIONS-}"
 	NFZR_APPEND=$(guest_append "$kind") \
-		qemu/boot.sh "${options[@]}" --timeout $((1500 + ${NFZR_PACKETS:-100000} / 100 + ${NFZR_SOAK_SECONDS:-0} * 2 +
+		qemu/boot.sh "${options[@]}" --timeout $((2400 + ${NFZR_PACKETS:-100000} / 100 + ${NFZR_SOAK_SECONDS:-0} * 2 +
 			(${NFZR_SCALE:-0} + ${NFZR_VERIFY_PACKETS:-0}) / 500)) --console "$console" \
 		"$disk" "$command" 2>&1 | sed -u 's/\r$//' >"$log"
 }
