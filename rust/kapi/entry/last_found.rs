@@ -91,9 +91,9 @@ impl<T: Send + Sync> LastFound<T> {
     /// Returns the entry of a connection, if this CPU found that entry last. Any context.
     #[inline]
     pub(crate) fn entry<'r>(&'r self, ct: &Conn, _rcu: &ReadSide<'r>) -> Option<&'r Entry<T>> {
+        let (slots, ended) = (self.slots.as_ptr(), self.ended.as_ptr());
         // SAFETY: By the type invariant `slots` is what the helper expects, and this is under RCU.
-        let links =
-            unsafe { bindings::nfzr_helper_last_entry(self.slots.as_ptr(), self.ended.as_ptr()) };
+        let links = unsafe { bindings::nfzr_helper_last_entry(slots, ended) };
         let entry = NonNull::new(links)?.cast::<Entry<T>>();
         // SAFETY: No entry has ended since before this one was found. It was thus linked a moment
         // ago and is not freed before `'r` ends.
