@@ -47,7 +47,7 @@ use crate::{
     state::NetState, //
 };
 
-/// The last hook of PRE_ROUTING: a new connection is admitted, a packet of a known one is served.
+/// The last hook of PRE_ROUTING: a new connection is prepared, a packet of a known one is served.
 /// Another hook at the last priority may still run after it, and must not change the fields that
 /// routing looks at.
 pub(crate) struct AdmitAndServe;
