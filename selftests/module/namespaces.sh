@@ -76,6 +76,8 @@ gets_hooks() {
 
 test_a_netns_that_forwards_nothing_has_no_hook() {
 	make_ns idle
+	# A netns inherits this from the first one.
+	in_ns idle sysctl -qw net.ipv4.ip_forward=0
 	check_hooks 'idle: no hook' is "$(hooks_of idle)" 0
 	rules_for idle input
 	# Long enough to be asked.
