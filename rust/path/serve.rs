@@ -16,9 +16,9 @@ use crate::{
     },
     route::{
         direction::Direction,
-        key::{Key, PacketKey},
+        key::Key,
         miss::Miss,
-        slot::Slot,
+        slot::{PacketKey, Slot},
         stamp::{Facts, Stamp}, //
     },
     state::{stats::Event, NetState}, //

@@ -18,9 +18,8 @@ use crate::{
         sync::rcu::ReadSide, //
     },
     route::{
-        key::PacketKey,
         miss::Miss,
-        slot::Slot,
+        slot::{PacketKey, Slot},
         stamp::Facts, //
     },
 };

@@ -19,15 +19,6 @@ pub(crate) struct Key {
     rest: u32,
 }
 
-/// The key of a packet, and the hash by which the kernel may choose its nexthop.
-#[derive(Clone, Copy)]
-pub(crate) struct PacketKey {
-    /// The key.
-    pub(crate) key: Key,
-    /// The hash; never 0. Other hashes may have the same value.
-    pub(crate) path_hash: u16,
-}
-
 const CLASS_SHIFT: u32 = 20;
 const CHECK_SHIFT: u32 = 28;
 const LABEL: u32 = (1 << CLASS_SHIFT) - 1;

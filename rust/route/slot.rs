@@ -12,7 +12,7 @@ use crate::{
     },
     refs::RefCounts,
     route::{
-        key::{Key, PacketKey},
+        key::Key,
         miss::Miss,
         stamp::{Facts, Stamp}, //
     },
@@ -43,6 +43,15 @@ impl From<Unfit> for Miss {
             Unfit::Gone => Self::Gone,
         }
     }
+}
+
+/// The key of a packet, and the hash by which the kernel may choose its nexthop.
+#[derive(Clone, Copy)]
+pub(crate) struct PacketKey {
+    /// The key.
+    pub(crate) key: Key,
+    /// The hash; never 0. Other hashes may have the same value.
+    pub(crate) path_hash: u16,
 }
 
 /// A cached route. Immutable once it is published.
