@@ -2,7 +2,8 @@
 
 //! Events of the network, and what follows from each.
 //!
-//! Process context or softirq, as the chain says. Only the end of a socket may sleep.
+//! Process context or softirq, as the chain says. Only the end of a socket may sleep. A netns
+//! without a state has no routes that a change could invalidate.
 
 use kernel::sync::ArcBorrow;
 
@@ -18,28 +19,39 @@ use crate::{
 
 impl NetListener for NetNs {
     fn device(&self, event: DeviceEvent, device: &Device<'_>) {
-        self.state.announce(Change::Device(event));
+        let Some(state) = self.hooks.state() else {
+            return;
+        };
+        state.announce(Change::Device(event));
         if event == DeviceEvent::Unregister {
-            NetState::device_gone(self.state.as_arc_borrow(), device.ifindex());
+            NetState::device_gone(state.as_arc_borrow(), device.ifindex());
         }
     }
 
     fn address(&self) {
-        self.state.announce(Change::Address);
+        if let Some(state) = self.hooks.state() {
+            state.announce(Change::Address);
+        }
     }
 
     fn netfilter_socket_closed(&self) {
         // The process may have loaded rules, as `nft` does, or deleted connections, as
         // `conntrack -F` does.
-        if !self.state.settings.mode().is_on() {
+        let state = self.hooks.state();
+        if !state.is_some_and(|state| state.settings.mode().is_on()) {
             self.hooks.wake();
         }
-        self.state.sweep(FLOWS_PER_PROCESS);
+        if let Some(state) = state {
+            state.sweep(FLOWS_PER_PROCESS);
+        }
     }
 
     fn net_event(&self, event: NetEvent) {
-        self.state.announce(match event {
-            NetEvent::Gateway(bit) if !self.state.validity.may_be_gateway(bit) => return,
+        let Some(state) = self.hooks.state() else {
+            return;
+        };
+        state.announce(match event {
+            NetEvent::Gateway(bit) if !state.validity.may_be_gateway(bit) => return,
             NetEvent::Neighbour | NetEvent::Gateway(_) => Change::Neighbour,
             NetEvent::Redirect => Change::Redirect,
             NetEvent::HashPolicy => Change::HashPolicy,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The hooks of a netns, chosen by its mode, and when it gets them.
+//! The hooks of a netns, chosen by its mode, and when the netns gets them and its state.
 
 use kernel::{
     new_mutex,
@@ -9,21 +9,25 @@ use kernel::{
         atomic::Relaxed,
         rcu::read_lock,
         Arc,
-        ArcBorrow,
-        Mutex, //
+        Mutex,
+        SetOnce, //
     },
     workqueue::{impl_has_delayed_work, new_delayed_work, DelayedWork, WorkItem}, //
 };
 
 use crate::{
     kapi::{
-        net::{fib::Watch, netns::PreExit},
+        net::{
+            fib::Watch,
+            netns::{Net, NetHandle, PreExit}, //
+        },
         nf::{
             hook::HookSet,
             skb::{LocalIn, PostRouting}, //
         },
         sync::{rcu::ReadSide, work}, //
     },
+    netns::owner::Owner,
     path::{
         commit::Commit,
         limit::EnforceLimit,
@@ -38,7 +42,11 @@ use crate::{
         Admit,
         AdmitAndServe, //
     },
-    state::{settings::Mode, NetState}, //
+    state::{
+        settings::{Mode, Sysctls},
+        shared::Shared,
+        NetState, //
+    },
 };
 
 /// A hook. The constants of the hooks are explained at their types.
@@ -155,13 +163,17 @@ impl Needs {
 /// What is registered in a netns.
 ///
 /// A netns is asleep until it forwards packets that conntrack tracks, or has a limit. It has no
-/// hook and no notifier until then, so it costs nothing. It does not fall asleep again.
+/// hook, no notifier and no state until then, so it costs nothing but its files. It does not fall
+/// asleep again.
 struct Registered {
-    hooks: HookSet<NetState>,
+    /// `None` while there is no state.
+    hooks: Option<HookSet<NetState>>,
     /// What the hooks are for.
     needs: Needs,
     /// The notifiers of routes; `None` while the netns is asleep.
     watch: Option<Watch<NetState>>,
+    /// Whether the netns ends, so that nothing may be registered any more.
+    ended: bool,
 }
 
 impl Registered {
@@ -169,7 +181,9 @@ impl Registered {
     /// ones are unregistered, so that no connection passes the limit of its zone meanwhile. A
     /// packet may be counted by both.
     fn switch(&mut self, new: Needs, state: &NetState) -> Result {
-        let hooks = &mut self.hooks;
+        let Some(hooks) = &mut self.hooks else {
+            return Ok(());
+        };
         let around = |id| Stage::AROUND_CONNTRACK.iter().any(|stage| stage.has_id(id));
         hooks.retain(|id| new.has(id) || !around(id));
         if new.mode.verifies() && !self.needs.mode.verifies() {
@@ -187,20 +201,28 @@ impl Registered {
     fn try_switch(&mut self, new: Needs, state: &NetState) -> Result {
         let old = self.needs;
         self.switch(new, state).inspect_err(|_| {
-            self.hooks.retain(|id| old.has(id));
+            if let Some(hooks) = &mut self.hooks {
+                hooks.retain(|id| old.has(id));
+            }
             // If this fails too, a hook is missing, and packets take the kernel's path.
             let _ = self.switch(old, state);
         })
     }
 }
 
-/// The hooks of a netns.
+/// The hooks of a netns, and what decides about them.
+///
+/// Teardown: the hooks and notifiers are freed before the state.
 #[pin_data]
 pub(super) struct Hooks {
-    state: Arc<NetState>,
-    /// Also serialises changes of the settings.
+    net: NetHandle,
+    shared: Arc<Shared>,
+    /// The sysctls.
+    pub(super) sysctls: Sysctls,
+    /// Also serialises changes of the settings, and the creation of the state.
     #[pin]
     registered: Mutex<Registered>,
+    owner: SetOnce<Owner>,
     /// Unregisters the notifiers. A work, so that the waits of many netns overlap.
     #[pin]
     ender: DelayedWork<Self>,
@@ -221,34 +243,54 @@ impl WorkItem for Hooks {
 }
 
 impl Hooks {
-    /// Creates the set, without hooks. Process context.
-    pub(super) fn new(state: Arc<NetState>) -> Result<Arc<Self>> {
+    /// Creates the set, without hooks and without a state. Process context.
+    pub(super) fn new(net: NetHandle, shared: Arc<Shared>) -> Result<Arc<Self>> {
         let registered = Registered {
-            hooks: HookSet::new(state.net, state.clone()),
+            hooks: None,
             needs: Needs {
                 mode: Mode::Off,
                 limits: false,
             },
             watch: None,
+            ended: false,
         };
         Arc::pin_init(
             pin_init!(Self {
-                state,
+                net,
+                sysctls: Sysctls::new(shared.enable),
+                shared,
                 registered <- new_mutex!(registered, "netns::hooks"),
+                owner: SetOnce::new(),
                 ender <- new_delayed_work!("nf_zoneroute::end"),
             }),
             GFP_KERNEL,
         )
     }
 
-    /// Returns the state of the netns.
-    pub(super) fn state(&self) -> &NetState {
-        &self.state
+    /// Returns the netns.
+    pub(super) fn net(&self) -> &Net {
+        &self.net
     }
 
-    /// Returns the state of the netns, for queueing its works.
-    pub(super) fn state_arc(&self) -> ArcBorrow<'_, NetState> {
-        self.state.as_arc_borrow()
+    /// Returns the state of the netns, if there is one. Any context.
+    pub(super) fn state(&self) -> Option<&Arc<NetState>> {
+        Some(&self.owner.as_ref()?.state)
+    }
+
+    /// Returns the state of the netns, and creates it if there is none. Fails with `ENODEV` if the
+    /// netns ends. Process context; sleeps.
+    pub(super) fn get_or_make_state(&self) -> Result<&Arc<NetState>> {
+        self.make_state(&mut self.registered.lock())
+    }
+
+    fn make_state(&self, registered: &mut Registered) -> Result<&Arc<NetState>> {
+        if self.owner.as_ref().is_none() && !registered.ended {
+            let owner = Owner::new(self.net, &self.shared)?;
+            registered.hooks = Some(HookSet::new(self.net, owner.state.clone()));
+            // `registered` is locked, so there is still none.
+            self.owner.populate(owner);
+        }
+        self.state().ok_or(ENODEV)
     }
 
     /// Applies the sysctls. On an error, the hooks are those of before. Process context; sleeps.
@@ -275,10 +317,10 @@ impl Hooks {
         }
         let limits = registered.needs.limits;
         if let Err(err) = self.update(registered, limits) {
-            self.state.settings.enable.store(0, Relaxed);
+            self.sysctls.enable.store(0, Relaxed);
             pr_warn!(
                 "stays off in the network namespace {}: error {}\n",
-                self.state.net.inum(),
+                self.net.inum(),
                 err.to_errno()
             );
             // This only unregisters, which cannot fail.
@@ -288,20 +330,27 @@ impl Hooks {
     }
 
     fn update(&self, registered: &mut Registered, limits: bool) -> Result {
-        let settings = &self.state.settings;
-        settings.apply_max_age();
-        let (old, wanted) = (settings.mode(), settings.wanted_mode());
-        if registered.hooks.has_ended() {
+        if registered.ended {
             return Ok(());
         }
+        let wanted = self.sysctls.wanted_mode();
         let is_awake = registered.watch.is_some() || registered.needs.mode.is_on();
         let mut mode = if is_awake || (wanted.is_on() && (limits || self.has_work())) {
             wanted
         } else {
             Mode::Off
         };
+        let state = if mode.is_on() {
+            self.make_state(registered)?
+        } else if let Some(state) = self.state() {
+            state
+        } else {
+            return Ok(());
+        };
+        let settings = &state.settings;
+        settings.set_max_age(self.sysctls.max_age());
         if mode.is_on() && registered.watch.is_none() {
-            match Watch::new(self.state.net, self.state.clone()) {
+            match Watch::new(self.net, state.clone()) {
                 Ok(watch) => registered.watch = Some(watch),
                 // Routes change all the time. Cache none until the next try.
                 Err(err) if err == EBUSY => mode = mode.without_routes(),
@@ -313,31 +362,50 @@ impl Hooks {
             return Ok(());
         }
         let had_limits = registered.needs.limits && registered.needs.mode.is_on();
+        let old = settings.mode();
         // The collector ends all flows while the mode is off.
         settings.set_mode(mode);
         registered
-            .try_switch(needs, &self.state)
+            .try_switch(needs, state)
             .inspect_err(|_| settings.set_mode(old))?;
         if limits && mode.is_on() && !had_limits {
             // Connections that were confirmed while no packet passed the limits.
-            self.state.flows.zones().count_present();
+            state.flows.zones().count_present();
         }
         Ok(())
     }
 
     fn has_work(&self) -> bool {
         let guard = read_lock();
-        self.state.net.forwards_tracked(&ReadSide::of(&guard))
+        self.net.forwards_tracked(&ReadSide::of(&guard))
     }
 
-    /// Unregisters the hooks for good, and queues the end of the notifiers. Process context.
+    /// Unregisters the hooks for good, queues the end of the notifiers, and removes the flows.
+    /// Process context.
     pub(super) fn end(this: &Arc<Self>, cx: &PreExit) {
         let mut registered = this.registered.lock();
-        this.state.settings.set_mode(Mode::Off);
-        registered.hooks.end(cx);
+        registered.ended = true;
+        if let Some(hooks) = &mut registered.hooks {
+            hooks.end(cx);
+        }
+        if let Some(state) = this.state() {
+            state.settings.set_mode(Mode::Off);
+        }
         if registered.watch.is_some() {
             // If the work is queued already, the reference is returned and dropped.
             let _ = work::system_dfl().enqueue_delayed::<Arc<Self>, 0>(this.clone(), 0);
+        }
+        drop(registered);
+        if let Some(state) = this.state() {
+            state.end_all();
+        }
+    }
+
+    /// Cancels the works of the state, and removes the flows that packets in progress created after
+    /// [`Self::end`]. Process context; sleeps.
+    pub(super) fn finish(&self) {
+        if let Some(owner) = self.owner.as_ref() {
+            owner.finish();
         }
     }
 }

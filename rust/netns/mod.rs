@@ -5,6 +5,7 @@
 mod command;
 mod events;
 mod hooks;
+mod owner;
 mod proc;
 pub(crate) mod sleepers;
 mod sysctl;
@@ -21,13 +22,6 @@ use crate::{
         hooks::Hooks,
         sleepers::Sleepers, //
     },
-    state::{
-        NetState,
-        COLLECT,
-        PURGE,
-        SETTLE,
-        SWEEP, //
-    },
 };
 
 /// The parts of a netns.
@@ -36,19 +30,14 @@ use crate::{
 /// the notifiers, and removes the flows. A grace period follows. `exit` waits for the end of the
 /// notifiers, cancels the works, waits for them, and removes the flows that packets in progress
 /// created meanwhile. `rcu_barrier()` follows. Then the fields are dropped in order: the files and
-/// sysctls (which waits for their users), the memory of the hooks and notifiers, and the state with
-/// its empty tables.
+/// sysctls (which waits for their users), and the memory of the hooks and notifiers with the state
+/// and its empty tables.
 pub(crate) struct NetNs {
     _files: Directory<Hooks>,
     _sysctls: Sysctls<Hooks>,
     hooks: Arc<Hooks>,
     ender: CancelOnDrop<Hooks>,
-    settler: CancelOnDrop<NetState, SETTLE>,
-    collector: CancelOnDrop<NetState, COLLECT>,
-    sweeper: CancelOnDrop<NetState, SWEEP>,
-    purger: CancelOnDrop<NetState, PURGE>,
     sleepers: Arc<Sleepers>,
-    state: Arc<NetState>,
 }
 
 static SUBSYS: Subsys<NetNs> = Subsys::new();
@@ -61,13 +50,7 @@ impl PerNet for NetNs {
     }
 
     fn init(init: &Init<'_>, sleepers: &Arc<Sleepers>) -> Result<KBox<Self>> {
-        let state = NetState::new(init.net(), &sleepers.shared)?;
-        // If a later step fails, these are dropped last, before the state.
-        let collector = CancelOnDrop(state.clone());
-        let settler = CancelOnDrop(state.clone());
-        let sweeper = CancelOnDrop(state.clone());
-        let purger = CancelOnDrop(state.clone());
-        let hooks = Hooks::new(state.clone())?;
+        let hooks = Hooks::new(init.net(), sleepers.shared.clone())?;
         let files = proc::files(init, hooks.clone())?;
         let sysctls = sysctl::register(init, hooks.clone())?;
         let net = KBox::new(
@@ -76,12 +59,7 @@ impl PerNet for NetNs {
                 _sysctls: sysctls,
                 ender: CancelOnDrop(hooks.clone()),
                 hooks,
-                settler,
-                collector,
-                sweeper,
-                purger,
                 sleepers: sleepers.clone(),
-                state,
             },
             GFP_KERNEL,
         )?;
@@ -95,15 +73,10 @@ impl PerNet for NetNs {
     fn pre_exit(&self, cx: &PreExit) {
         self.sleepers.remove(&self.hooks);
         Hooks::end(&self.hooks, cx);
-        self.state.end_all();
     }
 
     fn exit(&self) {
         self.ender.finish();
-        self.settler.cancel();
-        self.collector.cancel();
-        self.sweeper.cancel();
-        self.purger.cancel();
-        self.state.end_all();
+        self.hooks.finish();
     }
 }

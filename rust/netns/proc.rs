@@ -71,15 +71,20 @@ impl Rows for Zones {
     type Row = Zone;
 
     fn begin(hooks: &Hooks) {
-        hooks.state().flows.zones().count_connections();
+        if let Some(state) = hooks.state() {
+            state.flows.zones().count_connections();
+        }
     }
 
     fn find<'r>(hooks: &'r Hooks, from: u32, rcu: &ReadSide<'r>) -> Option<(u32, &'r Zone)> {
-        hooks.state().flows.zones().next(from, rcu)
+        hooks.state()?.flows.zones().next(from, rcu)
     }
 
     fn show(hooks: &Hooks, zone: &Zone, to: &SeqFile, rcu: &ReadSide<'_>) {
-        let limit = hooks.state().flows.zones().limit(zone.id(), rcu);
+        let Some(state) = hooks.state() else {
+            return;
+        };
+        let limit = state.flows.zones().limit(zone.id(), rcu);
         seq_print!(
             to,
             "zone={} flows={} max={} buckets={} connections={}",
@@ -101,7 +106,7 @@ impl Writable for Zones {
     const LONGEST: usize = 2 << 20;
 
     fn net(hooks: &Hooks) -> &Net {
-        &hooks.state().net
+        hooks.net()
     }
 
     /// Carries out the commands of all lines, or of none. If a flush is cut short, carries out the
@@ -113,7 +118,7 @@ impl Writable for Zones {
                 Bad::Range => ERANGE,
             })?;
         }
-        let net = hooks.state_arc();
+        let net = hooks.get_or_make_state()?;
         let commands = || commands(text).filter_map(core::result::Result::ok);
         let limits = commands().filter_map(|command| match command.action {
             Action::Max(max) => Some((command.zone, max)),
@@ -128,7 +133,7 @@ impl Writable for Zones {
             }
         }
         // The collector frees a zone that nothing but its former limit kept.
-        NetState::collect_later(net);
+        NetState::collect_later(net.as_arc_borrow());
         result
     }
 }
@@ -153,11 +158,13 @@ impl Rows for Routes {
     type Row = Entry<Flow>;
 
     fn find<'r>(hooks: &'r Hooks, from: u32, rcu: &ReadSide<'r>) -> Option<(u32, &'r Entry<Flow>)> {
-        hooks.state().flows.next(from, rcu)
+        hooks.state()?.flows.next(from, rcu)
     }
 
     fn show(hooks: &Hooks, flow: &Entry<Flow>, to: &SeqFile, rcu: &ReadSide<'_>) {
-        let net = hooks.state();
+        let Some(net) = hooks.state() else {
+            return;
+        };
         let read =
             |conn: &ConnPeek<'_>| (Dir::ALL.map(|dir| (dir, conn.tuple(dir))), conn.family());
         // A flow that ends meanwhile is not shown.
@@ -263,8 +270,9 @@ impl Text for Stats {
     type Data = Hooks;
 
     fn show(hooks: &Hooks, to: &SeqFile) {
-        let net = hooks.state();
-        let sum = |counter| net.stats.sum(counter);
+        // A netns without a state has counted nothing.
+        let state = hooks.state();
+        let sum = |counter| state.map_or(0, |state| state.stats.sum(counter));
         seq_print!(to, "lookup_hit {}\n", sum(Counter::LookupHit));
         for &miss in LookupMiss::ALL {
             let count = sum(Counter::LookupMiss(miss));
@@ -277,7 +285,9 @@ impl Text for Stats {
         for &event in Event::ALL {
             seq_print!(to, "{} {}\n", event.name(), sum(Counter::Event(event)));
         }
-        seq_print!(to, "ct_references {}\n", net.refs.flows.load(Relaxed));
-        seq_print!(to, "dst_references {}\n", net.refs.slots.load(Relaxed));
+        let flows = state.map_or(0, |state| state.refs.flows.load(Relaxed));
+        let slots = state.map_or(0, |state| state.refs.slots.load(Relaxed));
+        seq_print!(to, "ct_references {flows}\n");
+        seq_print!(to, "dst_references {slots}\n");
     }
 }

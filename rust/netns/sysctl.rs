@@ -2,7 +2,10 @@
 
 //! /proc/sys/net/nf_zoneroute: the sysctls of a netns.
 
-use kernel::{prelude::*, sync::Arc};
+use kernel::{
+    prelude::*,
+    sync::{atomic::Atomic, Arc}, //
+};
 
 use crate::{
     kapi::{
@@ -24,36 +27,28 @@ static AGE: Bounds = Bounds {
 /// The path of the sysctls below /proc/sys.
 const PATH: &CStr = c"net/nf_zoneroute";
 
-/// Registers the directory and its files.
-pub(super) fn register(init: &Init<'_>, hooks: Arc<Hooks>) -> Result<Sysctls<Hooks>> {
-    let var = |name, value, bounds| Var {
+const fn var(
+    name: &'static CStr,
+    value: fn(&Hooks) -> &Atomic<u32>,
+    bounds: &'static Bounds,
+) -> Var<Hooks> {
+    Var {
         name,
         value,
         bounds,
         changed: Hooks::apply_settings,
-    };
-    let vars = [
-        var(
-            c"enable",
-            |hooks: &Hooks| &hooks.state().settings.enable,
-            &SWITCH,
-        ),
-        var(
-            c"zone_lookup",
-            |hooks| &hooks.state().settings.zone_lookup,
-            &SWITCH,
-        ),
-        var(
-            c"route_cache",
-            |hooks| &hooks.state().settings.route_cache,
-            &SWITCH,
-        ),
-        var(
-            c"max_age_ms",
-            |hooks| &hooks.state().settings.max_age_ms,
-            &AGE,
-        ),
-        var(c"verify", |hooks| &hooks.state().settings.verify, &SWITCH),
-    ];
-    Sysctls::new(init, PATH, &vars, hooks)
+    }
+}
+
+static VARS: [Var<Hooks>; 5] = [
+    var(c"enable", |hooks| &hooks.sysctls.enable, &SWITCH),
+    var(c"zone_lookup", |hooks| &hooks.sysctls.zone_lookup, &SWITCH),
+    var(c"route_cache", |hooks| &hooks.sysctls.route_cache, &SWITCH),
+    var(c"max_age_ms", |hooks| &hooks.sysctls.max_age_ms, &AGE),
+    var(c"verify", |hooks| &hooks.sysctls.verify, &SWITCH),
+];
+
+/// Registers the directory and its files.
+pub(super) fn register(init: &Init<'_>, hooks: Arc<Hooks>) -> Result<Sysctls<Hooks>> {
+    Sysctls::new(init, PATH, &VARS, hooks)
 }

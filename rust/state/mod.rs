@@ -83,7 +83,7 @@ impl Collected {
 pub(crate) struct NetState {
     /// The netns.
     pub(crate) net: NetHandle,
-    /// The sysctls.
+    /// The settings that are in force.
     pub(crate) settings: Settings,
     /// The validity of cached routes.
     pub(crate) validity: Validity,
@@ -140,7 +140,7 @@ const SWEEP_MS: u32 = 50;
 const PURGE_MS: u32 = 10;
 
 impl NetState {
-    /// Creates the state of a netns that is being set up. Process context.
+    /// Creates the state of a netns. Process context.
     pub(crate) fn new(net: NetHandle, shared: &Arc<Shared>) -> Result<Arc<Self>> {
         let salt = Salt::new(time::random_u32());
         let refs = Arc::new(RefCounts::new(), GFP_KERNEL)?;
@@ -149,7 +149,7 @@ impl NetState {
                 validity: Validity::new(net),
                 flows <- FlowTable::new(net, salt, refs.clone()),
                 net,
-                settings: Settings::new(shared.enable),
+                settings: Settings::new(),
                 stats: Stats::new()?,
                 meter: Meter::new()?,
                 served: Served::new()?,

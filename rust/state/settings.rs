@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The sysctls of a netns, and the mode that they ask for.
+//! The sysctls of a netns, and what is in force.
 
 use kernel::sync::atomic::{Atomic, Relaxed};
 
@@ -79,8 +79,8 @@ impl Mode {
     }
 }
 
-/// The sysctls of a netns, and the mode that is in force.
-pub(crate) struct Settings {
+/// The sysctls of a netns.
+pub(crate) struct Sysctls {
     /// sysctl `enable`: 0 or 1.
     pub(crate) enable: Atomic<u32>,
     /// sysctl `zone_lookup`: 0 or 1.
@@ -91,15 +91,11 @@ pub(crate) struct Settings {
     pub(crate) max_age_ms: Atomic<u32>,
     /// sysctl `verify`: 0 or 1.
     pub(crate) verify: Atomic<u32>,
-    /// `max_age_ms` in jiffies.
-    max_age: Atomic<u32>,
-    /// The [`Mode`] that is in force.
-    mode: Atomic<u32>,
 }
 
-impl Settings {
-    /// Returns the defaults, with the mode [`Mode::Off`]. Packets are looked up by default if the
-    /// prediction of their tracking is verified.
+impl Sysctls {
+    /// Returns the defaults. Packets are looked up by default if the prediction of their tracking
+    /// is verified.
     pub(crate) fn new(enable: bool) -> Self {
         Self {
             enable: Atomic::new(enable.into()),
@@ -107,8 +103,6 @@ impl Settings {
             route_cache: Atomic::new(1),
             max_age_ms: Atomic::new(1000),
             verify: Atomic::new(0),
-            max_age: Atomic::new(0),
-            mode: Atomic::new(Mode::Off.as_raw()),
         }
     }
 
@@ -123,6 +117,29 @@ impl Settings {
         } else {
             let lookup = is(&self.zone_lookup);
             Mode::On { lookup, routes }
+        }
+    }
+
+    /// Returns the sysctl `max_age_ms` in jiffies.
+    pub(crate) fn max_age(&self) -> u32 {
+        time::from_ms(self.max_age_ms.load(Relaxed))
+    }
+}
+
+/// The settings of a netns that are in force.
+pub(crate) struct Settings {
+    /// The age at which a route must be looked up again, in jiffies.
+    max_age: Atomic<u32>,
+    /// The [`Mode`].
+    mode: Atomic<u32>,
+}
+
+impl Settings {
+    /// Returns the mode [`Mode::Off`].
+    pub(super) fn new() -> Self {
+        Self {
+            max_age: Atomic::new(0),
+            mode: Atomic::new(Mode::Off.as_raw()),
         }
     }
 
@@ -142,9 +159,8 @@ impl Settings {
         self.max_age.read_once()
     }
 
-    /// Applies the sysctl `max_age_ms`.
-    pub(crate) fn apply_max_age(&self) {
-        let max_age = time::from_ms(self.max_age_ms.load(Relaxed));
+    /// Sets the age at which a route must be looked up again, in jiffies.
+    pub(crate) fn set_max_age(&self, max_age: u32) {
         self.max_age.store(max_age, Relaxed);
     }
 }

@@ -8,7 +8,10 @@
 //!
 //! C header: [`include/linux/sysctl.h`](srctree/include/linux/sysctl.h)
 
-use core::{mem::size_of, ptr::NonNull};
+use core::{
+    mem::size_of,
+    ptr::{self, NonNull}, //
+};
 
 use kernel::{
     prelude::*,
@@ -44,82 +47,62 @@ pub(crate) struct Var<D> {
     pub(crate) changed: fn(&D) -> Result,
 }
 
-/// A file: the C side's entry, which comes first, and the callback for writes.
-#[repr(C)]
-struct SysctlEntry<D> {
-    entry: bindings::ctl_table,
-    value: fn(&D) -> &Atomic<u32>,
-    changed: fn(&D) -> Result,
-    data: Arc<D>,
-}
-
-/// A registered file. Dropping it waits for its users. Process context; sleeps.
+/// The numbers of a netns, one file each. Dropping it waits for the files' users. Process context;
+/// sleeps.
 ///
 /// # Invariants
 ///
-/// `header` belongs to a table that was registered with the entry of `file`. The entry points into
-/// the `data` of `file`.
-struct SysctlFile<D> {
-    header: NonNull<bindings::ctl_table_header>,
-    _file: KBox<SysctlEntry<D>>,
-}
-
-/// The numbers of a netns, one file each. Process context; dropping it sleeps.
+/// `header` is the registration of `_table`. In each entry, `data` points to the number in `_data`,
+/// `extra1` to its [`Var`] and `extra2` to the value of `_data`.
 pub(crate) struct Sysctls<D: Send + Sync + 'static> {
-    _files: KVec<SysctlFile<D>>,
+    header: NonNull<bindings::ctl_table_header>,
+    _table: KVec<bindings::ctl_table>,
+    _data: Arc<D>,
 }
 
-// SAFETY: The C side may be called from any thread, and `data` may be sent and shared.
+// SAFETY: The C side may be called from any thread, and `_data` may be sent and shared.
 unsafe impl<D: Send + Sync + 'static> Send for Sysctls<D> {}
 // SAFETY: A shared reference allows no operation.
 unsafe impl<D: Send + Sync + 'static> Sync for Sysctls<D> {}
 
 impl<D: Send + Sync + 'static> Sysctls<D> {
     /// Creates /proc/sys/`path` with a file for each of `vars`. Process context.
-    pub(crate) fn new(init: &Init<'_>, path: &CStr, vars: &[Var<D>], data: Arc<D>) -> Result<Self> {
-        let mut files = KVec::with_capacity(vars.len(), GFP_KERNEL)?;
+    pub(crate) fn new(
+        init: &Init<'_>,
+        path: &CStr,
+        vars: &'static [Var<D>],
+        data: Arc<D>,
+    ) -> Result<Self> {
+        let mut table = KVec::with_capacity(vars.len(), GFP_KERNEL)?;
         for var in vars {
-            files.push(SysctlFile::new(init, path, var, data.clone())?, GFP_KERNEL)?;
+            let entry = bindings::ctl_table {
+                procname: var.name.as_char_ptr(),
+                data: (var.value)(&data).as_ptr().cast(),
+                maxlen: size_of::<u32>() as i32,
+                mode: 0o644,
+                proc_handler: Some(Self::handle),
+                extra1: ptr::from_ref(var).cast_mut().cast(),
+                extra2: Arc::as_ptr(&data).cast_mut().cast(),
+                ..Default::default()
+            };
+            table.push(entry, GFP_KERNEL)?;
         }
-        Ok(Self { _files: files })
-    }
-}
-
-impl<D: Send + Sync + 'static> SysctlFile<D> {
-    fn new(init: &Init<'_>, path: &CStr, var: &Var<D>, data: Arc<D>) -> Result<Self> {
-        let file = KBox::new(
-            SysctlEntry {
-                entry: bindings::ctl_table {
-                    procname: var.name.as_char_ptr(),
-                    data: (var.value)(&data).as_ptr().cast(),
-                    maxlen: size_of::<u32>() as i32,
-                    mode: 0o644,
-                    proc_handler: Some(Self::handle),
-                    extra1: core::ptr::from_ref(&var.bounds.min).cast_mut().cast(),
-                    extra2: core::ptr::from_ref(&var.bounds.max).cast_mut().cast(),
-                    ..Default::default()
-                },
-                value: var.value,
-                changed: var.changed,
-                data,
-            },
-            GFP_KERNEL,
-        )?;
-        // SAFETY: The netns is being set up. The entry is boxed, its name and bounds are static,
-        // and its data is kept with it. The C side reads and writes the number by single accesses,
-        // as `Atomic` does.
+        // SAFETY: The netns is being set up. The table does not move, its names are static, and its
+        // data is kept with it. The C side reads and writes a number by single accesses, as
+        // `Atomic` does.
         let header = unsafe {
             bindings::register_net_sysctl_sz(
                 init.net().as_raw(),
                 path.as_char_ptr(),
-                core::ptr::from_ref(&file.entry).cast_mut(),
-                1,
+                table.as_mut_ptr(),
+                table.len(),
             )
         };
-        // INVARIANT: Registered above, with this entry.
+        // INVARIANT: Registered above, with the entries that were made above.
         Ok(Self {
             header: NonNull::new(header).ok_or(ENOMEM)?,
-            _file: file,
+            _table: table,
+            _data: data,
         })
     }
 
@@ -127,7 +110,7 @@ impl<D: Send + Sync + 'static> SysctlFile<D> {
     ///
     /// # Safety
     ///
-    /// Called by the C side for the entry of a [`SysctlEntry<D>`].
+    /// Called by the C side for an entry of a `Sysctls<D>`.
     unsafe extern "C" fn handle(
         entry: *const bindings::ctl_table,
         write: c_int,
@@ -135,17 +118,25 @@ impl<D: Send + Sync + 'static> SysctlFile<D> {
         lenp: *mut usize,
         ppos: *mut bindings::loff_t,
     ) -> c_int {
-        // CAST: `entry` is the first field of a `SysctlEntry`.
         // SAFETY: By the function's requirement; unregistering waits for running calls.
-        let file = unsafe { &*entry.cast::<SysctlEntry<D>>() };
-        let value = (file.value)(&file.data);
+        let entry = unsafe { &*entry };
+        // SAFETY: By the type invariant.
+        let var = unsafe { &*entry.extra1.cast::<Var<D>>() };
+        // SAFETY: By the type invariant.
+        let data = unsafe { &*entry.extra2.cast::<D>() };
+        let value = (var.value)(data);
         let old = value.load(Relaxed);
-        // SAFETY: The arguments are those that the C side passed.
-        let err = unsafe { bindings::proc_douintvec_minmax(entry, write, buffer, lenp, ppos) };
+        let bounded = bindings::ctl_table {
+            extra1: ptr::from_ref(&var.bounds.min).cast_mut().cast(),
+            extra2: ptr::from_ref(&var.bounds.max).cast_mut().cast(),
+            ..*entry
+        };
+        // SAFETY: The entry's number, with its bounds, and the arguments that the C side passed.
+        let err = unsafe { bindings::proc_douintvec_minmax(&bounded, write, buffer, lenp, ppos) };
         if err != 0 || write == 0 {
             return err;
         }
-        match (file.changed)(&file.data) {
+        match (var.changed)(data) {
             Ok(()) => 0,
             Err(err) => {
                 value.store(old, Relaxed);
@@ -155,7 +146,7 @@ impl<D: Send + Sync + 'static> SysctlFile<D> {
     }
 }
 
-impl<D> Drop for SysctlFile<D> {
+impl<D: Send + Sync + 'static> Drop for Sysctls<D> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant the header is registered.
         unsafe { bindings::unregister_net_sysctl_table(self.header.as_ptr()) };

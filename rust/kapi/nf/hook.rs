@@ -141,11 +141,6 @@ impl<D: Send + Sync + 'static> HookSet<D> {
         }
     }
 
-    /// Returns whether the set has ended.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.ended
-    }
-
     /// Registers a hook for both families under an id, unless a hook has that id. Process context;
     /// sleeps.
     pub(crate) fn add<H: Hook<Data = D>>(&mut self, id: u32) -> Result {

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The state of a netns, with its works.
+
+use kernel::{prelude::*, sync::Arc};
+
+use crate::{
+    kapi::{net::netns::NetHandle, sync::work::CancelOnDrop},
+    state::{
+        shared::Shared,
+        NetState,
+        COLLECT,
+        PURGE,
+        SETTLE,
+        SWEEP, //
+    },
+};
+
+/// Owns the state of a netns. Dropping it cancels the works, which hold references on the state.
+pub(super) struct Owner {
+    settler: CancelOnDrop<NetState, SETTLE>,
+    collector: CancelOnDrop<NetState, COLLECT>,
+    sweeper: CancelOnDrop<NetState, SWEEP>,
+    purger: CancelOnDrop<NetState, PURGE>,
+    /// The state.
+    pub(super) state: Arc<NetState>,
+}
+
+impl Owner {
+    /// Creates the state. Process context.
+    pub(super) fn new(net: NetHandle, shared: &Arc<Shared>) -> Result<Self> {
+        let state = NetState::new(net, shared)?;
+        Ok(Self {
+            settler: CancelOnDrop(state.clone()),
+            collector: CancelOnDrop(state.clone()),
+            sweeper: CancelOnDrop(state.clone()),
+            purger: CancelOnDrop(state.clone()),
+            state,
+        })
+    }
+
+    /// Cancels the works for good, and removes the flows. Process context; sleeps.
+    pub(super) fn finish(&self) {
+        self.settler.cancel();
+        self.collector.cancel();
+        self.sweeper.cancel();
+        self.purger.cancel();
+        self.state.end_all();
+    }
+}
