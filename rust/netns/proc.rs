@@ -15,16 +15,8 @@ use kernel::{
 };
 
 use crate::{
-    flow::{
-        zone::{
-            limit::Limit,
-            Tally,
-            Zone, //
-        },
-        Flow, //
-    },
+    flow::zone::Tally,
     kapi::{
-        entry::Entry,
         fs::proc::{
             Directory,
             Rows,
@@ -63,12 +55,11 @@ pub(super) fn files(init: &Init<'_>, hooks: Arc<Hooks>) -> Result<Directory<Hook
     Ok(dir)
 }
 
-/// `zones`: one line for each zone in use.
+/// `zones`: one line for each zone that has flows or a limit.
 struct Zones;
 
 impl Rows for Zones {
     type Data = Hooks;
-    type Row = Zone;
 
     fn begin(hooks: &Hooks) {
         if let Some(state) = hooks.state() {
@@ -76,22 +67,23 @@ impl Rows for Zones {
         }
     }
 
-    fn find<'r>(hooks: &'r Hooks, from: u32, rcu: &ReadSide<'r>) -> Option<(u32, &'r Zone)> {
+    fn find(hooks: &Hooks, from: u32, rcu: &ReadSide<'_>) -> Option<u32> {
         hooks.state()?.flows.zones().next(from, rcu)
     }
 
-    fn show(hooks: &Hooks, zone: &Zone, to: &SeqFile, rcu: &ReadSide<'_>) {
-        let Some(state) = hooks.state() else {
+    fn show(hooks: &Hooks, number: u32, to: &SeqFile, rcu: &ReadSide<'_>) {
+        let zones = hooks.state().map(|state| state.flows.zones());
+        let Some(zone) = zones.and_then(|zones| zones.info(u16::try_from(number).ok()?, rcu))
+        else {
             return;
         };
-        let limit = state.flows.zones().limit(zone.id(), rcu);
         seq_print!(
             to,
             "zone={} flows={} max={} buckets={} connections={}",
-            zone.id(),
+            number,
             zone.flows(),
-            Max(limit.and_then(Limit::max)),
-            zone.table.buckets(),
+            Max(zone.max()),
+            zone.buckets(),
             zone.connections(),
         );
         for &tally in Tally::ALL {
@@ -155,14 +147,16 @@ struct Routes;
 
 impl Rows for Routes {
     type Data = Hooks;
-    type Row = Entry<Flow>;
 
-    fn find<'r>(hooks: &'r Hooks, from: u32, rcu: &ReadSide<'r>) -> Option<(u32, &'r Entry<Flow>)> {
-        hooks.state()?.flows.next(from, rcu)
+    fn find(hooks: &Hooks, from: u32, rcu: &ReadSide<'_>) -> Option<u32> {
+        Some(hooks.state()?.flows.next(from, rcu)?.0)
     }
 
-    fn show(hooks: &Hooks, flow: &Entry<Flow>, to: &SeqFile, rcu: &ReadSide<'_>) {
+    fn show(hooks: &Hooks, number: u32, to: &SeqFile, rcu: &ReadSide<'_>) {
         let Some(net) = hooks.state() else {
+            return;
+        };
+        let Some((_, flow)) = net.flows.next(number, rcu).filter(|&(at, _)| at == number) else {
             return;
         };
         let read =

@@ -13,7 +13,6 @@ use core::marker::PhantomData;
 use kernel::sync::ArcBorrow;
 
 use crate::{
-    flow::zone::Tally,
     kapi::nf::{
         conn::CtRef,
         hook::{priority, Hook},
@@ -54,8 +53,7 @@ fn is_within_limit<P: Confirms>(
     ct: &CtRef<'_>,
 ) -> bool {
     let id = ct.conn().own_zone();
-    let zones = net.flows.zones();
-    let Some(limit) = zones.limit(id, skb.rcu()) else {
+    let Some(limit) = net.flows.zones().limit(id, skb.rcu()) else {
         return true;
     };
     let result = if ct.is_confirmed() {
@@ -74,9 +72,7 @@ fn is_within_limit<P: Confirms>(
             true
         }
         Err(NoSeat::Full) => {
-            if let Some(zone) = zones.get(id, skb.rcu()) {
-                zone.count(Tally::Limited);
-            }
+            limit.count_refused();
             net.stats.count(Event::Limited);
             false
         }

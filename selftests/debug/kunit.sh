@@ -8,7 +8,7 @@
 # Kernel: debug
 
 SUITES=22
-CASES=102
+CASES=103
 
 . lib/test.sh
 plan $((CASES + 2))

@@ -9,7 +9,7 @@ use kernel::{
 
 use super::Fixture;
 use crate::{
-    flow::table::NoFlow,
+    flow::{table::NoFlow, zone::Tally},
     kapi::{
         sync::rcu::ReadSide,
         tests::{conn, ZoneDirs}, //
@@ -80,15 +80,12 @@ mod zone_cases {
     }
 
     #[test]
-    fn a_zone_with_a_limit_stays_until_it_has_none() -> Result {
+    fn a_limit_stays_until_it_is_removed() -> Result {
         let all = Fixture::new()?;
         let zones = all.flows.zones();
         let max = |id| {
             let guard = read_lock();
-            let rcu = ReadSide::of(&guard);
-            zones
-                .get(id, &rcu)
-                .map(|_| zones.limit(id, &rcu).and_then(|limit| limit.max()))
+            Some(zones.info(id, &ReadSide::of(&guard))?.max())
         };
         zones.set_max([(5, Some(10)), (6, None)].into_iter(), || Ok(()))?;
         let (limited, any) = ([max(5), max(6)], zones.is_any_limited());
@@ -98,16 +95,36 @@ mod zone_cases {
         let changed = max(5);
         zones.set_max([(5, None)].into_iter(), || Ok(()))?;
         let (unlimited, none) = (max(5), !zones.is_any_limited());
-        let idle = [zones.collect(), zones.collect()];
         assert_eq!(limited, [Some(Some(10)), None]);
         assert!(any);
         assert_eq!(looks, [0, 0, 0]);
         assert_eq!(stayed, Some(Some(10)));
         assert_eq!(changed, Some(Some(0)));
-        assert_eq!(unlimited, Some(None));
+        assert_eq!(unlimited, None);
         assert!(none);
-        assert_eq!(idle, [1, 0]);
-        assert_eq!(max(5), None);
+        Ok(())
+    }
+
+    #[test]
+    fn a_limit_keeps_the_counts_of_a_zone_that_went() -> Result {
+        let (all, ct) = (Fixture::new()?, conn(1, 5, ZoneDirs::Both)?);
+        let zones = all.flows.zones();
+        zones.set_max([(5, Some(10))].into_iter(), || Ok(()))?;
+        let made = || {
+            let guard = read_lock();
+            Some(zones.info(5, &ReadSide::of(&guard))?.tally(Tally::New))
+        };
+        let before = made();
+        let index = all.make(&ct, None).map_err(|_| EINVAL)?;
+        let during = made();
+        all.kill(index);
+        rcu_barrier();
+        let looks = [zones.collect(), zones.collect()];
+        assert_eq!(before, Some(0));
+        assert_eq!(during, Some(1));
+        assert_eq!(looks, [1, 0]);
+        assert_eq!(all.zone(5), None);
+        assert_eq!(made(), Some(1));
         Ok(())
     }
 }

@@ -10,12 +10,15 @@ use kernel::{
     },
 };
 
-use crate::kapi::{
-    nf::{
-        conn::{Conn, CtRef},
-        seats::{NoSeat, SeatCount, Seats}, //
+use crate::{
+    flow::zone::{ConnCount, Tally},
+    kapi::{
+        nf::{
+            conn::{Conn, CtRef},
+            seats::{NoSeat, SeatCount, Seats}, //
+        },
+        sync::{percpu::CounterSet, rcu::ReadSide}, //
     },
-    sync::rcu::ReadSide, //
 };
 
 /// A zone's limit.
@@ -26,6 +29,9 @@ pub(crate) struct Limit {
     /// The seats of the zone's entries.
     #[pin]
     seats: SeatCount,
+    pub(super) connections: ConnCount,
+    /// The counts of zones that were freed while the limit stayed, and of refused packets.
+    saved: [Atomic<u64>; Tally::ALL.len()],
 }
 
 impl Limit {
@@ -37,6 +43,8 @@ impl Limit {
             pin_init!(Self {
                 max: Atomic::new(Self::NONE),
                 seats <- SeatCount::new(all),
+                connections: ConnCount::new(),
+                saved: [const { Atomic::new(0) }; Tally::ALL.len()],
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -68,6 +76,25 @@ impl Limit {
     /// Process context; lets other tasks run.
     pub(super) fn collect(&self, most: u32) -> u32 {
         self.seats.collect(most)
+    }
+
+    /// Adds to a counter. Any context.
+    pub(super) fn count_many(&self, counter: Tally, times: u64) {
+        if let Some(saved) = self.saved.get(counter.index()) {
+            saved.add(times, Relaxed);
+        }
+    }
+
+    /// Counts a new packet that was dropped because the limit was reached. Any context.
+    pub(crate) fn count_refused(&self) {
+        self.count_many(Tally::Limited, 1);
+    }
+
+    /// Returns a counter.
+    pub(super) fn tally(&self, counter: Tally) -> u64 {
+        self.saved
+            .get(counter.index())
+            .map_or(0, |saved| saved.load(Relaxed))
     }
 
     /// Returns whether any connection is counted.

@@ -18,7 +18,7 @@ use kernel::{
 };
 
 use crate::{
-    flow::Flow,
+    flow::{zone::limit::Limit, Flow},
     kapi::{
         entry::table::TupleTable,
         sync::percpu::{CounterSet, Counters}, //
@@ -53,17 +53,85 @@ impl CounterSet for Tally {
     }
 }
 
-/// A zone of a netns.
+/// A number of connections that is counted now and then.
+struct ConnCount {
+    /// The result of the last count.
+    last: Atomic<u32>,
+    /// What the present count has found.
+    found: Atomic<u32>,
+}
+
+impl ConnCount {
+    fn new() -> Self {
+        Self {
+            last: Atomic::new(0),
+            found: Atomic::new(0),
+        }
+    }
+
+    fn begin(&self) {
+        self.found.store(0, Relaxed);
+    }
+
+    fn add(&self) {
+        self.found.add(1, Relaxed);
+    }
+
+    fn end(&self) {
+        self.last.store(self.found.load(Relaxed), Relaxed);
+    }
+
+    fn last(&self) -> u32 {
+        self.last.load(Relaxed)
+    }
+}
+
+/// What is known about a zone that has flows or a limit, or had flows a moment ago.
+pub(crate) struct ZoneInfo<'r> {
+    zone: Option<&'r Zone>,
+    limit: Option<&'r Limit>,
+}
+
+impl ZoneInfo<'_> {
+    /// Returns how many flows have a direction in the zone. A flow with both counts once.
+    pub(crate) fn flows(&self) -> i64 {
+        self.zone.map_or(0, Zone::flows)
+    }
+
+    /// Returns how many buckets the zone's table has.
+    pub(crate) fn buckets(&self) -> u32 {
+        self.zone.map_or(0, |zone| zone.table.buckets())
+    }
+
+    /// Returns the limit, if there is one.
+    pub(crate) fn max(&self) -> Option<u32> {
+        self.limit?.max()
+    }
+
+    /// Returns how many connections of the zone conntrack has, as of the last
+    /// [`zones::Zones::count_connections`].
+    pub(crate) fn connections(&self) -> u32 {
+        let zone = self.zone.map(|zone| &zone.connections);
+        let limit = self.limit.map(|limit| &limit.connections);
+        limit.or(zone).map_or(0, ConnCount::last)
+    }
+
+    /// Returns the sum of a counter.
+    pub(crate) fn tally(&self, counter: Tally) -> u64 {
+        let zone = self.zone.map_or(0, |zone| zone.tally(counter));
+        let limit = self.limit.map_or(0, |limit| limit.tally(counter));
+        zone.saturating_add(limit)
+    }
+}
+
+/// A zone of a netns that has flows, or had some a moment ago.
 pub(crate) struct Zone {
     /// Set once, before the zone is published.
     id: Atomic<u32>,
     /// The flows with a direction in this zone.
     pub(crate) table: TupleTable<Flow>,
     flows: Atomic<i64>,
-    /// The connections of the zone, as the last count found them.
-    connections: Atomic<u32>,
-    /// The connections that the present count has found.
-    found: Atomic<u32>,
+    connections: ConnCount,
     counters: Counters<Tally>,
     /// Whether the collector found the zone empty last time.
     idle: Atomic<bool>,
@@ -77,8 +145,7 @@ impl Zone {
                 id: Atomic::new(0),
                 table: TupleTable::new()?,
                 flows: Atomic::new(0),
-                connections: Atomic::new(0),
-                found: Atomic::new(0),
+                connections: ConnCount::new(),
                 counters: Counters::new()?,
                 idle: Atomic::new(false),
             },
@@ -95,24 +162,6 @@ impl Zone {
     /// Returns how many flows have a direction in this zone. A flow with both counts once.
     pub(crate) fn flows(&self) -> i64 {
         self.flows.load(Relaxed)
-    }
-
-    /// Returns how many connections of the zone conntrack has, as of the last
-    /// [`zones::Zones::count_connections`].
-    pub(crate) fn connections(&self) -> u32 {
-        self.connections.load(Relaxed)
-    }
-
-    fn begin_count(&self) {
-        self.found.store(0, Relaxed);
-    }
-
-    fn count_connection(&self) {
-        self.found.add(1, Relaxed);
-    }
-
-    fn end_count(&self) {
-        self.connections.store(self.found.load(Relaxed), Relaxed);
     }
 
     /// Returns the sum of a counter.

@@ -17,13 +17,20 @@ use crate::{
     flow::zone::{
         limit::Limit,
         stock::Stock,
-        Zone, //
+        ConnCount,
+        Tally,
+        Zone,
+        ZoneInfo, //
     },
     kapi::{
         mem::array::{RcuArray, Removed},
         net::netns::NetHandle,
         nf::seats::Seats,
-        sync::{once::ReadOnce, rcu::ReadSide}, //
+        sync::{
+            once::ReadOnce,
+            rcu::ReadSide,
+            time, //
+        },
     },
 };
 
@@ -32,7 +39,7 @@ use crate::{
 pub(crate) struct Zones {
     #[pin]
     zones: RcuArray<Zone>,
-    /// The limits. A zone with a limit is in use.
+    /// The limits, also of zones that are not in use.
     #[pin]
     limits: RcuArray<Limit>,
     /// The seats of the connections that count against the limits.
@@ -78,9 +85,18 @@ impl Zones {
         self.zones.get_arc(id.into(), &ReadSide::of(&guard))
     }
 
-    /// Returns the first zone with the id `from` or higher. Any context.
-    pub(crate) fn next<'r>(&'r self, from: u32, rcu: &ReadSide<'r>) -> Option<(u32, &'r Zone)> {
-        self.zones.next(from, rcu)
+    /// Returns the id of the first zone that is in use or has a limit, `from` or higher. Any
+    /// context.
+    pub(crate) fn next(&self, from: u32, rcu: &ReadSide<'_>) -> Option<u32> {
+        let zone = self.zones.next(from, rcu).map(|(id, _)| id);
+        let limit = self.limits.next(from, rcu).map(|(id, _)| id);
+        Iterator::chain(zone.into_iter(), limit).min()
+    }
+
+    /// Returns what is known about a zone that is in use or has a limit. Any context.
+    pub(crate) fn info<'r>(&'r self, id: u16, rcu: &ReadSide<'r>) -> Option<ZoneInfo<'r>> {
+        let (zone, limit) = (self.get(id, rcu), self.limit(id, rcu));
+        (zone.is_some() || limit.is_some()).then_some(ZoneInfo { zone, limit })
     }
 
     /// Returns whether any zone has a limit. Any context.
@@ -106,27 +122,36 @@ impl Zones {
             .or_else(|| stock.put_in_use(&self.zones, id, rcu))
     }
 
-    /// Counts the connections of each zone that is in use, for [`Zone::connections`]. Walks
-    /// conntrack's whole hash table. Process context; sleeps.
+    /// Counts the connections of each zone that is in use or has a limit, for
+    /// [`ZoneInfo::connections`]. Walks conntrack's whole hash table. Process context; sleeps.
     pub(crate) fn count_connections(&self) {
         let _counting = self.counting.lock();
-        self.for_each(Zone::begin_count);
+        self.for_each_count(ConnCount::begin);
         self.seats.net().for_each_conn(|conn, rcu| {
-            if let Some(zone) = self.get(conn.own_zone(), rcu) {
-                zone.count_connection();
+            let id = conn.own_zone();
+            if let Some(limit) = self.limit(id, rcu) {
+                limit.connections.add();
+            } else if let Some(zone) = self.get(id, rcu) {
+                zone.connections.add();
             }
         });
-        self.for_each(Zone::end_count);
+        self.for_each_count(ConnCount::end);
     }
 
-    fn for_each(&self, f: impl Fn(&Zone)) {
+    fn for_each_count(&self, f: impl Fn(&ConnCount)) {
         let mut from = 0;
         loop {
             let guard = read_lock();
-            let Some((id, zone)) = self.next(from, &ReadSide::of(&guard)) else {
+            let rcu = ReadSide::of(&guard);
+            let Some(id) = self.next(from, &rcu) else {
                 break;
             };
-            f(zone);
+            if let Some(zone) = self.zones.get(id, &rcu) {
+                f(&zone.connections);
+            }
+            if let Some(limit) = self.limits.get(id, &rcu) {
+                f(&limit.connections);
+            }
             from = id.saturating_add(1);
         }
     }
@@ -147,6 +172,7 @@ impl Zones {
             .filter_map(|(id, max)| Some((id, max?)))
             .try_for_each(|(id, _)| {
                 made |= self.make_limit(id)?;
+                time::cond_resched();
                 Ok(())
             })
             .and_then(|()| if made { enforce() } else { Ok(()) });
@@ -158,6 +184,7 @@ impl Zones {
                 if let Some(limit) = self.limit_arc(id) {
                     limit.set_max(max);
                 }
+                time::cond_resched();
             }
         }
         let mut removed = KVVec::new();
@@ -172,6 +199,7 @@ impl Zones {
                     let _ = removed.push(limit, GFP_KERNEL_ACCOUNT);
                 }
             }
+            time::cond_resched();
         }
         Removed::drop_all(removed);
         result
@@ -193,21 +221,11 @@ impl Zones {
         self.limits.get_arc(id.into(), &ReadSide::of(&guard))
     }
 
-    /// Puts a zone in use, and gives it a limit that admits every connection. Returns whether it
-    /// had none. Under `control`.
+    /// Gives a zone a limit that admits every connection. Returns whether it had none. Under
+    /// `control`.
     fn make_limit(&self, id: u16) -> Result<bool> {
         if self.limit_arc(id).is_some() {
             return Ok(false);
-        }
-        if self.get_arc(id).is_none() {
-            let zone = Zone::new()?;
-            zone.id.store(id.into(), Relaxed);
-            match self.zones.insert(id.into(), zone) {
-                Ok(()) => (),
-                // A packet put a zone in use meanwhile.
-                Err((err, _)) if err == EBUSY => (),
-                Err((err, _)) => return Err(err),
-            }
         }
         self.limits
             .insert(id.into(), Limit::new(self.seats.clone())?)
@@ -216,9 +234,9 @@ impl Zones {
         Ok(true)
     }
 
-    /// Frees the zones without a limit that were empty in two calls in a row, and the seats of some
-    /// ended connections. Returns how many zones are left that may become free, or that have seats.
-    /// Process context; sleeps.
+    /// Frees the zones that were empty in two calls in a row, and the seats of some ended
+    /// connections. The limit of a zone stays, and keeps the zone's counts. Returns how many zones
+    /// are left that may become free, or that have seats. Process context; sleeps.
     pub(crate) fn collect(&self) -> usize {
         let _control = self.control.lock();
         self.collect_seats();
@@ -228,28 +246,39 @@ impl Zones {
         loop {
             let guard = read_lock();
             let rcu = ReadSide::of(&guard);
-            let Some((id, zone)) = self.next(from, &rcu) else {
+            let Some(id) = self.next(from, &rcu) else {
                 break;
             };
             from = id.saturating_add(1);
-            let empty = zone.flows() == 0;
-            if let Some(limit) = self.limits.get(id, &rcu) {
-                left = left.saturating_add((limit.is_used() || !empty).into());
+            let has_seats = self.limits.get(id, &rcu).is_some_and(Limit::is_used);
+            left = left.saturating_add(has_seats.into());
+            let Some(zone) = self.zones.get(id, &rcu) else {
                 continue;
-            }
-            let idle = empty && zone.idle.xchg(true, Relaxed);
+            };
+            let idle = zone.flows() == 0 && zone.idle.xchg(true, Relaxed);
             if !idle || !zone.table.close() {
                 left = left.saturating_add(1);
                 continue;
             }
             drop(guard);
             if let Some(removed) = self.zones.remove(id) {
+                self.save_counts(id, &removed);
                 // Without memory for the list, the zone is dropped here by itself.
                 let _ = closed.push(removed, GFP_KERNEL_ACCOUNT);
             }
         }
         Removed::drop_all(closed);
         left
+    }
+
+    /// Adds the counts of a zone that is about to be freed to those that its limit keeps.
+    fn save_counts(&self, id: u32, zone: &Zone) {
+        let guard = read_lock();
+        if let Some(limit) = self.limits.get(id, &ReadSide::of(&guard)) {
+            for &tally in Tally::ALL {
+                limit.count_many(tally, zone.tally(tally));
+            }
+        }
     }
 
     /// Frees the seats of ended connections among [`Self::SEATS_PER_COLLECT`], beginning in the

@@ -33,22 +33,17 @@ use crate::{
 pub(crate) trait Rows {
     /// The data that holds the rows.
     type Data: Send + Sync + 'static;
-    /// A row.
-    type Row;
 
     /// Called before the first row is looked for. Process context; may sleep.
     fn begin(_data: &Self::Data) {}
 
-    /// Returns the first row numbered `from` or higher, with its number. Process context, under
+    /// Returns the number of the first row that is numbered `from` or higher. Process context, under
     /// RCU.
-    fn find<'r>(
-        data: &'r Self::Data,
-        from: u32,
-        rcu: &ReadSide<'r>,
-    ) -> Option<(u32, &'r Self::Row)>;
+    fn find(data: &Self::Data, from: u32, rcu: &ReadSide<'_>) -> Option<u32>;
 
-    /// Prints a row. Process context, under RCU.
-    fn show(data: &Self::Data, row: &Self::Row, to: &SeqFile, rcu: &ReadSide<'_>);
+    /// Prints the row with this number, unless it went after it was found. Process context, under
+    /// RCU.
+    fn show(data: &Self::Data, number: u32, to: &SeqFile, rcu: &ReadSide<'_>);
 }
 
 /// A table that is also writable.
@@ -206,7 +201,8 @@ impl<R: Rows> RowsAdapter<R> {
         unsafe { &*bindings::nfzr_helper_seq_data(seq).cast() }
     }
 
-    /// Returns the first row at `*pos` or later, its number in `*pos`; null: no more rows.
+    /// Returns the first row at `*pos` or later, as its number plus one, its number in `*pos`; null:
+    /// no more rows.
     ///
     /// # Safety
     ///
@@ -220,10 +216,11 @@ impl<R: Rows> RowsAdapter<R> {
         };
         // SAFETY: By the function's requirement.
         match R::find(unsafe { Self::data(seq) }, from, &rcu) {
-            Some((number, row)) => {
+            Some(number) => {
                 // SAFETY: By the function's requirement.
                 unsafe { *pos = number.into() };
-                ptr::from_ref(row).cast_mut().cast()
+                // CAST: A pointer is longer than a number.
+                ptr::without_provenance_mut((number as usize).wrapping_add(1))
             }
             None => ptr::null_mut(),
         }
@@ -275,12 +272,12 @@ impl<R: Rows> RowsAdapter<R> {
     unsafe extern "C" fn show(seq: *mut bindings::seq_file, row: *mut c_void) -> c_int {
         // SAFETY: Between `start` and `stop`, which hold the RCU read lock.
         let rcu = unsafe { ReadSide::assume_held() };
-        // SAFETY: From `find`, in the same read-side critical section.
-        let row = unsafe { &*row.cast::<R::Row>() };
         // SAFETY: seq_file has its own lock.
         let to = unsafe { SeqFile::from_raw(seq) };
+        // CAST: `find` made it of a number.
+        let number = row.addr().wrapping_sub(1) as u32;
         // SAFETY: By the function's requirement.
-        R::show(unsafe { Self::data(seq) }, row, to, &rcu);
+        R::show(unsafe { Self::data(seq) }, number, to, &rcu);
         0
     }
 }

@@ -10,6 +10,7 @@
 
 use core::{
     marker::PhantomData,
+    ops::Deref,
     ptr::{self, NonNull}, //
 };
 
@@ -189,6 +190,15 @@ impl<T: Send + Sync> Removed<T> {
             // SAFETY: By the type invariant the reference is ours; no reader relies on it any more.
             drop(unsafe { Arc::from_raw(object.as_ptr()) });
         }
+    }
+}
+
+impl<T: Send + Sync> Deref for Removed<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: By the type invariant this value owns a reference.
+        unsafe { self.0.as_ref() }
     }
 }
 
