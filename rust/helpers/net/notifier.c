@@ -2,6 +2,7 @@
 /*
  * Reads the arguments of notifiers. Called by the notifier chains: process context or softirq.
  */
+#include <linux/capability.h>
 #include <linux/inetdevice.h>
 #include <linux/netdevice.h>
 #include <linux/netlink.h>
@@ -74,13 +75,16 @@ struct net *nfzr_helper_netevent_net(unsigned long event, void *info)
 }
 
 /*
- * Returns the netns of an event of netlink if a process' socket of netfilter was closed, else NULL.
- * The socket keeps the netns alive during the event. (Sockets of the kernel, which do not, are not
- * reported.)
+ * Returns the netns of an event of netlink if a process closed a socket of netfilter and may
+ * administrate the netns, else NULL: no other process changes anything by its socket. The socket
+ * keeps the netns alive during the event. (Sockets of the kernel, which do not, are not reported.)
  */
 struct net *nfzr_helper_netfilter_socket_net(unsigned long event, void *info)
 {
 	const struct netlink_notify *n = info;
 
-	return event == NETLINK_URELEASE && n->protocol == NETLINK_NETFILTER ? n->net : NULL;
+	if (event != NETLINK_URELEASE || n->protocol != NETLINK_NETFILTER ||
+	    !ns_capable_noaudit(n->net->user_ns, CAP_NET_ADMIN))
+		return NULL;
+	return n->net;
 }

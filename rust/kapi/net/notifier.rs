@@ -82,8 +82,8 @@ pub(crate) trait NetListener: PerNet {
     /// Handles a [`NetEvent`]. Process context or softirq.
     fn net_event(&self, event: NetEvent);
 
-    /// Handles the end of a process' netlink socket of the family `NETLINK_NETFILTER`. Process
-    /// context; may sleep. The process waits.
+    /// Handles the end of a netlink socket of the family `NETLINK_NETFILTER`, of a process that has
+    /// CAP_NET_ADMIN in the netns' user namespace. Process context; may sleep. The process waits.
     fn netfilter_socket_closed(&self);
 }
 
