@@ -11,7 +11,7 @@
 # Long: quick
 
 . lib/test.sh
-plan 15
+plan 19
 
 N=20
 
@@ -83,6 +83,22 @@ test_local_delivery_creates_no_flow() {
 	in_ns c ping -q -c 3 -i 0.01 10.0.1.1 >/dev/null
 	check 'a packet delivered locally creates no flow' \
 		is "$(routes ' icmp ' dst=10.0.1.1 | wc -l)" 0
+}
+
+# All packets of a batch pass a hook before the first one passes the next.
+test_batches_are_served() {
+	local sport=4006 burst=200 before
+	receive_in_batches r c1 s1
+	check 'receive batches: all requests are answered' is "$(ask c udp "$N" --sport "$sport")" "$N"
+	check 'receive batches: hits from the same packets on' \
+		is "$(hits_of udp "$sport")" "$((N - 2)) $((N - 1))"
+	before=$(arrived by_a)
+	PORT=$SINK ask c udp "$burst" --sport 4007 --oneway >/dev/null
+	until_true 5 eval '[ $(($(arrived by_a) - before)) -ge "$burst" ]' || true
+	check 'receive batches: a burst arrives' is "$(($(arrived by_a) - before))" "$burst"
+	# At most the first batch is not served: a poll of the device takes up to 64 packets.
+	check 'receive batches: a burst is served' \
+		[ "$(routes ' udp ' dir=orig sport=4007 | field hits)" -ge $((burst - 3 * 64)) ]
 }
 
 # The remaining cases load the module after conntrack. They come last, because nothing restores the

@@ -9,7 +9,7 @@
 # Kernel: stock quick
 
 . lib/test.sh
-plan 78
+plan 79
 
 # Requests that `connect` sends for each connection.
 REQUESTS=3
@@ -352,12 +352,8 @@ for _ in range('"$sent"'):
 
 # Packets that arrive together pass each hook together, if the device hands them over as a list.
 test_a_receive_batch_does_not_evade_the_limit() {
-	local max=4 dev
-	for dev in c0 c1; do
-		in_ns "$([ $dev = c0 ] && echo c || echo r)" ethtool -K "$dev" gro on >/dev/null
-	done
-	in_ns r sh -c 'mount -t sysfs sysfs /sys; echo 1 >/sys/class/net/c1/threaded; umount /sys' \
-		2>/dev/null || echo '# no threaded NAPI'
+	local max=4
+	receive_in_batches r c1
 	put "zone 1 max $max" >/dev/null
 	flood $((2000 / SLOW))
 	check 'a batch: no more than the limit' is "$(entries 1)" "$max"
@@ -394,6 +390,40 @@ test_connections_made_in_another_way_count() {
 	connect c 6004 >/dev/null
 	check 'made by netlink after the limit: counts from its first packet on' \
 		is "$(WAIT=0.5 connect c 6005 6006) $(zone 1 connections)" '1 2'
+	start_over
+}
+
+# SYNPROXY answers a client itself, and makes the connection to the server when the client answers.
+# That connection is in zone 0.
+test_connections_made_by_synproxy_count() {
+	local sport answered=
+	in_ns r nft flush chain inet test raw
+	in_ns r nft -f - <<-'END'
+		table ip proxy {
+			chain raw {
+				type filter hook prerouting priority raw
+				tcp dport 7 tcp flags syn notrack
+			}
+			chain forward {
+				type filter hook forward priority -5
+				tcp dport 7 ct state invalid,untracked \
+					synproxy mss 1460 wscale 7 timestamp sack-perm
+				tcp dport 7 ct state invalid drop
+			}
+		}
+	END
+	in_ns r sysctl -qw net.netfilter.nf_conntrack_tcp_loose=0
+	ip -n r route add "$SERVER" via 10.0.2.2 dev s1
+	put 'zone 0 max 2' >/dev/null
+	for sport in 6300 6301 6302; do
+		answered+=" $(twin c tcp "$SERVER" s 1 --sport "$sport" --timeout 2)"
+	done
+	check 'made by SYNPROXY: counts' is "$answered / $(entries 0)" ' 1 1 0 / 2'
+	ip -n r route del "$SERVER" via 10.0.2.2 dev s1
+	in_ns r sysctl -qw net.netfilter.nf_conntrack_tcp_loose=1
+	in_ns r nft delete table ip proxy
+	put 'zone 0 max none' >/dev/null
+	assign_zones
 	start_over
 }
 

@@ -9,7 +9,7 @@
 # Kernel: stock debug
 
 . lib/test.sh
-plan 64
+plan 67
 
 # Requests of each tenant in an exchange: by UDP, in two turns, and over one TCP connection.
 UDP_TURN=5
@@ -416,6 +416,12 @@ test_flows_are_created_without_the_route_cache() {
 	check 'route_cache=0: a connection older than enable=1 gets one' \
 		is "$(stat_of ct_references)" 2
 	in_ns r sysctl -qw net.nf_zoneroute.route_cache=1
+}
+
+test_packets_of_a_batch_are_found() {
+	rules "$BOTH"
+	receive_in_batches r c1 d1 s1 t1
+	matrix 'receive batches' "$SERVER" t
 }
 
 # Depends on all cases.
