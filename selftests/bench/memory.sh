@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # The memory that connections, zones and network namespaces take in the router, as the difference
-# before and after: connections with conntrack alone and with the module; zones with only a limit;
-# tenants with a zone or a network namespace each.
+# before and after: network namespaces in which nothing is forwarded; connections with conntrack
+# alone and with the module; zones with only a limit; tenants with a zone or a network namespace
+# each.
 #
 # memory.sh ROW [SETTING=VALUE...], see selftests/bench/rows.
 
@@ -12,8 +13,9 @@
 
 MANY=10000
 TENANTS=100
+IDLE=500
 flows=$MANY ports=1 CLIENTS=$MANY
-plan 9
+plan 10
 sinks
 start_send
 
@@ -44,6 +46,30 @@ connections() {
 lines() {
 	shown "$1" | wc -l
 }
+
+# loading: prints the bytes that loading the module takes.
+loading() {
+	local before
+	before=$(used)
+	load
+	echo $(($(used) - before))
+}
+
+# What the first load leaves behind would be counted.
+load
+unload
+module=$(loading)
+unload
+for i in $(seq "$IDLE"); do
+	ip netns add "idle$i"
+done
+bytes=$((($(loading) - module) / IDLE))
+echo "# memory $ROW a network namespace that forwards nothing, by the module $bytes bytes"
+check 'a network namespace that forwards nothing takes memory' [ "$bytes" -gt 0 ]
+unload
+for i in $(seq "$IDLE"); do
+	ip netns del "idle$i"
+done
 
 set_way floor
 before=$(used)

@@ -15,7 +15,7 @@ ROW=$1
 shift
 # shellcheck disable=SC2034
 proto=udp family=4 flows=100 ports=100 zones=0 rules=0 routes=0 rp_filter=0 chain=2 snat=0 churn=0 new=0 \
-	max_age=60000 profile=
+	max_age=60000 idle=0 profile=
 for setting; do
 	declare "${setting%%=*}=${setting#*=}"
 done
@@ -136,7 +136,7 @@ set_way() {
 			}
 		END
 		;;
-	plain) ;;
+	plain | idle) ;;
 	conntrack | route | zone | both | off) firewall ;;
 	flowtable)
 		[ ! -d /sys/module/nf_zoneroute ] || in_ns r sysctl -qw net.nf_zoneroute.enable=0
@@ -146,11 +146,10 @@ set_way() {
 		;;
 	esac
 	case $1 in
+	idle) load ;;
 	off | route | zone | both)
-		if [ ! -d /sys/module/nf_zoneroute ]; then
-			load
-			in_ns r sysctl -qw net.nf_zoneroute.max_age_ms="$max_age"
-		fi
+		[ -d /sys/module/nf_zoneroute ] || load
+		in_ns r sysctl -qw net.nf_zoneroute.max_age_ms="$max_age"
 		[ "${2-}" = again ] || until_true 60 no_references
 		in_ns r sysctl -qw net.nf_zoneroute.enable="$([ "$1" = off ] && echo 0 || echo 1)" \
 			net.nf_zoneroute.route_cache="$([ "$1" = zone ] && echo 0 || echo 1)" \

@@ -16,7 +16,7 @@ PLOTS = {
     "flows": {"100": "tcp4", "10,000": "flows-10000", "1,000,000": "flows-1000000"},
     "zones": {"1": "zones-1", "1,000": "zones-1000"},
 }
-WAYS = ["floor", "plain", "conntrack", "flowtable", "off", "route", "zone", "both"]
+WAYS = ["floor", "plain", "idle", "conntrack", "flowtable", "off", "route", "zone", "both"]
 
 
 def main():
