@@ -354,6 +354,8 @@ u32 nfzr_helper_jiffies32(void);
 u32 nfzr_helper_jiffies_to_ms(u32 j);
 void nfzr_helper_cond_resched(void);
 
+struct workqueue_struct *nfzr_helper_queue_alloc(const char *name, int max);
+
 #ifdef NFZR_KUNIT
 void nfzr_kunit_bh_disable(void);
 void nfzr_kunit_bh_enable(void);

@@ -9,6 +9,7 @@
 #include "sync/percpu.c"
 #include "sync/rcu.c"
 #include "sync/time.c"
+#include "sync/work.c"
 
 #include "mem/array.c"
 #include "mem/ids.c"

@@ -25,7 +25,7 @@ use crate::{
             hook::HookSet,
             skb::{LocalIn, PostRouting}, //
         },
-        sync::{rcu::ReadSide, work}, //
+        sync::rcu::ReadSide, //
     },
     netns::owner::Owner,
     path::{
@@ -393,7 +393,10 @@ impl Hooks {
         }
         if registered.watch.is_some() {
             // If the work is queued already, the reference is returned and dropped.
-            let _ = work::system_dfl().enqueue_delayed::<Arc<Self>, 0>(this.clone(), 0);
+            let _ = this
+                .shared
+                .enders
+                .enqueue_delayed::<Arc<Self>, 0>(this.clone(), 0);
         }
         drop(registered);
         if let Some(state) = this.state() {

@@ -17,10 +17,14 @@ use crate::{
     kapi::{
         entry::{table, Entry},
         mem::slab::Cache,
-        sync::work, //
+        sync::work::{self, OwnedQueue}, //
     },
     route::slot::Slot, //
 };
+
+/// How many netns wait for the end of their notifiers at a time: enough that the grace periods of a
+/// thousand netns take less than a second.
+const ENDERS: i32 = 64;
 
 /// The caches of flows and slots, and the stock of zones.
 #[pin_data]
@@ -30,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) slots: Cache<Slot>,
     #[pin]
     stock: Stock,
+    /// Where the netns wait for the end of their notifiers.
+    pub(crate) enders: OwnedQueue,
     /// Whether a new netns starts enabled.
     pub(crate) enable: bool,
     #[pin]
@@ -59,6 +65,7 @@ impl Shared {
                 flows: Cache::new(c"nf_zoneroute_flow")?,
                 slots: Cache::new(c"nf_zoneroute_slot")?,
                 stock <- Stock::new(),
+                enders: OwnedQueue::new(c"nf_zoneroute_end", ENDERS)?,
                 enable,
                 refill <- new_delayed_work!("nf_zoneroute::refill"),
             }),

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Additions to the `kernel` crate's work queues: a delayed work that is cancelled for good, and
-//! the queue that the kernel recommends for unbound work.
+//! Additions to the `kernel` crate's work queues: a delayed work that is cancelled for good, the queue
+//! that the kernel recommends for unbound work, and queues of the module's own.
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
+use core::{ops::Deref, ptr::NonNull};
+
 use kernel::{
+    prelude::*,
     sync::Arc,
     workqueue::{HasDelayedWork, Queue, WorkItem}, //
 };
@@ -16,6 +19,45 @@ use crate::bindings;
 pub(crate) fn system_dfl() -> &'static Queue {
     // SAFETY: The kernel creates this queue before it loads modules, and never frees it.
     unsafe { Queue::from_raw(bindings::system_dfl_wq) }
+}
+
+/// A queue of the module's own, for unbound work. Dropping it waits for its works. Process context;
+/// sleeps.
+///
+/// # Invariants
+///
+/// `0` is a queue that this value owns.
+pub(crate) struct OwnedQueue(NonNull<bindings::workqueue_struct>);
+
+// SAFETY: The C side allows using and freeing a queue from any thread.
+unsafe impl Send for OwnedQueue {}
+// SAFETY: As above.
+unsafe impl Sync for OwnedQueue {}
+
+impl OwnedQueue {
+    /// Creates a queue of which at most `max` works run at a time. Process context.
+    pub(crate) fn new(name: &CStr, max: i32) -> Result<Self> {
+        // SAFETY: The name is NUL-terminated, and copied.
+        let queue = unsafe { bindings::nfzr_helper_queue_alloc(name.as_char_ptr(), max) };
+        // INVARIANT: Allocated above.
+        Ok(Self(NonNull::new(queue).ok_or(ENOMEM)?))
+    }
+}
+
+impl Deref for OwnedQueue {
+    type Target = Queue;
+
+    fn deref(&self) -> &Queue {
+        // SAFETY: By the type invariant the queue lives as long as `self`.
+        unsafe { Queue::from_raw(self.0.as_ptr()) }
+    }
+}
+
+impl Drop for OwnedQueue {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the queue is ours.
+        unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
+    }
 }
 
 /// Cancels the delayed work of an [`Arc`] when dropped. After that the work neither runs nor is
