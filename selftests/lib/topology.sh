@@ -244,6 +244,16 @@ track() {
 	END
 }
 
+# in_xtables NS iptables|ip6tables ARGUMENT...: runs the legacy program in NS, or the one on nf_tables
+# if the kernel has no legacy tables.
+in_xtables() {
+	if [ -z "${XTABLES-}" ]; then
+		XTABLES=legacy
+		iptables-legacy -t raw -L >/dev/null 2>&1 || XTABLES=nft
+	fi
+	in_ns "$1" "$2-$XTABLES" "${@:3}"
+}
+
 # receive_in_batches NS DEV...: lets devices hand packets over in lists, as most NICs do, by threaded
 # NAPI with GRO.
 receive_in_batches() {

@@ -207,9 +207,9 @@ test_copies_by_nft_dup_leave_the_cache_alone() {
 
 test_copies_by_iptables_tee_leave_the_cache_alone() {
 	local sport=4012
-	in_ns r iptables-legacy -t mangle -A PREROUTING -p udp --sport "$sport" -j TEE --gateway 10.0.3.2
+	in_xtables r iptables -t mangle -A PREROUTING -p udp --sport "$sport" -j TEE --gateway 10.0.3.2
 	copied 'iptables TEE' "$sport"
-	in_ns r iptables-legacy -t mangle -F PREROUTING
+	in_xtables r iptables -t mangle -F PREROUTING
 }
 
 # Tunnels.

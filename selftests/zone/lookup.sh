@@ -184,7 +184,7 @@ END
 
 # raw ARGUMENT...: changes iptables' raw table.
 raw() {
-	in_ns r iptables-legacy -t raw "$@"
+	in_xtables r iptables -t raw "$@"
 }
 
 # zones_by OPTION C-ZONE D-ZONE: sets the tenants' zones by iptables.
@@ -250,11 +250,11 @@ test_packets_are_found_with_a_zone_by_ip6tables() {
 	local dev
 	rules ''
 	for dev in c1:43 s1:43 d1:44 t1:44; do
-		in_ns r ip6tables-legacy -t raw -A PREROUTING -i "${dev%:*}" \
+		in_xtables r ip6tables -t raw -A PREROUTING -i "${dev%:*}" \
 			-j CT --zone "${dev#*:}"
 	done
 	matrix 'ip6tables CT --zone' "$SERVER6" t
-	in_ns r ip6tables-legacy -t raw -F
+	in_xtables r ip6tables -t raw -F
 }
 
 test_packets_are_found_with_a_zone_by_iptables_from_the_mark() {

@@ -122,10 +122,10 @@ test_zone_for_both_directions() {
 test_zone_by_iptables() {
 	local zones
 	tenants '' ''
-	in_ns r iptables-legacy -t raw -A PREROUTING -i c1 -j CT --zone-orig 11
-	in_ns r iptables-legacy -t raw -A PREROUTING -i d1 -j CT --zone-orig 12
+	in_xtables r iptables -t raw -A PREROUTING -i c1 -j CT --zone-orig 11
+	in_xtables r iptables -t raw -A PREROUTING -i d1 -j CT --zone-orig 12
 	two_tenants 'iptables CT --zone-orig' 11 12 0 0
-	in_ns r iptables-legacy -t raw -F
+	in_xtables r iptables -t raw -F
 	check 'iptables CT --zone-orig: each zone counts its flow, zone 0 both' \
 		is "$(flows_in 11) $(flows_in 12) $(flows_in 0)" '1 1 2'
 }
