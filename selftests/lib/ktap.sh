@@ -93,9 +93,10 @@ finish() {
 	exit "$status"
 }
 
-# until_true SECONDS COMMAND...: polls until COMMAND succeeds; fails after SECONDS * SLOW.
+# until_true SECONDS COMMAND...: polls until COMMAND succeeds; fails after SECONDS * SLOW, or rather
+# three times as much, because other work may keep the host's CPUs busy.
 until_true() {
-	local limit=$((SECONDS + $1 * SLOW))
+	local limit=$((SECONDS + $1 * SLOW * 3))
 	shift
 	until "$@" >/dev/null 2>&1; do
 		[ "$SECONDS" -lt "$limit" ] || return 1
