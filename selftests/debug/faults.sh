@@ -10,6 +10,7 @@
 # Kernel: debug
 
 . lib/test.sh
+. lib/faults.sh
 # Stop failing allocations before the scripts that run next.
 at_end() {
 	python3 tools/faults.py stop >/dev/null 2>&1 || true
@@ -45,21 +46,6 @@ stop_faults() {
 	FAILS=$(python3 tools/faults.py stop)
 	TRIED=$((TRIED + FAILS))
 	echo "# $FAILS allocations failed"
-}
-
-# only_that_failed: the kernel logs a call trace for every slab cache and per-CPU area that it
-# cannot create. Nothing else may be in its log.
-only_that_failed() {
-	dmesg >/tmp/dmesg
-	if is "$(grep -c 'Call Trace:' /tmp/dmesg)" "$(grep -cE \
-		'__kmem_cache_create_args\(nf_zoneroute_.*\) failed with error|percpu: allocation failed' \
-		/tmp/dmesg)" &&
-		! grep -v 'Call Trace' /tmp/dmesg | grep -qE "$BAD"; then
-		dmesg -C
-	else
-		grep -B 8 -A 8 'Call Trace:' /tmp/dmesg | sed 's/^/# /' | head -n 150
-		return 1
-	fi
 }
 
 # with_router: loads the module and sets up the router, unless an earlier case has. The first cases

@@ -9,6 +9,7 @@
 #
 # Group: debug
 # Kernel: debug
+# Long: four
 
 . lib/test.sh
 # End the changes, even if the script ends early.

@@ -3,6 +3,7 @@
 """Makes memory allocations fail, each one in turn.
 
   faults.py load MODULE          while the module is loaded
+  faults.py rounds MODULE COUNT  the same COUNT times, while others load and unload it, too
   faults.py netns                while a network namespace is created
   faults.py write FILE VALUE     while a file is written
   faults.py read FILE            while a file is read
@@ -11,7 +12,7 @@
                                  failed or `faults.py stop` ends it
   faults.py stop                 stops that; prints how many allocations were made to fail
 
-The first four repeat the same operation. The first allocation fails the first time, the second
+All but the last two repeat the same operation. The first allocation fails the first time, the second
 one the second time, and so on until there is none left to fail. They print "points=N failed=N
 worked=N": how many allocations there were, and how often the operation failed with ENOMEM or
 worked nevertheless. Any other result is an error.
@@ -135,6 +136,34 @@ def load(path):
     each_point(attempt, 3000)
 
 
+def rounds(path, count):
+    set_up(*function("do_init_module"))
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    n = failed = worked = 0
+    # Others loaded it, are doing so, or have unloaded it.
+    races = (errno.EEXIST, errno.EBUSY, errno.EAGAIN, errno.ENOENT)
+    while failed + worked < count:
+        n += 1
+        error, reached = fail_nth(n, lambda: system_call(313, file, b"", 0))
+        if error in races:
+            n -= 1
+            continue
+        if error not in (None, errno.ENOMEM):
+            raise SystemExit(f"point {n}: {errno.errorcode.get(error, error)}")
+        if error:
+            failed += 1
+            continue
+        worked += 1
+        if not reached:
+            n = 0
+        try:
+            system_call(176, b"nf_zoneroute", os.O_NONBLOCK)
+        except OSError as err:
+            if err.errno not in races:
+                raise
+    print(f"failed={failed} worked={worked}")
+
+
 def netns():
     set_up(*module_text())
 
@@ -229,7 +258,7 @@ def stop():
 
 def main():
     verb, *args = sys.argv[1:]
-    {"load": load, "netns": netns, "write": write_file, "read": read_file,
+    {"load": load, "rounds": lambda path, count: rounds(path, int(count)), "netns": netns, "write": write_file, "read": read_file,
      "every": every, "stop": stop}[verb](*args)
 
 
