@@ -39,10 +39,7 @@ use crate::{
         slot::Slot,
         stamp::Facts, //
     },
-    state::{
-        stats::{Counter, Event},
-        NetState, //
-    },
+    state::stats::{Counter, Event},
     track::outcome::LookupMiss, //
 };
 
@@ -110,12 +107,16 @@ impl Writable for Zones {
                 Bad::Range => ERANGE,
             })?;
         }
-        let net = hooks.get_or_make_state()?;
         let commands = || commands(text).filter_map(core::result::Result::ok);
         let limits = commands().filter_map(|command| match command.action {
             Action::Max(max) => Some((command.zone, max)),
             Action::Flush => None,
         });
+        if hooks.state().is_none() && limits.clone().all(|(_, max)| max.is_none()) {
+            // There is nothing to remove or to flush.
+            return Ok(());
+        }
+        let net = hooks.get_or_make_state()?;
         let zones = net.flows.zones();
         zones.set_max(limits, || hooks.enforce_limits())?;
         let mut result = Ok(());
@@ -124,8 +125,6 @@ impl Writable for Zones {
                 result = result.and(net.flows.flush(command.zone));
             }
         }
-        // The collector frees a zone that nothing but its former limit kept.
-        NetState::collect_later(net.as_arc_borrow());
         result
     }
 }

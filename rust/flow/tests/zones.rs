@@ -120,11 +120,17 @@ mod zone_cases {
         all.kill(index);
         rcu_barrier();
         let looks = [zones.collect(), zones.collect()];
+        let (gone, kept) = (all.zone(5), made());
+        all.make(&ct, None).map_err(|_| EINVAL)?;
+        let again = made();
+        zones.set_max([(5, None)].into_iter(), || Ok(()))?;
         assert_eq!(before, Some(0));
         assert_eq!(during, Some(1));
         assert_eq!(looks, [1, 0]);
-        assert_eq!(all.zone(5), None);
-        assert_eq!(made(), Some(1));
+        assert_eq!(gone, None);
+        assert_eq!(kept, Some(1));
+        assert_eq!(again, Some(2));
+        assert_eq!(made(), Some(2));
         Ok(())
     }
 }

@@ -17,7 +17,10 @@ use crate::{
             conn::{Conn, CtRef},
             seats::{NoSeat, SeatCount, Seats}, //
         },
-        sync::{percpu::CounterSet, rcu::ReadSide}, //
+        sync::{
+            percpu::{CounterSet, Counters},
+            rcu::ReadSide, //
+        },
     },
 };
 
@@ -30,8 +33,21 @@ pub(crate) struct Limit {
     #[pin]
     seats: SeatCount,
     pub(super) connections: ConnCount,
-    /// The counts of zones that were freed while the limit stayed, and of refused packets.
+    /// The counts of zones that were freed while the limit stayed.
     saved: [Atomic<u64>; Tally::ALL.len()],
+    refused: Counters<Refused>,
+}
+
+/// New packets that were dropped because the limit was reached.
+#[derive(Clone, Copy)]
+struct Refused;
+
+impl CounterSet for Refused {
+    const COUNT: usize = 1;
+
+    fn index(self) -> usize {
+        0
+    }
 }
 
 impl Limit {
@@ -40,11 +56,12 @@ impl Limit {
     /// Creates a limit that admits every connection. Process context.
     pub(super) fn new(all: Arc<Seats>) -> Result<Arc<Self>> {
         Arc::pin_init(
-            pin_init!(Self {
+            try_pin_init!(Self {
                 max: Atomic::new(Self::NONE),
                 seats <- SeatCount::new(all),
                 connections: ConnCount::new(),
                 saved: [const { Atomic::new(0) }; Tally::ALL.len()],
+                refused: Counters::new()?,
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -78,8 +95,8 @@ impl Limit {
         self.seats.collect(most)
     }
 
-    /// Adds to a counter. Any context.
-    pub(super) fn count_many(&self, counter: Tally, times: u64) {
+    /// Adds to a counter the count of a zone that is freed. Any context.
+    pub(super) fn save(&self, counter: Tally, times: u64) {
         if let Some(saved) = self.saved.get(counter.index()) {
             saved.add(times, Relaxed);
         }
@@ -87,14 +104,17 @@ impl Limit {
 
     /// Counts a new packet that was dropped because the limit was reached. Any context.
     pub(crate) fn count_refused(&self) {
-        self.count_many(Tally::Limited, 1);
+        self.refused.inc(Refused);
     }
 
-    /// Returns a counter.
+    /// Returns what the limit keeps of a counter of its zone.
     pub(super) fn tally(&self, counter: Tally) -> u64 {
-        self.saved
-            .get(counter.index())
-            .map_or(0, |saved| saved.load(Relaxed))
+        let saved = self.saved.get(counter.index());
+        let saved = saved.map_or(0, |saved| saved.load(Relaxed));
+        match counter {
+            Tally::Limited => saved.saturating_add(self.refused.sum(Refused)),
+            _ => saved,
+        }
     }
 
     /// Returns whether any connection is counted.

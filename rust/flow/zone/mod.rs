@@ -90,6 +90,8 @@ impl ConnCount {
 pub(crate) struct ZoneInfo<'r> {
     zone: Option<&'r Zone>,
     limit: Option<&'r Limit>,
+    /// The counts that the limit keeps.
+    saved: [u64; Tally::ALL.len()],
 }
 
 impl ZoneInfo<'_> {
@@ -119,8 +121,8 @@ impl ZoneInfo<'_> {
     /// Returns the sum of a counter.
     pub(crate) fn tally(&self, counter: Tally) -> u64 {
         let zone = self.zone.map_or(0, |zone| zone.tally(counter));
-        let limit = self.limit.map_or(0, |limit| limit.tally(counter));
-        zone.saturating_add(limit)
+        let saved = self.saved.get(counter.index()).copied().unwrap_or(0);
+        zone.saturating_add(saved)
     }
 }
 

@@ -80,8 +80,8 @@ impl Stock {
         let zone = stock.pop()?;
         zone.id.store(id.into(), Relaxed);
         if let Err((_, zone)) = zones.insert(id.into(), zone) {
-            // There is no memory, or a zone was configured meanwhile. The stock has room, because
-            // the zone was taken under the same lock.
+            // There is no memory. The stock has room, because the zone was taken under the same
+            // lock.
             let _ = stock.push_within_capacity(zone);
         }
         zones.get(id.into(), rcu)

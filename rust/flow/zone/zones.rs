@@ -48,7 +48,7 @@ pub(crate) struct Zones {
     limited: Atomic<i32>,
     /// The zone whose limit is collected next.
     collects: Atomic<u32>,
-    /// Held while a zone is configured, and while unconfigured zones are freed.
+    /// Held while limits are set or removed, and while zones are freed.
     #[pin]
     control: Mutex<()>,
     /// Held while connections are counted.
@@ -88,15 +88,33 @@ impl Zones {
     /// Returns the id of the first zone that is in use or has a limit, `from` or higher. Any
     /// context.
     pub(crate) fn next(&self, from: u32, rcu: &ReadSide<'_>) -> Option<u32> {
-        let zone = self.zones.next(from, rcu).map(|(id, _)| id);
-        let limit = self.limits.next(from, rcu).map(|(id, _)| id);
-        Iterator::chain(zone.into_iter(), limit).min()
+        // Looks further and further, so that neither array is scanned far beyond the result.
+        let (mut from, mut places) = (from, 64u32);
+        loop {
+            let (zone, is_zone) = self.zones.scan(from, places, rcu);
+            let (limit, is_limit) = self.limits.scan(from, places, rcu);
+            match (is_zone, is_limit) {
+                (true, true) => return Some(zone.min(limit)),
+                (true, false) => return Some(zone),
+                (false, true) => return Some(limit),
+                (false, false) if zone.min(limit) == u32::MAX => return None,
+                (false, false) => from = zone.min(limit),
+            }
+            places = places.saturating_mul(2);
+        }
     }
 
     /// Returns what is known about a zone that is in use or has a limit. Any context.
     pub(crate) fn info<'r>(&'r self, id: u16, rcu: &ReadSide<'r>) -> Option<ZoneInfo<'r>> {
-        let (zone, limit) = (self.get(id, rcu), self.limit(id, rcu));
-        (zone.is_some() || limit.is_some()).then_some(ZoneInfo { zone, limit })
+        // In this order: a limit gets the counts of a zone after the zone was removed, so none
+        // is seen twice.
+        let limit = self.limit(id, rcu);
+        let mut saved = [0; Tally::ALL.len()];
+        for (saved, &tally) in saved.iter_mut().zip(Tally::ALL) {
+            *saved = limit.map_or(0, |limit| limit.tally(tally));
+        }
+        let zone = self.get(id, rcu);
+        (zone.is_some() || limit.is_some()).then_some(ZoneInfo { zone, limit, saved })
     }
 
     /// Returns whether any zone has a limit. Any context.
@@ -153,6 +171,8 @@ impl Zones {
                 f(&limit.connections);
             }
             from = id.saturating_add(1);
+            drop(guard);
+            time::cond_resched();
         }
     }
 
@@ -195,6 +215,7 @@ impl Zones {
             {
                 self.limited.fetch_sub(1, Relaxed);
                 if let Some(limit) = self.limits.remove(id.into()) {
+                    self.give_counts_back(id, &limit);
                     // Without memory for the list, the limit is dropped here by itself.
                     let _ = removed.push(limit, GFP_KERNEL_ACCOUNT);
                 }
@@ -244,6 +265,7 @@ impl Zones {
         let mut closed = KVVec::new();
         let mut from = 0;
         loop {
+            time::cond_resched();
             let guard = read_lock();
             let rcu = ReadSide::of(&guard);
             let Some(id) = self.next(from, &rcu) else {
@@ -271,12 +293,22 @@ impl Zones {
         left
     }
 
-    /// Adds the counts of a zone that is about to be freed to those that its limit keeps.
+    /// Adds the counts that a removed limit kept to those of its zone, if that is in use again.
+    fn give_counts_back(&self, id: u16, limit: &Limit) {
+        let guard = read_lock();
+        if let Some(zone) = self.get(id, &ReadSide::of(&guard)) {
+            for &tally in Tally::ALL {
+                zone.counters.add(tally, limit.tally(tally));
+            }
+        }
+    }
+
+    /// Adds the counts of a removed zone to those that its limit keeps.
     fn save_counts(&self, id: u32, zone: &Zone) {
         let guard = read_lock();
         if let Some(limit) = self.limits.get(id, &ReadSide::of(&guard)) {
             for &tally in Tally::ALL {
-                limit.count_many(tally, zone.tally(tally));
+                limit.save(tally, zone.tally(tally));
             }
         }
     }
