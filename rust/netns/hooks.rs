@@ -163,8 +163,8 @@ impl Needs {
 /// What is registered in a netns.
 ///
 /// A netns is asleep until it forwards packets that conntrack tracks, or has a limit. It has no
-/// hook, no notifier and no state until then, so it costs nothing but its files. It does not fall
-/// asleep again.
+/// hook, no notifier and (unless setting a limit failed) no state until then, so it costs nothing but
+/// its files. It does not fall asleep again.
 struct Registered {
     /// `None` while there is no state.
     hooks: Option<HookSet<NetState>>,
@@ -317,6 +317,10 @@ impl Hooks {
         }
         let limits = registered.needs.limits;
         if let Err(err) = self.update(registered, limits) {
+            if registered.needs.mode.is_on() {
+                // What runs goes on without cached routes, as after `EBUSY`.
+                return false;
+            }
             self.sysctls.enable.store(0, Relaxed);
             pr_warn!(
                 "stays off in the network namespace {}: error {}\n",
@@ -349,7 +353,8 @@ impl Hooks {
         };
         let settings = &state.settings;
         settings.set_max_age(self.sysctls.max_age());
-        if mode.is_on() && registered.watch.is_none() {
+        let was_watching = registered.watch.is_some();
+        if mode.is_on() && !was_watching {
             match Watch::new(self.net, state.clone()) {
                 Ok(watch) => registered.watch = Some(watch),
                 // Routes change all the time. Cache none until the next try.
@@ -365,9 +370,12 @@ impl Hooks {
         let old = settings.mode();
         // The collector ends all flows while the mode is off.
         settings.set_mode(mode);
-        registered
-            .try_switch(needs, state)
-            .inspect_err(|_| settings.set_mode(old))?;
+        registered.try_switch(needs, state).inspect_err(|_| {
+            settings.set_mode(old);
+            if !was_watching {
+                registered.watch = None;
+            }
+        })?;
         if limits && mode.is_on() && !had_limits {
             // Connections that were confirmed while no packet passed the limits.
             state.flows.zones().count_present();

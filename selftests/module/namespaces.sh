@@ -8,7 +8,7 @@
 # Kernel: stock quick
 
 . lib/test.sh
-plan 14
+plan 16
 
 MANY=$((60 / SLOW))
 
@@ -111,26 +111,31 @@ for port in range(9000, 9010):
 	unload
 }
 
-# With 1024 chains at a hook, the kernel accepts no other hook there. Any user can make such a netns.
-test_a_netns_that_cannot_be_set_up_does_not_keep_the_module_out() {
-	make_ns full
-	in_ns full sysctl -qw net.ipv4.ip_forward=1
-	in_ns full python3 - >/tmp/chains <<-'END'
+# fill NS: makes 1024 chains at a hook of NS. The kernel accepts no other hook there then. Any user can
+# make such a netns.
+fill() {
+	local i
+	python3 - >/tmp/chains <<-'END'
 		print("table ip full {")
 		print("  chain f { type filter hook forward priority 0; ct state new accept; }")
 		for i in range(1024):
 		    print(f"  chain c{i} {{ type filter hook prerouting priority {i}; }}")
 		print("}")
 	END
-	in_ns full nft -f /tmp/chains 2>/dev/null || true
+	in_ns "$1" nft -f /tmp/chains 2>/dev/null || true
 	# The kernel may refuse the last ones, because conntrack has hooks there too.
 	sed -i '/chain c10[012]/d' /tmp/chains
-	in_ns full nft -f /tmp/chains 2>/dev/null || true
-	local i
+	in_ns "$1" nft -f /tmp/chains 2>/dev/null || true
 	for i in $(seq 2000 2050); do
-		in_ns full nft add chain ip full "c$i" "{ type filter hook prerouting priority $i; }" \
+		in_ns "$1" nft add chain ip full "c$i" "{ type filter hook prerouting priority $i; }" \
 			2>/dev/null || break
 	done
+}
+
+test_a_netns_that_cannot_be_set_up_does_not_keep_the_module_out() {
+	make_ns full
+	in_ns full sysctl -qw net.ipv4.ip_forward=1
+	fill full
 	dmesg -C
 	check 'a full netns: the module is loaded' load
 	check 'a full netns: it stays off' is "$(in_ns full sysctl -n net.nf_zoneroute.enable)" 0
@@ -147,6 +152,21 @@ test_a_netns_that_cannot_be_set_up_does_not_keep_the_module_out() {
 	check 'a full netns, emptied: it can be switched on' \
 		in_ns full sysctl -qw net.nf_zoneroute.enable=1
 	check 'a full netns, emptied: it is on' is "$(in_ns full sysctl -n net.nf_zoneroute.enable)" 1
+	unload
+}
+
+# A limit that failed must not keep the netns from being woken later.
+test_a_netns_in_which_a_limit_failed_wakes_later() {
+	load
+	make_ns crowded
+	in_ns crowded sysctl -qw net.ipv4.ip_forward=0
+	fill crowded
+	check 'a full netns: a limit is refused' eval \
+		'! in_ns crowded sh -c "echo zone 1 max 5 >/proc/net/nf_zoneroute/zones" 2>/dev/null'
+	in_ns crowded nft flush ruleset
+	in_ns crowded sysctl -qw net.ipv4.ip_forward=1
+	rules_for crowded forward
+	check_hooks 'a limit failed, and forwarding later: it is woken' gets_hooks crowded
 	unload
 }
 
