@@ -6,6 +6,7 @@
 #include <linux/inetdevice.h>
 #include <linux/netdevice.h>
 #include <linux/netlink.h>
+#include <linux/sched.h>
 #include <net/addrconf.h>
 #include <net/neighbour.h>
 #include <net/netevent.h>
@@ -76,15 +77,16 @@ struct net *nfzr_helper_netevent_net(unsigned long event, void *info)
 
 /*
  * Returns the netns of an event of netlink if a process closed a socket of netfilter and may
- * administrate the netns, else NULL: no other process changes anything by its socket. The socket
- * keeps the netns alive during the event. (Sockets of the kernel, which do not, are not reported.)
+ * administrate the netns, else NULL: other processes change nothing by their sockets. A kernel thread
+ * closes sockets that anybody left to it, so it tells nothing. The socket keeps the netns alive
+ * during the event. (Sockets of the kernel, which do not, are not reported.)
  */
 struct net *nfzr_helper_netfilter_socket_net(unsigned long event, void *info)
 {
 	const struct netlink_notify *n = info;
 
 	if (event != NETLINK_URELEASE || n->protocol != NETLINK_NETFILTER ||
-	    !ns_capable_noaudit(n->net->user_ns, CAP_NET_ADMIN))
+	    current->flags & PF_KTHREAD || !ns_capable_noaudit(n->net->user_ns, CAP_NET_ADMIN))
 		return NULL;
 	return n->net;
 }
