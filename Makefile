@@ -41,8 +41,14 @@ demo: setup
 debug-kernel: setup
 	@qemu/kernel.sh --debug
 
+ifeq ($(origin KREL),file)
 test: debug-kernel
 	@selftests/run $(TESTS)
+else
+test:
+	@NFZR_KREL=$(KREL) qemu/setup.sh
+	@NFZR_KREL=$(KREL) selftests/run $(TESTS)
+endif
 
 test-long: debug-kernel
 	@NFZR_LONG=1 selftests/run $(TESTS)
@@ -73,7 +79,8 @@ clean:
 
 help:
 	@echo 'make demo              two tenants with the same addresses behind a router'
-	@echo 'make test              all tests; TESTS="hits.sh …" selects'
+	@echo 'make test              all tests; TESTS="hits.sh …" selects; KREL=… those for the stock'
+	@echo '                       kernel on another kernel of the archive'
 	@echo 'make test-long         the tests that make test leaves out because they take long'
 	@echo 'make mutants           check that tests notice each mutant; MUTANTS="…" selects'
 	@echo 'make bench             packet cost beside plain, conntrack, flowtable; ROW="…"'

@@ -3,7 +3,7 @@
 #
 # Builds the module in the toolchain root.
 #
-# build.sh stock              for the pinned kernel, in build/stock
+# build.sh stock              for the pinned kernel, in build/stock; for NFZR_KREL, in build/stock-NFZR_KREL
 # build.sh debug              for the debug kernel, in build/debug
 # build.sh delay              selftests/tools/delay, for the debug kernel, in build/delay
 # build.sh kunit              nf_zoneroute for the debug kernel with the KUnit suites, in build/kunit
@@ -68,7 +68,7 @@ prepared_tree() {
 
 case ${1-} in
 stock)
-	say_step 'build the module' build_copy "$NFZR_TOP/build/stock"
+	say_step 'build the module' build_copy "$NFZR_TOP/build/stock${NFZR_KREL:+-$NFZR_KREL}"
 	;;
 debug)
 	say_step 'build the module for the debug kernel' build_debug_copy "$NFZR_TOP/build/debug"

@@ -27,9 +27,10 @@ make_initramfs() {
 	mkdir -p "$to/bin" "$modules" "$to/root" "$to/dev" "$to/proc"
 	cp -- "$(toolchain_root)/bin/busybox" "$to/bin/busybox"
 	install -m 755 "$NFZR_TOP/qemu/initramfs-init" "$to/init"
-	# In load order.
-	in_toolchain modprobe -d "$kernel" -S "$release" --show-depends virtio_blk |
-		awk '$1 == "insmod" { print $2 }' | while read -r module; do
+	# In load order. Modules that do not exist are built in.
+	for module in virtio_pci virtio_blk virtio_console ext4; do
+		in_toolchain modprobe -d "$kernel" -S "$release" --show-depends "$module" 2>/dev/null || true
+	done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' | while read -r module; do
 		in_toolchain xz -dc "$module" >"$modules/$(basename "${module%.xz}")"
 		printf '%s\n' "$(basename "${module%.xz}")" >>"$modules/order"
 	done

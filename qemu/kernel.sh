@@ -3,7 +3,8 @@
 #
 # Prepares a Debian kernel for building Rust modules against it, and the pinned kernel for booting.
 #
-# kernel.sh                 the pinned kernel: prepared tree, bootable image, modules
+# kernel.sh                 the pinned kernel: prepared tree, bootable image, modules; if NFZR_KREL is
+#                           set, that kernel of the archive
 # kernel.sh --prepare KREL  a prepared tree for the kernel release KREL that a Debian machine runs
 # kernel.sh --debug         the debug kernel, from the pinned kernel's source: tree, image, modules
 #
@@ -29,6 +30,18 @@ resolve_pinned() {
 	[ -n "$release" ] ||
 		die "the archive has no $KERNEL_FLAVOUR headers of version $version (an update is under way?): try again later"
 	printf '%s %s\n' "$release" "$version" >"$to.new"
+	mv -- "$to.new" "$to"
+}
+
+# Writes down the version of the kernel NFZR_KREL.
+resolve_given() {
+	local to=$1 version
+	in_toolchain apt-get update -o Acquire::Retries=3
+	version=$(candidate_of "linux-headers-$NFZR_KREL")
+	[ -n "$version" ] || die "the archive has no linux-headers-$NFZR_KREL"
+	[ "$(printf '%s\n' 7.3 "$NFZR_KREL" | sort -V | head -n 1)" = 7.3 ] ||
+		die "nf_zoneroute needs Linux 7.3 or newer, and this is $NFZR_KREL"
+	printf '%s %s\n' "$NFZR_KREL" "$version" >"$to.new"
 	mv -- "$to.new" "$to"
 }
 
@@ -180,7 +193,13 @@ main() {
 	fi
 	file=$(pinned_kernel_file)
 	# If not all packages were fetched, the archive may no longer have the resolved version.
-	is_complete "$file" || say_step "newest kernel of the series $KERNEL_SERIES" resolve_pinned "$file"
+	if is_complete "$file"; then
+		:
+	elif [ -n "${NFZR_KREL-}" ]; then
+		say_step "version of $NFZR_KREL" resolve_given "$file"
+	else
+		say_step "newest kernel of the series $KERNEL_SERIES" resolve_pinned "$file"
+	fi
 	read -r release version <"$file"
 	make_tree "$release" "$version"
 	cached "$(kernel_dir image "$release" "$version")" "stock kernel $release" \

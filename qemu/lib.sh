@@ -164,7 +164,7 @@ in_tool_root() {
 }
 
 # Prints the resolved release string ("7.3.4+deb13-cloud-amd64") and Debian version of the pinned
-# kernel.
+# kernel. If NFZR_KREL is set, that kernel of the archive takes the place of the pinned one.
 pinned_kernel() {
 	local file
 	file=$(pinned_kernel_file)
@@ -174,7 +174,7 @@ pinned_kernel() {
 
 pinned_kernel_file() {
 	printf '%s/kernel-%s\n' "$NFZR_CACHE" \
-		"$(key_of "$KERNEL_SERIES" "$KERNEL_FLAVOUR" "$DEBIAN_KERNEL_SUITE")"
+		"$(key_of "$KERNEL_SERIES" "$KERNEL_FLAVOUR" "$DEBIAN_KERNEL_SUITE" ${NFZR_KREL:+"$NFZR_KREL"})"
 }
 
 # kernel_dir KIND RELEASE VERSION: print where kernel.sh keeps a kernel's "build" tree or "image".

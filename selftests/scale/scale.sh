@@ -9,11 +9,12 @@
 #
 # Group: scale
 # Kernel: scale
+# Long: scale
 
 . lib/test.sh
-plan 23
+plan 25
 
-SCALE=${NFZR_SCALE:-20000}
+SCALE=${NFZR_SCALE:-$([ -z "${NFZR_LONG-}" ] && echo 20000 || echo 100000)}
 # Each address has 101 ports. pktgen increments both address and port with each packet, and none of
 # the numbers of addresses used here is a multiple of 101.
 PORTS=101
@@ -287,6 +288,15 @@ test_a_large_zone_is_flushed() {
 	echo "# flushing $TOTAL connections: $(cat /tmp/flush) instructions"
 	check 'no reference is left' until_true 60 no_references
 	check 'the table shrank or was freed' until_true 60 eval '[ "$(zone 5 buckets)" = none ]'
+}
+
+# Before the process that deletes the connections goes on.
+test_a_large_table_is_let_go_at_once() {
+	large_zone
+	check "$TOTAL connections: counted" [ "$(in_ns r sysctl -n net.netfilter.nf_conntrack_count)" -ge "$TOTAL" ]
+	in_ns r conntrack -F >/dev/null 2>&1
+	check "$TOTAL connections, deleted: not counted any more" \
+		is "$(in_ns r sysctl -n net.netfilter.nf_conntrack_count)" 0
 }
 
 test_packets_of_many_zones_are_found() {
