@@ -21,149 +21,24 @@ use crate::{
             fib::Watch,
             netns::{Net, NetHandle, PreExit}, //
         },
-        nf::{
-            hook::HookSet,
-            skb::{LocalIn, PostRouting}, //
-        },
+        nf::hook::HookSet,
         sync::rcu::ReadSide, //
     },
-    netns::owner::Owner,
-    path::{
-        commit::Commit,
-        limit::EnforceLimit,
-        lookup::Lookup,
-        verify::{
-            AdmitAndPredict,
-            CommitWatched,
-            Compare,
-            CompareRoute,
-            Predict, //
-        },
-        Admit,
-        AdmitAndServe, //
+    netns::{
+        owner::Owner,
+        stages::{Needs, Stage}, //
     },
     state::{
-        settings::{Mode, Sysctls},
+        settings::{Mode, SysctlValues},
         shared::Shared,
         NetState, //
     },
 };
 
-/// A hook. The constants of the hooks are explained at their types.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-enum Stage {
-    Lookup,
-    LookupNotes,
-    Admit,
-    AdmitAndServe,
-    Commit,
-    CommitSkips,
-    Predict,
-    Compare,
-    AdmitAndPredict,
-    CompareRoute,
-    CommitWatched,
-    CommitWatchedSkips,
-    LimitIn,
-    LimitOut,
-}
-
-impl Stage {
-    /// The hooks of limits, in every mode but [`Mode::Off`].
-    const LIMITS: [Self; 2] = [Self::LimitIn, Self::LimitOut];
-
-    /// The hooks just before conntrack, and the comparison that belongs to one of them. A packet
-    /// must not pass two of the former.
-    const AROUND_CONNTRACK: [Self; 4] = [
-        Self::Lookup,
-        Self::LookupNotes,
-        Self::Predict,
-        Self::Compare,
-    ];
-
-    /// Returns whether the hook has this id, its variant's number.
-    fn has_id(self, id: u32) -> bool {
-        self as u32 == id
-    }
-
-    /// Registers the hook, unless it is registered.
-    fn add(self, hooks: &mut HookSet<NetState>) -> Result {
-        // CAST: The variant's number.
-        let id = self as u32;
-        match self {
-            Self::Lookup => hooks.add::<Lookup<false>>(id),
-            Self::LookupNotes => hooks.add::<Lookup<true>>(id),
-            Self::Admit => hooks.add::<Admit>(id),
-            Self::AdmitAndServe => hooks.add::<AdmitAndServe>(id),
-            Self::Commit => hooks.add::<Commit<false>>(id),
-            Self::CommitSkips => hooks.add::<Commit<true>>(id),
-            Self::Predict => hooks.add::<Predict>(id),
-            Self::Compare => hooks.add::<Compare>(id),
-            Self::AdmitAndPredict => hooks.add::<AdmitAndPredict>(id),
-            Self::CompareRoute => hooks.add::<CompareRoute>(id),
-            Self::CommitWatched => hooks.add::<CommitWatched<false>>(id),
-            Self::CommitWatchedSkips => hooks.add::<CommitWatched<true>>(id),
-            Self::LimitIn => hooks.add::<EnforceLimit<LocalIn>>(id),
-            Self::LimitOut => hooks.add::<EnforceLimit<PostRouting>>(id),
-        }
-    }
-}
-
-/// Returns the hooks of a mode, in reverse packet order: each hook relies on the later ones.
-fn stages(mode: Mode) -> &'static [Stage] {
-    use Stage::*;
-    let (lookup, routes) = match mode {
-        Mode::Off => return &[],
-        Mode::Verify { routes: true } => {
-            return &[
-                CommitWatchedSkips,
-                CompareRoute,
-                AdmitAndPredict,
-                Compare,
-                Predict,
-            ]
-        }
-        Mode::Verify { routes: false } => return &[CommitWatched, Admit, Compare, Predict],
-        Mode::On { lookup, routes } => (lookup, routes),
-    };
-    match (lookup, routes) {
-        (true, true) => &[CommitSkips, AdmitAndServe, Lookup],
-        (false, true) => &[CommitSkips, AdmitAndServe],
-        (true, false) => &[CommitSkips, Admit, LookupNotes],
-        (false, false) => &[Commit, Admit],
-    }
-}
-
-/// What hooks a netns needs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Needs {
-    mode: Mode,
-    /// Whether a zone had a limit since the netns was set up.
-    limits: bool,
-}
-
-impl Needs {
-    /// Returns the hooks, in reverse packet order, except for those of limits, which come first.
-    fn stages(self) -> impl Iterator<Item = Stage> {
-        let limits = if self.limits && self.mode.is_on() {
-            &Stage::LIMITS[..]
-        } else {
-            &[]
-        };
-        Iterator::chain(limits.iter(), stages(self.mode)).copied()
-    }
-
-    /// Returns whether the hook with this id is needed.
-    fn has(self, id: u32) -> bool {
-        self.stages().any(|stage| stage.has_id(id))
-    }
-}
-
 /// What is registered in a netns.
 ///
-/// A netns is asleep until it forwards packets that conntrack tracks, or has a limit. It has no
-/// hook, no notifier and (unless setting a limit failed) no state until then, so it costs nothing but
+/// A netns is asleep until it forwards packets that conntrack tracks, or has a limit. Until then it
+/// has no hook, no notifier and no state (unless setting a limit failed), so it costs nothing but
 /// its files. It does not fall asleep again.
 struct Registered {
     /// `None` while there is no state.
@@ -184,8 +59,7 @@ impl Registered {
         let Some(hooks) = &mut self.hooks else {
             return Ok(());
         };
-        let around = |id| Stage::AROUND_CONNTRACK.iter().any(|stage| stage.has_id(id));
-        hooks.retain(|id| new.has(id) || !around(id));
+        hooks.retain(|id| new.has(id) || !Stage::excludes_others(id));
         if new.mode.verifies() && !self.needs.mode.verifies() {
             state.meter.reset();
         }
@@ -218,7 +92,7 @@ pub(super) struct Hooks {
     net: NetHandle,
     shared: Arc<Shared>,
     /// The sysctls.
-    pub(super) sysctls: Sysctls,
+    pub(super) sysctls: SysctlValues,
     /// Also serialises changes of the settings, and the creation of the state.
     #[pin]
     registered: Mutex<Registered>,
@@ -257,7 +131,7 @@ impl Hooks {
         Arc::pin_init(
             pin_init!(Self {
                 net,
-                sysctls: Sysctls::new(shared.enable),
+                sysctls: SysctlValues::new(shared.enable),
                 shared,
                 registered <- new_mutex!(registered, "netns::hooks"),
                 owner: SetOnce::new(),

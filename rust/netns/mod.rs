@@ -8,6 +8,7 @@ mod hooks;
 mod owner;
 mod proc;
 pub(crate) mod sleepers;
+mod stages;
 mod sysctl;
 
 use kernel::{prelude::*, sync::Arc};

@@ -80,7 +80,7 @@ impl Mode {
 }
 
 /// The sysctls of a netns.
-pub(crate) struct Sysctls {
+pub(crate) struct SysctlValues {
     /// sysctl `enable`: 0 or 1.
     pub(crate) enable: Atomic<u32>,
     /// sysctl `zone_lookup`: 0 or 1.
@@ -93,7 +93,7 @@ pub(crate) struct Sysctls {
     pub(crate) verify: Atomic<u32>,
 }
 
-impl Sysctls {
+impl SysctlValues {
     /// Returns the defaults. Packets are looked up by default if the prediction of their tracking
     /// is verified.
     pub(crate) fn new(enable: bool) -> Self {

@@ -5,6 +5,7 @@
 //! Locks, in this order: `control` of [`zones::Zones`] (process context), the lock of
 //! [`stock::Stock`]. Nothing is freed under the latter.
 
+pub(crate) mod info;
 pub(crate) mod limit;
 pub(crate) mod stock;
 pub(crate) mod zones;
@@ -18,7 +19,7 @@ use kernel::{
 };
 
 use crate::{
-    flow::{zone::limit::Limit, Flow},
+    flow::Flow,
     kapi::{
         entry::table::TupleTable,
         sync::percpu::{CounterSet, Counters}, //
@@ -83,46 +84,6 @@ impl ConnCount {
 
     fn last(&self) -> u32 {
         self.last.load(Relaxed)
-    }
-}
-
-/// What is known about a zone that has flows or a limit, or had flows a moment ago.
-pub(crate) struct ZoneInfo<'r> {
-    zone: Option<&'r Zone>,
-    limit: Option<&'r Limit>,
-    /// The counts that the limit keeps.
-    saved: [u64; Tally::ALL.len()],
-}
-
-impl ZoneInfo<'_> {
-    /// Returns how many flows have a direction in the zone. A flow with both counts once.
-    pub(crate) fn flows(&self) -> i64 {
-        self.zone.map_or(0, Zone::flows)
-    }
-
-    /// Returns how many buckets the zone's table has.
-    pub(crate) fn buckets(&self) -> u32 {
-        self.zone.map_or(0, |zone| zone.table.buckets())
-    }
-
-    /// Returns the limit, if there is one.
-    pub(crate) fn max(&self) -> Option<u32> {
-        self.limit?.max()
-    }
-
-    /// Returns how many connections of the zone conntrack has, as of the last
-    /// [`zones::Zones::count_connections`].
-    pub(crate) fn connections(&self) -> u32 {
-        let zone = self.zone.map(|zone| &zone.connections);
-        let limit = self.limit.map(|limit| &limit.connections);
-        limit.or(zone).map_or(0, ConnCount::last)
-    }
-
-    /// Returns the sum of a counter.
-    pub(crate) fn tally(&self, counter: Tally) -> u64 {
-        let zone = self.zone.map_or(0, |zone| zone.tally(counter));
-        let saved = self.saved.get(counter.index()).copied().unwrap_or(0);
-        zone.saturating_add(saved)
     }
 }
 

@@ -15,12 +15,12 @@ use kernel::{
 
 use crate::{
     flow::zone::{
+        info::ZoneInfo,
         limit::Limit,
         stock::Stock,
         ConnCount,
         Tally,
-        Zone,
-        ZoneInfo, //
+        Zone, //
     },
     kapi::{
         mem::array::{RcuArray, Removed},

@@ -37,8 +37,8 @@ pub(crate) trait Rows {
     /// Called before the first row is looked for. Process context; may sleep.
     fn begin(_data: &Self::Data) {}
 
-    /// Returns the number of the first row that is numbered `from` or higher. Process context, under
-    /// RCU.
+    /// Returns the number of the first row that is numbered `from` or higher. Process context,
+    /// under RCU.
     fn find(data: &Self::Data, from: u32, rcu: &ReadSide<'_>) -> Option<u32>;
 
     /// Prints the row with this number, unless it went after it was found. Process context, under
@@ -201,8 +201,8 @@ impl<R: Rows> RowsAdapter<R> {
         unsafe { &*bindings::nfzr_helper_seq_data(seq).cast() }
     }
 
-    /// Returns the first row at `*pos` or later, as its number plus one, its number in `*pos`; null:
-    /// no more rows.
+    /// Returns the first row at `*pos` or later, as its number plus one, its number in `*pos`;
+    /// null: no more rows.
     ///
     /// # Safety
     ///

@@ -150,9 +150,9 @@ impl<T: Send + Sync> RcuArray<T> {
         })
     }
 
-    /// Looks for the first object at `from` or later, within `places` indices. Returns its index and
-    /// `true`, or the index at which to continue and `false`; `u32::MAX` means that there is none
-    /// beyond. Any context.
+    /// Looks for the first object at `from` or later, within `places` indices. Returns its index
+    /// and `true`, or the index at which to continue and `false`; `u32::MAX` means that there is
+    /// none beyond. Any context.
     pub(crate) fn scan(&self, from: u32, places: u32, _rcu: &ReadSide<'_>) -> (u32, bool) {
         let (index, found) = self.raw.scan(from, places);
         (index, found.is_some())

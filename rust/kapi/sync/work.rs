@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Additions to the `kernel` crate's work queues: a delayed work that is cancelled for good, the queue
-//! that the kernel recommends for unbound work, and queues of the module's own.
+//! Additions to the `kernel` crate's work queues: a delayed work that is cancelled for good, the
+//! queue that the kernel recommends for unbound work, and queues of the module's own.
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
