@@ -89,7 +89,8 @@ test_local_delivery_creates_no_flow() {
 test_batches_are_served() {
 	local sport=4006 burst=200 before
 	receive_in_batches r c1 s1
-	check 'receive batches: all requests are answered' is "$(ask c udp "$N" --sport "$sport")" "$N"
+	check 'receive batches: all requests are answered' \
+		is "$(ask c udp "$N" --sport "$sport" --timeout 10)" "$N"
 	check 'receive batches: hits from the same packets on' \
 		is "$(hits_of udp "$sport")" "$((N - 2)) $((N - 1))"
 	before=$(arrived by_a)

@@ -72,13 +72,13 @@ exchange() {
 		BEFORE[${line%:*}]=${line#*:}
 	done
 	hits=$(tally lookup_hit lookup_miss_assuring)
-	c=(twin c udp "$addr" s "$UDP_TURN" --sport 4000)
-	d=(twin d udp "$addr" "$server" "$UDP_TURN" --sport "$port")
+	c=(twin c udp "$addr" s "$UDP_TURN" --sport 4000 --timeout 10)
+	d=(twin d udp "$addr" "$server" "$UDP_TURN" --sport "$port" --timeout 10)
 	udp="$("${c[@]}") $("${d[@]}") $("${c[@]}") $("${d[@]}")"
 	UDP_HITS=$(($(tally lookup_hit lookup_miss_assuring) - hits))
 	hits=$(stat_of lookup_hit)
-	twin d tcp "$addr" "$server" "$TCP_REQUESTS" --sport "$port" >/tmp/twin.d &
-	tcp=$(twin c tcp "$addr" s "$TCP_REQUESTS" --sport 4000)
+	twin d tcp "$addr" "$server" "$TCP_REQUESTS" --sport "$port" --timeout 10 >/tmp/twin.d &
+	tcp=$(twin c tcp "$addr" s "$TCP_REQUESTS" --sport 4000 --timeout 10)
 	wait $!
 	TCP_HITS=$(($(stat_of lookup_hit) - hits))
 	ALL_HITS=$(($(stat_of lookup_hit) - before))
