@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # The memory that connections, zones and network namespaces take in the router, as the difference
-# before and after: network namespaces in which nothing is forwarded; connections with conntrack
-# alone and with the module; zones with only a limit; tenants with a zone or a network namespace
-# each.
+# before and after: connections with conntrack alone and with the module; zones with only a limit;
+# tenants with a zone or a network namespace each; network namespaces in which nothing is forwarded.
 #
 # memory.sh ROW [SETTING=VALUE...], see selftests/bench/rows.
 
@@ -46,30 +45,6 @@ connections() {
 lines() {
 	shown "$1" | wc -l
 }
-
-# loading: prints the bytes that loading the module takes.
-loading() {
-	local before
-	before=$(used)
-	load
-	echo $(($(used) - before))
-}
-
-# What the first load leaves behind would be counted.
-load
-unload
-module=$(loading)
-unload
-for i in $(seq "$IDLE"); do
-	ip netns add "idle$i"
-done
-bytes=$((($(loading) - module) / IDLE))
-echo "# memory $ROW a network namespace that forwards nothing, by the module $bytes bytes"
-check 'a network namespace that forwards nothing takes memory' [ "$bytes" -gt 0 ]
-unload
-for i in $(seq "$IDLE"); do
-	ip netns del "idle$i"
-done
 
 set_way floor
 before=$(used)
@@ -148,3 +123,22 @@ for i in $(seq "$TENANTS"); do
 	END
 done
 took 'a tenant with a network namespace' "$TENANTS" "$before"
+
+# loading: prints the bytes that loading the module takes.
+loading() {
+	local before
+	before=$(used)
+	load
+	echo $(($(used) - before))
+}
+
+# Last, because netns are freed later than they are deleted.
+unload
+module=$(loading)
+unload
+for i in $(seq "$IDLE"); do
+	ip netns add "idle$i"
+done
+bytes=$((($(loading) - module) / IDLE))
+echo "# memory $ROW a network namespace that forwards nothing, by the module $bytes bytes"
+check 'a network namespace that forwards nothing takes memory' [ "$bytes" -gt 0 ]
