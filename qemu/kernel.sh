@@ -40,7 +40,7 @@ resolve_given() {
 	version=$(candidate_of "linux-headers-$NFZR_KREL")
 	[ -n "$version" ] || die "the archive has no linux-headers-$NFZR_KREL"
 	[ "$(printf '%s\n' 7.3 "$NFZR_KREL" | sort -V | head -n 1)" = 7.3 ] ||
-		die "nf_zoneroute needs Linux 7.3 or newer, and this is $NFZR_KREL"
+		die "this needs Linux 7.3 or newer, and NFZR_KREL is $NFZR_KREL"
 	printf '%s %s\n' "$NFZR_KREL" "$version" >"$to.new"
 	mv -- "$to.new" "$to"
 }
