@@ -77,9 +77,9 @@ struct net *nfzr_helper_netevent_net(unsigned long event, void *info)
 
 /*
  * Returns the netns of an event of netlink if a process closed a socket of netfilter and may
- * administrate the netns, else NULL: other processes change nothing by their sockets. A kernel thread
- * closes sockets that anybody left to it, so it tells nothing. The socket keeps the netns alive
- * during the event. (Sockets of the kernel, which do not, are not reported.)
+ * administrate the netns, else NULL: other processes change nothing by their sockets. The sockets
+ * that a kernel thread closes may be those of any process. The socket keeps the netns alive during
+ * the event. (Sockets of the kernel, which do not, are not reported.)
  */
 struct net *nfzr_helper_netfilter_socket_net(unsigned long event, void *info)
 {
