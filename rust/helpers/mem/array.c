@@ -42,8 +42,8 @@ void *nfzr_helper_array_replace(struct __genradix *array, u32 index, void *entry
 #define NFZR_LEAF (GENRADIX_NODE_SIZE / sizeof(void *))
 
 /*
- * Returns the first pointer at *index or later, within the given number of places, and writes its
- * index to *index. If there is none, returns NULL and writes to *index where to continue, or
+ * Returns the first pointer at *index or later, within the given number of places (and on to the end
+ * of a leaf), and writes its index to *index. If there is none, returns NULL and writes to *index where to continue, or
  * U32_MAX if the rest of the array is empty.
  */
 void *nfzr_helper_array_next(struct __genradix *array, u32 *index, u32 places)

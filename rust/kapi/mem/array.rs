@@ -63,8 +63,8 @@ impl RawArray {
     }
 
     /// Returns the first pointer at `from` or later, with its index, if it is within `places`
-    /// slots. If it is not, returns the index at which to continue; `u32::MAX` means that the array
-    /// has no more pointers. Any context.
+    /// slots, or beyond them in the same leaf. If it is not, returns the index at which to
+    /// continue; `u32::MAX` means that the array has no more pointers. Any context.
     pub(in crate::kapi) fn scan(&self, from: u32, places: u32) -> (u32, Option<NonNull<c_void>>) {
         let (tree, mut index) = (self.tree.get(), from);
         // SAFETY: `tree` was initialised by `new`, and `index` is valid.
@@ -150,9 +150,10 @@ impl<T: Send + Sync> RcuArray<T> {
         })
     }
 
-    /// Looks for the first object at `from` or later, within `places` indices. Returns its index
-    /// and `true`, or the index at which to continue and `false`; `u32::MAX` means that there is
-    /// none beyond. Any context.
+    /// Looks for the first object at `from` or later, at `places` indices and on to the end of a
+    /// leaf. Leaves begin at the same indices in all arrays. Returns the object's index and
+    /// `true`, or the index at which to continue and `false`; `u32::MAX` means that there is none
+    /// beyond. Any context.
     pub(crate) fn scan(&self, from: u32, places: u32, _rcu: &ReadSide<'_>) -> (u32, bool) {
         let (index, found) = self.raw.scan(from, places);
         (index, found.is_some())
