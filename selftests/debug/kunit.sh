@@ -8,7 +8,7 @@
 # Kernel: debug
 
 SUITES=22
-CASES=103
+CASES=104
 
 . lib/test.sh
 plan $((CASES + 2))

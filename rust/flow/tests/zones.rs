@@ -106,6 +106,28 @@ mod zone_cases {
     }
 
     #[test]
+    fn a_walk_meets_zones_and_limits_in_ascending_order() -> Result {
+        let all = Fixture::new()?;
+        let zones = all.flows.zones();
+        let limits = [3u16, 70, 100, 5000, 65535].map(|id| (id, Some(1)));
+        zones.set_max(limits.into_iter(), || Ok(()))?;
+        for id in [65u16, 90, 100, 128] {
+            let ct = conn(id.into(), id, ZoneDirs::Both)?;
+            all.make(&ct, None).map_err(|_| EINVAL)?;
+        }
+        let (mut met, mut from) = ([0; 9], 0);
+        for met in &mut met {
+            let guard = read_lock();
+            let Some(id) = zones.next(from, &ReadSide::of(&guard)) else {
+                break;
+            };
+            (*met, from) = (id, id + 1);
+        }
+        assert_eq!(met, [3, 65, 70, 90, 100, 128, 5000, 65535, 0]);
+        Ok(())
+    }
+
+    #[test]
     fn a_limit_keeps_the_counts_of_a_zone_that_went() -> Result {
         let (all, ct) = (Fixture::new()?, conn(1, 5, ZoneDirs::Both)?);
         let zones = all.flows.zones();
