@@ -9,61 +9,27 @@
 #
 # Group: debug
 # Kernel: debug
-# Long: four
+# Long: four kcsan
 
 . lib/test.sh
-# End the changes, even if the script ends early.
+. lib/meanwhile.sh
 at_end() {
-	touch /tmp/soak.end
+	end_meanwhile
 }
 plan 13
 
 SECONDS_IN_ALL=${NFZR_SOAK_SECONDS:-60}
 
+rm -f /tmp/served
 load
 router
 serve udp
-in_ns r sysctl -qw net.netfilter.nf_conntrack_udp_timeout=1 \
-	net.netfilter.nf_conntrack_udp_timeout_stream=1
+udp_timeouts r 1 1
 # netns_count: prints the number of netns, from the kernel's reference trackers.
 netns_count() {
 	find /sys/kernel/debug/ref_tracker -name 'netns-*-refcnt' | wc -l
 }
 NETNS_BEFORE=$(netns_count)
-
-# churn NAME PAUSE COMMAND...: runs the command over and over, and counts how often it succeeded.
-churn() {
-	local name=$1 pause=$2 round=0
-	shift 2
-	(
-		trap - ERR EXIT
-		set +e
-		while [ ! -e /tmp/soak.end ]; do
-			if "$@" >/dev/null 2>&1; then
-				round=$((round + 1))
-				echo "$round" >"/tmp/soak.$name"
-			fi
-			sleep "$pause"
-		done
-	) &
-	CHURNS+=($!)
-	NAMES+=("$name")
-}
-CHURNS=()
-NAMES=()
-rm -f /tmp/soak.*
-
-# rounds_of NAME: prints how often a churn's command succeeded.
-rounds_of() {
-	cat "/tmp/soak.$1" 2>/dev/null || echo 0
-}
-
-each_twice() {
-	local name
-	for name in "${NAMES[@]}"; do
-		[ "$(rounds_of "$name")" -ge 2 ] || return 1
-	done
-}
 
 route_flaps() {
 	ip -n r -b - <<-END
@@ -87,7 +53,7 @@ other_netns() {
 }
 # module: reloads the module, after noting how many packets it served and flows it created.
 module() {
-	echo "$(stat_of hit) $(stat_of flow_new)" >>/tmp/soak.served
+	echo "$(stat_of hit) $(stat_of flow_new)" >>/tmp/served
 	rmmod nf_zoneroute && sleep 0.5 && insmod nf_zoneroute.ko &&
 		in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000
 }
@@ -112,29 +78,28 @@ test_packets_are_served_while_everything_changes() {
 		--timeout 0.05 --interval 0.5
 	background c python3 tools/traffic.py ask udp "$SERVER" "$SINK" 100000000 --sport 5000 \
 		--oneway --interval 0.005
-	churn routes 0.05 route_flaps
-	churn names 0.2 rename
-	churn netns 0.2 other_netns
-	churn module 3 module
-	churn flush 0.7 flush
-	churn reads 0.3 read_all
-	churn switches 1.1 switches
+	meanwhile routes 0.05 route_flaps
+	meanwhile names 0.2 rename
+	meanwhile netns 0.2 other_netns
+	meanwhile module 3 module
+	meanwhile flush 0.7 flush
+	meanwhile reads 0.3 read_all
+	meanwhile switches 1.1 switches
 	sleep "$SECONDS_IN_ALL"
 	# A slow machine gets more time.
-	until_true "$SECONDS_IN_ALL" each_twice || true
-	touch /tmp/soak.end
-	wait "${CHURNS[@]}" || true
+	until_true "$SECONDS_IN_ALL" each_succeeded 2 || true
+	end_meanwhile
 
-	for name in "${NAMES[@]}"; do
-		round=$(rounds_of "$name")
+	for name in "${MEANWHILE_NAMES[@]}"; do
+		round=$(times_of "$name")
 		echo "# $name: $round rounds"
 		rounds=$((rounds + round))
 		check "$name: at least 2 rounds" [ "$round" -ge 2 ]
 	done
 	echo "# soak cycles: $rounds in $SECONDS_IN_ALL s"
 	[ -d /sys/module/nf_zoneroute ] || load
-	served=$(awk '{ n += $1 } END { print n + 0 }' /tmp/soak.served || true)
-	created=$(awk '{ n += $2 } END { print n + 0 }' /tmp/soak.served || true)
+	served=$(awk '{ n += $1 } END { print n + 0 }' /tmp/served || true)
+	created=$(awk '{ n += $2 } END { print n + 0 }' /tmp/served || true)
 	echo "# $served packets served of $created flows"
 	check 'packets were served' [ "$served" -ge 100 ]
 	check 'flows were created' [ "$created" -ge 100 ]

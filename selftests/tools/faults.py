@@ -3,7 +3,8 @@
 """Makes memory allocations fail, each one in turn.
 
   faults.py load MODULE          while the module is loaded
-  faults.py rounds MODULE COUNT  the same COUNT times, while others load and unload it, too
+  faults.py rounds MODULE COUNT  the same COUNT times, while others load and unload it, too: each
+                                 seventh allocation, then those after them; prints the last one
   faults.py netns                while a network namespace is created
   faults.py write FILE VALUE     while a file is written
   faults.py read FILE            while a file is read
@@ -23,6 +24,8 @@ import errno
 import os
 import sys
 
+# Of the allocations that `rounds` makes fail in one turn.
+STRIDE = 7
 DEBUGFS = "/sys/kernel/debug"
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -139,29 +142,32 @@ def load(path):
 def rounds(path, count):
     set_up(*function("do_init_module"))
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    n = failed = worked = 0
+    # The first allocation of this turn, and the one that fails next. Neighbours do much the same.
+    first = n = 1
+    last = failed = worked = 0
     # Others loaded it, are doing so, or have unloaded it.
     races = (errno.EEXIST, errno.EBUSY, errno.EAGAIN, errno.ENOENT)
     while failed + worked < count:
-        n += 1
         error, reached = fail_nth(n, lambda: system_call(313, file, b"", 0))
         if error in races:
-            n -= 1
             continue
         if error not in (None, errno.ENOMEM):
             raise SystemExit(f"point {n}: {errno.errorcode.get(error, error)}")
+        last = max(last, n)
+        if not error and not reached:
+            first = n = first % STRIDE + 1
+        else:
+            n += STRIDE
         if error:
             failed += 1
             continue
         worked += 1
-        if not reached:
-            n = 0
         try:
             system_call(176, b"nf_zoneroute", os.O_NONBLOCK)
         except OSError as err:
             if err.errno not in races:
                 raise
-    print(f"failed={failed} worked={worked}")
+    print(f"last={last} failed={failed} worked={worked}")
 
 
 def netns():
