@@ -39,8 +39,8 @@ for ns in c r s; do
 		net.ipv6.conf.default.router_solicitations=0 net.ipv6.conf.all.accept_ra=0
 done
 in_ns r sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
-	net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.c1.rp_filter="$rp_filter" net.ipv4.conf.s1.rp_filter="$rp_filter" \
-	net.netfilter.nf_conntrack_udp_timeout=7200 net.netfilter.nf_conntrack_udp_timeout_stream=7200
+	net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.c1.rp_filter="$rp_filter" net.ipv4.conf.s1.rp_filter="$rp_filter"
+udp_timeouts r 7200 7200
 ip -n r -b - <<-END
 	neigh replace 10.0.1.2 lladdr $(mac_of c c0) dev c1 nud permanent
 	neigh replace 10.0.2.2 lladdr $(mac_of s s0) dev s1 nud permanent

@@ -40,6 +40,13 @@ unload() {
 	rmmod nf_zoneroute
 }
 
+# udp_timeouts NS SECONDS STREAM-SECONDS: sets after how long without packets UDP connections expire.
+udp_timeouts() {
+	in_ns "$1" sysctl -qw "net.netfilter.nf_conntrack_udp_timeout=$2" \
+		"net.netfilter.nf_conntrack_udp_timeout_stream=$3"
+}
+
+# make_ns NS...: creates netns, with UDP timeouts that also a busy machine does not reach.
 make_ns() {
 	local ns
 	for ns; do
@@ -52,6 +59,7 @@ make_ns() {
 		# Without duplicate address detection and router solicitations, all packets are the
 		# test's.
 		in_ns "$ns" sysctl -qw net.ipv6.conf.all.disable_ipv6=1
+		udp_timeouts "$ns" 600 700
 	done
 }
 
@@ -291,4 +299,28 @@ no_ipsec() {
 # mac_of NS DEV: prints the link-layer address of a device.
 mac_of() {
 	ip -n "$1" -o link show dev "$2" | sed 's/.*link\/ether \([0-9a-f:]*\).*/\1/'
+}
+
+# synproxy: lets r's SYNPROXY answer TCP clients of port 7, until no_synproxy.
+synproxy() {
+	in_ns r sysctl -qw net.netfilter.nf_conntrack_tcp_loose=0
+	in_ns r nft -f - <<-'END'
+		table ip proxy {
+			chain raw {
+				type filter hook prerouting priority raw
+				tcp dport 7 tcp flags syn notrack
+			}
+			chain forward {
+				type filter hook forward priority -5
+				tcp dport 7 ct state invalid,untracked \
+					synproxy mss 1460 wscale 7 timestamp sack-perm
+				tcp dport 7 ct state invalid drop
+			}
+		}
+	END
+}
+
+no_synproxy() {
+	in_ns r nft delete table ip proxy
+	in_ns r sysctl -qw net.netfilter.nf_conntrack_tcp_loose=1
 }

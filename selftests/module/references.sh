@@ -52,11 +52,10 @@ test_a_deleted_connection_is_released() {
 }
 
 test_a_connection_that_timed_out_is_released() {
-	local timeout=net.netfilter.nf_conntrack_udp_timeout
-	in_ns r sysctl -qw "$timeout=1" "${timeout}_stream=1"
+	udp_timeouts r 1 1
 	ask c udp 5 --sport 4001 >/dev/null
 	check 'a connection that timed out is released' until_true 10 no_references
-	in_ns r sysctl -qw "$timeout=30" "${timeout}_stream=120"
+	udp_timeouts r 600 700
 }
 
 test_routes_end_with_their_device_and_flows_with_their_connections() {

@@ -106,8 +106,7 @@ test_each_read_has_each_line_once_while_connections_come_and_go() {
 	END
 	max=$(sysctl -n net.netfilter.nf_conntrack_max)
 	sysctl -qw net.netfilter.nf_conntrack_max=262144
-	in_ns r sysctl -qw net.netfilter.nf_conntrack_udp_timeout=3600 \
-		net.netfilter.nf_conntrack_udp_timeout_stream=3600
+	udp_timeouts r 3600 3600
 	serve udp
 	until [ "$(routes zone=1 dir=orig state=live | wc -l)" -ge "$stay" ]; do
 		traffic c flows "$SERVER" "$PORT" 20000 "$stay" 2 >/dev/null
@@ -132,8 +131,7 @@ test_each_read_has_each_line_once_while_connections_come_and_go() {
 	check 'reads had lines of the other connections, too' [ "$lines" -gt $((come / 8)) ]
 	forget_flows || echo '# flows remain'
 	in_ns r nft delete table ip zones
-	in_ns r sysctl -qw net.netfilter.nf_conntrack_udp_timeout=30 \
-		net.netfilter.nf_conntrack_udp_timeout_stream=120
+	udp_timeouts r 600 700
 	sysctl -qw net.netfilter.nf_conntrack_max="$max"
 }
 

@@ -34,8 +34,7 @@ link s s0 10.0.2.2/24 r s1 10.0.2.1/24
 in_ns r sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 \
 	net.ipv4.conf.c1.rp_filter=0 net.ipv4.conf.s1.rp_filter=0 net.nf_zoneroute.max_age_ms=60000
 sysctl -qw net.netfilter.nf_conntrack_max=$((SCALE * 2))
-in_ns r sysctl -qw net.netfilter.nf_conntrack_udp_timeout=7200 \
-	net.netfilter.nf_conntrack_udp_timeout_stream=7200
+udp_timeouts r 7200 7200
 ip -n r route add "$SERVER" via 10.0.2.2
 ip -n c route add default via 10.0.1.1
 ip -n r route add 10.1.0.0/16 via 10.0.1.2

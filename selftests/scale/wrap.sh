@@ -31,12 +31,6 @@ wrapped() {
 	[ "$(jiffies)" -lt $((60 * HZ)) ]
 }
 
-# udp_timeouts SECONDS: sets after how long without packets UDP connections expire.
-udp_timeouts() {
-	in_ns r sysctl -qw "net.netfilter.nf_conntrack_udp_timeout=$1" \
-		"net.netfilter.nf_conntrack_udp_timeout_stream=$1"
-}
-
 load
 router
 serve udp
@@ -48,9 +42,9 @@ test_connections_are_served_before_the_wrap() {
 	check 'jiffies have not wrapped yet' eval '! wrapped'
 	# One connection that expires after the wrap, and two that stay. The long timeout remains,
 	# because each packet sets its connection's timeout anew.
-	udp_timeouts 20
+	udp_timeouts r 20 20
 	ask c udp 5 --sport 4001 >/dev/null
-	udp_timeouts 100
+	udp_timeouts r 100 100
 	ask c udp 5 --sport 4000 >/dev/null
 	ask c udp 5 --sport 4002 >/dev/null
 	check 'three connections are served' is "$(routes state=live | wc -l)" $((2 * connections))

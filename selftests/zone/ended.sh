@@ -6,7 +6,7 @@
 #
 # Group: tracking
 # Kernel: stock quick
-# Long: stock
+# Long: stock kcsan
 
 . lib/test.sh
 plan 11
@@ -28,9 +28,6 @@ insmod_module() {
 
 load
 router
-# Entries of the set-up would count.
-in_ns r sysctl -qw net.netfilter.nf_conntrack_udp_timeout=600 \
-	net.netfilter.nf_conntrack_udp_timeout_stream=600
 in_ns r nft add table ip nat
 background s python3 tools/traffic.py echo udp "$SERVER" "$PORT"
 unload

@@ -7,6 +7,7 @@
 #
 # Group: tracking
 # Kernel: stock quick
+# Long: kcsan
 
 . lib/test.sh
 plan 79
@@ -16,8 +17,6 @@ REQUESTS=3
 
 load
 twins
-# No connection times out during the test.
-in_ns r sysctl -qw net.netfilter.nf_conntrack_udp_timeout=600
 in_ns r nft -f - <<-'END'
 	table inet test {
 		chain raw {
@@ -406,21 +405,7 @@ test_connections_made_in_another_way_count() {
 test_connections_made_by_synproxy_count() {
 	local sport answered=
 	in_ns r nft flush chain inet test raw
-	in_ns r nft -f - <<-'END'
-		table ip proxy {
-			chain raw {
-				type filter hook prerouting priority raw
-				tcp dport 7 tcp flags syn notrack
-			}
-			chain forward {
-				type filter hook forward priority -5
-				tcp dport 7 ct state invalid,untracked \
-					synproxy mss 1460 wscale 7 timestamp sack-perm
-				tcp dport 7 ct state invalid drop
-			}
-		}
-	END
-	in_ns r sysctl -qw net.netfilter.nf_conntrack_tcp_loose=0
+	synproxy
 	ip -n r route add "$SERVER" via 10.0.2.2 dev s1
 	put 'zone 0 max 2' >/dev/null
 	for sport in 6300 6301 6302; do
@@ -428,8 +413,7 @@ test_connections_made_by_synproxy_count() {
 	done
 	check 'made by SYNPROXY: counts' is "$answered / $(entries 0)" ' 1 1 0 / 2'
 	ip -n r route del "$SERVER" via 10.0.2.2 dev s1
-	in_ns r sysctl -qw net.netfilter.nf_conntrack_tcp_loose=1
-	in_ns r nft delete table ip proxy
+	no_synproxy
 	put 'zone 0 max none' >/dev/null
 	assign_zones
 	start_over

@@ -91,15 +91,13 @@ test_connections_flushed_mid_flow_are_replaced() {
 
 test_connection_expired_mid_flow_is_replaced() {
 	local sport=4002 n=5 before
-	in_ns r sysctl -qw net.netfilter.nf_conntrack_udp_timeout=1 \
-		net.netfilter.nf_conntrack_udp_timeout_stream=1
+	udp_timeouts r 1 1
 	steady "$sport"
 	sleep 1.2
 	before=$(stat_of flow_new)
 	check 'expired mid-flow: answered' is "$(ask c udp "$n" --sport "$sport")" "$n"
 	check 'expired mid-flow: one new connection' is $(($(stat_of flow_new) - before)) 1
-	in_ns r sysctl -qw net.netfilter.nf_conntrack_udp_timeout=30 \
-		net.netfilter.nf_conntrack_udp_timeout_stream=120
+	udp_timeouts r 600 700
 }
 
 # A packet that a rule drops never confirms its connection.
@@ -312,26 +310,11 @@ test_ftp_data_is_found_and_its_control_is_left_to_conntrack() {
 # SYNPROXY adjusts the server's sequence numbers.
 test_synproxy_is_left_to_conntrack() {
 	local n=20 before
-	in_ns r sysctl -qw net.netfilter.nf_conntrack_tcp_loose=0
-	in_ns r nft -f - <<-'END'
-		table ip proxy {
-			chain raw {
-				type filter hook prerouting priority raw
-				tcp dport 7 tcp flags syn notrack
-			}
-			chain forward {
-				type filter hook forward priority -5
-				tcp dport 7 ct state invalid,untracked \
-					synproxy mss 1460 wscale 7 timestamp sack-perm
-				tcp dport 7 ct state invalid drop
-			}
-		}
-	END
+	synproxy
 	before=$(looked_up miss_seq_adjust)
 	check 'SYNPROXY: answered' is "$(ask c tcp "$n" --sport 4010 --timeout 10)" "$n"
 	check 'SYNPROXY: left to conntrack' [ $(($(looked_up miss_seq_adjust) - before)) -ge "$n" ]
-	in_ns r nft delete table ip proxy
-	in_ns r sysctl -qw net.netfilter.nf_conntrack_tcp_loose=1
+	no_synproxy
 }
 
 # Packets of a flow in a flowtable bypass the module's hooks.
