@@ -51,6 +51,7 @@ test:
 endif
 
 test-long: debug-kernel
+	@NFZR_DEBUG=kcsan qemu/kernel.sh --debug
 	@NFZR_LONG=1 selftests/run $(TESTS)
 
 mutants: debug-kernel

@@ -6,6 +6,7 @@
 # build.sh stock              for the pinned kernel, in build/stock; for NFZR_KREL, in build/stock-NFZR_KREL
 # build.sh debug              for the debug kernel, in build/debug
 # build.sh delay              selftests/tools/delay, for the debug kernel, in build/delay
+# build.sh kcsan              for the KCSAN kernel, in build/kcsan; with NFZR_DEBUG=kcsan
 # build.sh kunit              nf_zoneroute for the debug kernel with the KUnit suites, in build/kunit
 # build.sh mutant KIND DIR    as KIND (stock, debug or kunit), from the copy of the sources in DIR
 # build.sh clippy             as stock, with clippy in place of rustc; every warning is an error
@@ -73,6 +74,9 @@ stock)
 debug)
 	say_step 'build the module for the debug kernel' build_debug_copy "$NFZR_TOP/build/debug"
 	;;
+kcsan)
+	say_step 'build the module for the KCSAN kernel' build_debug_copy "$NFZR_TOP/build/kcsan"
+	;;
 kunit)
 	say_step 'build the KUnit suites' build_debug_copy "$NFZR_TOP/build/kunit" KUNIT=1
 	;;
@@ -107,6 +111,6 @@ rust-analyzer)
 	sed -i "s|\"/usr/lib/rustlib|\"$(toolchain_root)/usr/lib/rustlib|g" "$NFZR_TOP/rust-project.json"
 	;;
 *)
-	die "usage: build.sh stock | debug | delay | kunit | mutant KIND DIR | clippy | host KREL | rust-analyzer"
+	die "usage: build.sh stock | debug | delay | kcsan | kunit | mutant KIND DIR | clippy | host KREL | rust-analyzer"
 	;;
 esac

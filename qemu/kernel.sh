@@ -6,7 +6,8 @@
 # kernel.sh                 the pinned kernel: prepared tree, bootable image, modules; if NFZR_KREL is
 #                           set, that kernel of the archive
 # kernel.sh --prepare KREL  a prepared tree for the kernel release KREL that a Debian machine runs
-# kernel.sh --debug         the debug kernel, from the pinned kernel's source: tree, image, modules
+# kernel.sh --debug         the debug kernel, from the pinned kernel's source: tree, image, modules;
+#                           with NFZR_DEBUG=kcsan the KCSAN kernel
 #
 # Debian's headers have no Rust metadata. Therefore the tree is prepared from the kernel's source
 # package of the same version, with the .config and Module.symvers of the headers.
@@ -112,22 +113,28 @@ unpack_image() {
 	in_toolchain depmod -b "$to" "$release"
 }
 
-# configure_debug SOURCE TO: make tinyconfig plus debug.config, every line of which must take
-# effect.
+# debug_lines: print the lines of the debug kernel's configuration. A line of a later file replaces
+# that of an earlier one.
+debug_lines() {
+	cat "${DEBUG_CONFIGS[@]}" |
+		awk -F= '/^CONFIG_/ { line[$1] = $0 } END { for (name in line) print line[name] }'
+}
+
+# configure_debug SOURCE TO: make tinyconfig plus these lines, each of which must take effect.
 configure_debug() {
 	local source=$1 to=$2 line refused=()
 	in_toolchain make -s -C "$source" O="$to" LLVM="$DEBUG_LLVM" tinyconfig
 	in_toolchain env KCONFIG_CONFIG="$to/.config" "$source/scripts/kconfig/merge_config.sh" \
-		-m -O "$to" "$to/.config" "$NFZR_TOP/qemu/debug.config"
+		-m -O "$to" "$to/.config" "${DEBUG_CONFIGS[@]}"
 	in_toolchain make -s -C "$source" O="$to" LLVM="$DEBUG_LLVM" olddefconfig
 	while read -r line; do
 		case $line in
 		CONFIG_*=n) ! grep -q "^${line%n}" "$to/.config" || refused+=("$line") ;;
 		CONFIG_*) grep -qxF "$line" "$to/.config" || refused+=("$line") ;;
 		esac
-	done <"$NFZR_TOP/qemu/debug.config"
+	done < <(debug_lines)
 	[ "${#refused[@]}" -eq 0 ] ||
-		die "the kernel's configuration does not take these lines of qemu/debug.config: ${refused[*]}"
+		die "the kernel's configuration does not take these lines of ${DEBUG_CONFIGS[*]##*/}: ${refused[*]}"
 }
 
 # build_debug SOURCE RELEASE TO: build the debug kernel: in TO the tree for external modules, in

@@ -13,6 +13,13 @@ export NFZR_TOP NFZR_CACHE
 # shellcheck source=qemu/kernel.pin
 . "$NFZR_TOP/qemu/kernel.pin"
 
+# NFZR_DEBUG=kcsan: the KCSAN kernel takes the place of the debug kernel.
+DEBUG_CONFIGS=("$NFZR_TOP/qemu/debug.config")
+if [ "${NFZR_DEBUG-}" = kcsan ]; then
+	DEBUG_CONFIGS+=("$NFZR_TOP/qemu/kcsan.config")
+	DEBUG_LOCALVERSION=-kcsan
+fi
+
 # die MESSAGE...: print one line that says what to do, and exit.
 die() {
 	printf 'nf_zoneroute: %s\n' "$*" >&2
@@ -195,7 +202,7 @@ debug_kernel_dir() {
 	local release version
 	read -r release version <<<"$(pinned_kernel)"
 	printf '%s/debug-%s\n' "$NFZR_CACHE" "$(key_of "$version" "$(toolchain_root)" \
-		"$(grep -h '^[A-Z]' "$NFZR_TOP/qemu/debug.config" "$NFZR_TOP/qemu/kernel.pin")")"
+		"$(grep -h '^[A-Z]' "${DEBUG_CONFIGS[@]}" "$NFZR_TOP/qemu/kernel.pin")")"
 }
 
 # Prints the guest image's path, which is named after its inputs.

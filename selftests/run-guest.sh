@@ -22,6 +22,19 @@ export BAD='WARNING:|BUG|INFO: (task|possible|trying|lockdep)|Oops|general prote
 # The corresponding taint flags: bad page, oops, warning.
 BAD_TAINT=$((1 << 5 | 1 << 7 | 1 << 9))
 
+# kernel_log: prints the kernel's log, without the data races that KCSAN found in other code.
+kernel_log() {
+	dmesg | awk '
+		/====================/ {
+			if (report !~ /BUG: KCSAN/ || report ~ /nf_zoneroute|nfzr_/)
+				printf "%s", report
+			report = ""
+			next
+		}
+		{ report = report $0 "\n" }
+		END { printf "%s", report }'
+}
+
 # remove_module: unloads the module; fails after 30 s. A leaked reference keeps its netns, and so
 # the module, forever, and the rmmod that waits for it cannot be killed.
 remove_module() {
@@ -80,6 +93,12 @@ case $(uname -r) in
 		failed=$((failed + 1))
 	fi
 	;;
+*-kcsan)
+	if ! grep -qx 'enabled: 1' /sys/kernel/debug/kcsan; then
+		echo 'not ok - the KCSAN kernel has no KCSAN'
+		failed=$((failed + 1))
+	fi
+	;;
 esac
 # Messages from boot are not the module's and are ignored, except for those that taint the kernel.
 seen_taint=$(($(cat /proc/sys/kernel/tainted) & BAD_TAINT))
@@ -111,9 +130,9 @@ for script; do
 		hangs=1
 	fi
 	taint=$(($(cat /proc/sys/kernel/tainted) & BAD_TAINT & ~seen_taint))
-	if dmesg | grep -qE "$BAD" || [ "$taint" -ne 0 ]; then
+	if kernel_log | grep -qE "$BAD" || [ "$taint" -ne 0 ]; then
 		echo "not ok - $script: the kernel complains (taint $taint)"
-		dmesg | grep -E -B2 -A30 "$BAD" | head -n 60 | sed 's/^/# /'
+		kernel_log | grep -E -B2 -A30 "$BAD" | head -n 60 | sed 's/^/# /'
 		bad=$((bad + 1))
 		seen_taint=$((seen_taint | taint))
 	fi
@@ -123,6 +142,9 @@ for script; do
 	failed=$((failed + bad))
 	done_scripts=$((done_scripts + 1))
 	spans+=("$script:$up:$(uptime)")
+	[ ! -e /sys/kernel/debug/kcsan ] ||
+		awk '/^(setup_watchpoints|data_races|races_unknown)/ { printf "# KCSAN since boot: %s\n", $0 }' \
+			/sys/kernel/debug/kcsan
 	echo "# $script took $((SECONDS - began)) s"
 	[ -z "$hangs" ] || break
 	[ -z "${NFZR_UNTIL_FAILURE-}" ] || [ "$failed" -eq 0 ] || break

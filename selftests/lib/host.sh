@@ -8,14 +8,14 @@
 # exact. "wrap": the same with a clock that counts instructions and stands still while the guest is
 # idle. "scale": like "wrap", with more memory and without the options that make objects larger.
 # "debug": the debug kernel on two CPUs. "quick": like "debug", without kmemleak, which takes a
-# third of the time. "four": like "quick", on four CPUs.
+# third of the time. "four": like "quick", on four CPUs. "kcsan": the KCSAN kernel on four CPUs.
 guest_options() {
 	case $1 in
 	stock) echo --smp 1 ;;
 	wrap) echo --smp 1 --icount ;;
 	scale) echo --smp 1 --icount --memory 3072 ;;
 	debug | quick) echo --debug --smp 2 ;;
-	four) echo --debug --smp 4 ;;
+	four | kcsan) echo --debug --smp 4 ;;
 	*) die "there is no kind of guest $1" ;;
 	esac
 }
@@ -24,7 +24,7 @@ guest_append() {
 	case $1 in
 	debug) echo slab_nomerge ;;
 	quick | four) echo slab_nomerge kmemleak=off ;;
-	scale) echo slab_nomerge ;;
+	scale | kcsan) echo slab_nomerge ;;
 	*) echo kfence.sample_interval=50 slab_debug=FZPU,nf_zoneroute_flow,nf_zoneroute_slot,nf_conntrack ;;
 	esac
 }
@@ -34,8 +34,9 @@ guest_append() {
 boot_guest() {
 	local kind=$1 disk=$2 log=$3 console=$4 command=$5 options
 	read -ra options <<<"$(guest_options "$kind") ${NFZR_BOOT_OPTIONS-}"
+	[ "$kind" != kcsan ] || local -x NFZR_DEBUG=kcsan
 	NFZR_APPEND=$(guest_append "$kind") \
-		qemu/boot.sh "${options[@]}" --timeout $((2400 + ${NFZR_PACKETS:-100000} / 100 + ${NFZR_SOAK_SECONDS:-0} * 2 +
+		qemu/boot.sh "${options[@]}" --timeout $((4800 + ${NFZR_PACKETS:-100000} / 100 + ${NFZR_SOAK_SECONDS:-0} * 2 +
 			(${NFZR_SCALE:-0} + ${NFZR_VERIFY_PACKETS:-0}) / 500)) --console "$console" \
 		"$disk" "$command" 2>&1 | sed -u 's/\r$//' >"$log"
 }

@@ -11,7 +11,7 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
 # The debug kernel is slow: timeouts are multiplied by SLOW, and repetition counts divided by it.
 SLOW=1
-case $(uname -r) in *-debug) SLOW=4 ;; esac
+case $(uname -r) in *-debug | *-kcsan) SLOW=4 ;; esac
 
 . lib/ktap.sh
 . lib/topology.sh

@@ -11,6 +11,7 @@
 #
 # Group: stale
 # Kernel: stock quick
+# Long: kcsan
 
 . lib/test.sh
 

@@ -7,6 +7,7 @@
 #
 # Group: lookup
 # Kernel: stock debug
+# Long: kcsan
 
 . lib/test.sh
 plan 67

@@ -6,6 +6,7 @@
 #
 # Group: fitness
 # Kernel: stock quick
+# Long: kcsan
 
 . lib/test.sh
 plan 22
