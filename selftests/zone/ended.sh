@@ -12,7 +12,7 @@
 plan 11
 
 ROUNDS=$((4 / SLOW))
-[ -z "${NFZR_LONG-}" ] || ROUNDS=20
+[ -z "${NFZR_LONG-}" ] || ROUNDS=$((20 / SLOW))
 MAX=/proc/sys/net/netfilter/nf_conntrack_max
 
 # Conntrack's maximum is that of the initial netns.

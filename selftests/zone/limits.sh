@@ -295,7 +295,12 @@ for _ in range('"$rounds"'):
         s.sendall(b"x" * 16)
         answered += len(s.recv(99)) > 0
         s.shutdown(socket.SHUT_WR)
-        s.recv(99)
+        # A FIN that is sent again, because the machine is slow, finds no connection.
+        s.settimeout(2)
+        try:
+            s.recv(99)
+        except TimeoutError:
+            pass
 print(answered)' >/tmp/answered
 	check 'many short connections below the limit: all are answered' \
 		is "$(cat /tmp/answered)" "$rounds"
