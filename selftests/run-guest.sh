@@ -13,6 +13,8 @@ passed=0
 failed=0
 skipped=0
 
+# A busy machine may delay a task for minutes.
+[ ! -e /proc/sys/kernel/hung_task_timeout_secs ] || echo 480 >/proc/sys/kernel/hung_task_timeout_secs
 modprobe -a nf_conntrack nf_nat nft_ct nft_nat nft_chain_nat
 
 # Messages that must never appear in the kernel log. (The debug kernel has KASAN, lockdep, and
