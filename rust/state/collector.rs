@@ -46,7 +46,7 @@ pub(super) const FLOWS_PER_PASS: usize = 16384;
 pub(crate) const FLOWS_PER_PROCESS: usize = 131_072;
 
 /// How many flows a packet of a new connection looks at.
-const FLOWS_PER_NEW: u32 = 2;
+const FLOWS_PER_NEW: u32 = 1;
 
 /// The same if conntrack is nearly full. A quarter of its room is left then, so until it is full,
 /// twice as many flows are looked at as there can be.
