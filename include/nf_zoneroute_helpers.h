@@ -68,6 +68,7 @@ struct nfzr_ct_ref {
 	enum ip_conntrack_info ctinfo;
 	bool has_ext;
 	bool confirmed;
+	bool counted;		/* only read by nfzr_helper_count_ct() */
 };
 
 /*
@@ -154,7 +155,7 @@ struct nfzr_probe {
 	bool has_checksum;
 	u16 zone[IP_CT_DIR_MAX];	/* the packet's zone, for each direction */
 	u32 dataoff;		/* offset of the transport header from skb->data */
-	enum nfzr_track why;
+	enum nfzr_track why;	/* the rest is filled only if this is NFZR_TRACK */
 };
 
 /* The timeouts of a TCP connection in jiffies, and the sysctl nf_conntrack_tcp_max_retrans. */
@@ -219,19 +220,14 @@ enum nfzr_state {
 	NFZR_DEAD,		/* being unlinked, by the CPU that set this state */
 };
 
-/* The last entry that a CPU found: rust/kapi/entry/last_found.rs. */
-struct nfzr_last_found {
-	struct nfzr_links *links;
-	u64 ended;		/* at most the count of ended entries when the search began */
-};
-
-/* The packets that a CPU served: rust/kapi/nf/served.rs. */
-#define NFZR_SERVED 64
-struct nfzr_served {
-	const struct sk_buff *skb[NFZR_SERVED];	/* by address, for comparison only */
+/* The packets of a CPU that have something to commit: rust/kapi/nf/pending.rs. */
+#define NFZR_PENDING 64
+struct nfzr_pending {
+	const struct sk_buff *skb[NFZR_PENDING];	/* by address, for comparison only */
 };
 
 bool nfzr_helper_read_ct(const struct sk_buff *skb, struct nfzr_ct_ref *c);
+bool nfzr_helper_count_ct(const struct sk_buff *skb, u64 first, u8 most, struct nfzr_ct_ref *c);
 bool nfzr_helper_headers4(struct sk_buff *skb, const struct nf_hook_state *state,
 			  const struct nfzr_ct_ref *c, struct nfzr_headers *h);
 void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r);
@@ -240,7 +236,6 @@ bool nfzr_helper_headers6(struct sk_buff *skb, const struct nf_hook_state *state
 			  const struct nfzr_ct_ref *c, struct nfzr_headers *h);
 void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r);
 bool nfzr_helper_use_dst6(struct sk_buff *skb, struct dst_entry *dst, u32 cookie, bool multipath);
-bool nfzr_helper_is_unconfirmed(const struct sk_buff *skb);
 bool nfzr_helper_forwarded(struct sk_buff *skb, const struct nf_hook_state *state,
 			   struct nfzr_forwarded *f);
 
@@ -290,7 +285,7 @@ u16 nfzr_helper_ct_own_zone(const struct nf_conn *ct);
 u16 nfzr_helper_ct_zone(const struct nf_conn *ct, u8 dir);
 void nfzr_helper_ct_tuple(const struct nf_conn *ct, u8 dir, struct nfzr_tuple *t);
 bool nfzr_helper_ct_ext_add(struct nf_conn *ct, u64 handle);
-void nfzr_helper_ct_ext_set(struct nf_conn *ct, u64 handle);
+bool nfzr_helper_ct_ext_replace(struct nf_conn *ct, u64 *old, u64 new);
 
 void nfzr_helper_table_draw_secret(void);
 int nfzr_helper_table_init(struct rhashtable *ht);
@@ -304,13 +299,9 @@ int nfzr_helper_table_walk(struct rhashtable *ht,
 u32 nfzr_helper_table_buckets(struct rhashtable *ht);
 void nfzr_helper_table_destroy(struct rhashtable *ht);
 
-void nfzr_helper_last_found(struct nfzr_last_found __percpu *last, struct nfzr_links *links,
-			    u64 ended);
-struct nfzr_links *nfzr_helper_last_entry(const struct nfzr_last_found __percpu *last,
-					  const u64 *ended);
-void nfzr_helper_served_note(struct nfzr_served __percpu *served, const struct sk_buff *skb,
-			     bool is_served);
-bool nfzr_helper_is_served(const struct nfzr_served __percpu *served, const struct sk_buff *skb);
+void nfzr_helper_pending_note(struct nfzr_pending __percpu *pending, const struct sk_buff *skb);
+void nfzr_helper_pending_forget(struct nfzr_pending __percpu *pending, const struct sk_buff *skb);
+bool nfzr_helper_is_pending(const struct nfzr_pending __percpu *pending, const struct sk_buff *skb);
 
 void *nfzr_helper_array_load(struct __genradix *array, u32 index);
 int nfzr_helper_array_insert(struct __genradix *array, u32 index, void *entry);

@@ -41,7 +41,7 @@ use crate::{
         sleepers::Sleepers,
         NetNs, //
     },
-    state::shared::Shared, //
+    state::{settings::Defaults, shared::Shared}, //
 };
 
 module! {
@@ -54,6 +54,10 @@ module! {
         enable: bool {
             default: true,
             description: "Start switched on in every network namespace",
+        },
+        learn_after: u8 {
+            default: 8,
+            description: "The sysctl learn_after of new network namespaces",
         },
     },
 }
@@ -73,7 +77,10 @@ struct ZoneRoute {
 
 impl kernel::Module for ZoneRoute {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        let shared = Shared::new(module_parameters::enable.value())?;
+        let shared = Shared::new(Defaults {
+            enable: module_parameters::enable.value(),
+            learn_after: module_parameters::learn_after.value(),
+        })?;
         // Dropped after the netns if setting those up fails.
         let refill = CancelOnDrop(shared.clone());
         let sleepers = Sleepers::new(shared)?;

@@ -6,6 +6,7 @@ pub(crate) mod handle;
 pub(crate) mod table;
 #[cfg(nfzr_kunit)]
 mod tests;
+mod walk;
 pub(crate) mod zone;
 
 use kernel::sync::atomic::{Atomic, Relaxed};

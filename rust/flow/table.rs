@@ -15,7 +15,7 @@ use kernel::{
 
 use crate::{
     flow::{
-        handle::{Handle, Salt},
+        handle::{self, Handle, Salt},
         zone::{
             stock::Stock,
             zones::Zones,
@@ -36,7 +36,7 @@ use crate::{
             conn::{Conn, CtRef, Dir},
             track::Probe, //
         },
-        sync::{rcu::ReadSide, time}, //
+        sync::rcu::ReadSide, //
     },
     refs::RefCounts, //
 };
@@ -92,6 +92,17 @@ pub(crate) struct Found<'r> {
     pub(crate) zone: &'r Zone,
 }
 
+/// What is known of a connection without a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unlearned {
+    /// The number of its packets that were counted.
+    Count(u8),
+    /// It had a flow.
+    Lost,
+    /// Its packets cannot be counted: it has no extension, or another module wrote it.
+    Uncounted,
+}
+
 /// Why a packet has no flow.
 pub(crate) enum NotFound<'r> {
     /// There is none with its tuple.
@@ -104,7 +115,7 @@ pub(crate) enum NotFound<'r> {
 #[pin_data]
 pub(crate) struct FlowTable {
     #[pin]
-    registry: Registry<Flow>,
+    pub(super) registry: Registry<Flow>,
     #[pin]
     zones: Zones,
     salt: Salt,
@@ -118,6 +129,7 @@ impl FlowTable {
         salt: Salt,
         refs: Arc<RefCounts>,
     ) -> impl PinInit<Self, Error> {
+        const { assert!(Registry::<Flow>::MAX_INDEX <= handle::MAX_INDEX) };
         try_pin_init!(Self {
             registry <- Registry::new(),
             zones <- Zones::new(net),
@@ -131,35 +143,50 @@ impl FlowTable {
         &self.zones
     }
 
-    /// Returns the handle that a connection carries while it has no flow.
-    pub(crate) fn placeholder_handle(&self) -> u64 {
-        self.salt.encode(0)
+    /// Returns the handle of a connection without a flow, of which `count` packets were counted.
+    pub(crate) fn handle_of_count(&self, count: u8) -> u64 {
+        self.salt.count(count)
     }
 
-    /// Returns the flow of a packet's connection. If the connection has no extension, or another
-    /// module wrote to it, the flow is looked up by tuple. Any context.
-    #[inline]
+    /// Returns whether a handle is that of a count above 0, or of a flow.
+    pub(crate) fn is_ours(&self, handle: u64) -> bool {
+        match self.salt.decode(handle) {
+            Handle::Count(count) => count != 0,
+            Handle::Index(_) => true,
+            Handle::Foreign => false,
+        }
+    }
+
+    /// Returns the flow of a packet's connection, or what is known of a connection without one. If
+    /// the connection has no extension, or another module wrote to it, the flow is looked up by
+    /// tuple. Any context.
+    #[inline(always)]
     pub(crate) fn of_conn<'r>(
         &'r self,
         ct: &CtRef<'_>,
         rcu: &ReadSide<'r>,
-    ) -> Option<&'r Entry<Flow>> {
-        let conn = ct.conn();
-        let last_found = self.registry.last_found(conn, rcu);
-        if last_found.is_some() {
-            return last_found;
-        }
+    ) -> Result<&'r Entry<Flow>, Unlearned> {
         match ct.handle().map(|handle| self.salt.decode(handle)) {
-            Some(Handle::Empty) => None,
+            Some(Handle::Count(count)) => Err(Unlearned::Count(count)),
             Some(Handle::Index(index)) => self
                 .registry
                 .get(index, rcu)
-                .filter(|entry| entry.is_of(conn)),
-            Some(Handle::Foreign) | None => {
-                let zone = self.zones.get(conn.zone(ct.dir()), rcu)?;
-                zone.table.find(conn, ct.dir(), rcu)
-            }
+                .filter(|entry| entry.is_of(ct.conn()))
+                .ok_or(Unlearned::Lost),
+            Some(Handle::Foreign) | None => self.of_conn_by_tuple(ct, rcu),
         }
+    }
+
+    #[cold]
+    fn of_conn_by_tuple<'r>(
+        &'r self,
+        ct: &CtRef<'_>,
+        rcu: &ReadSide<'r>,
+    ) -> Result<&'r Entry<Flow>, Unlearned> {
+        self.zones
+            .get(ct.conn().zone(ct.dir()), rcu)
+            .and_then(|zone| zone.table.find(ct.conn(), ct.dir(), rcu))
+            .ok_or(Unlearned::Uncounted)
     }
 
     /// Returns the flow that a packet belongs to by its tuple and its zone. As in
@@ -271,16 +298,31 @@ impl FlowTable {
             if reply.id() != original.id() {
                 reply.count_new();
             }
-            // A handle that another module wrote is kept. Such a flow is found by its tuple.
-            let is_ours = |handle| self.salt.decode(handle) != Handle::Foreign;
-            if ct.handle().is_some_and(is_ours) {
-                ct.conn().set_handle(self.salt.encode(entry.index()));
-            }
+            self.point_to(ct, entry);
             Ok(entry)
         });
         Made {
             flow,
             ended: ended.get(),
+        }
+    }
+
+    /// Makes the extension of a connection lead to its flow. A handle that another module wrote is
+    /// kept: such a flow is found by its tuple.
+    fn point_to(&self, ct: &CtRef<'_>, entry: &Entry<Flow>) {
+        /// How often a packet may be counted meanwhile.
+        const TRIES: usize = 8;
+
+        let new = self.salt.index(entry.index());
+        let mut old = ct.handle();
+        for _ in 0..TRIES {
+            let Some(handle) = old.filter(|&old| self.salt.decode(old) != Handle::Foreign) else {
+                return;
+            };
+            match ct.conn().replace_handle(handle, new) {
+                Ok(()) => return,
+                Err(now) => old = Some(now),
+            }
         }
     }
 
@@ -320,80 +362,5 @@ impl FlowTable {
 
     fn uncount(&self) {
         self.refs.flows.fetch_sub(1, Relaxed);
-    }
-
-    /// Returns the flow with this number. Any context.
-    pub(crate) fn get<'r>(&'r self, number: u32, rcu: &ReadSide<'r>) -> Option<&'r Entry<Flow>> {
-        self.registry.get(number, rcu)
-    }
-
-    /// Returns the first flow numbered `from` or higher, with its number. Any context.
-    pub(crate) fn next<'r>(
-        &'r self,
-        from: u32,
-        rcu: &ReadSide<'r>,
-    ) -> Option<(u32, &'r Entry<Flow>)> {
-        self.registry.next(from, rcu)
-    }
-
-    /// Calls `f` with every flow. Returns how many there were. Process context; lets other tasks
-    /// run in between.
-    pub(crate) fn for_each(&self, mut f: impl FnMut(&Entry<Flow>, &ReadSide<'_>)) -> usize {
-        let mut count: usize = 0;
-        self.for_some(0, usize::MAX, |flow, rcu| {
-            f(flow, rcu);
-            count = count.saturating_add(1);
-        });
-        count
-    }
-
-    /// Calls `f` with at most `most` flows, from the number `from` on, and after the last flow from
-    /// the first one on. Returns the number at which to continue. Any context.
-    pub(crate) fn for_few(
-        &self,
-        mut from: u32,
-        most: u32,
-        rcu: &ReadSide<'_>,
-        mut f: impl FnMut(&Entry<Flow>),
-    ) -> u32 {
-        for _ in 0..most {
-            let (entry, next) = self.registry.scan(from, rcu);
-            if let Some(entry) = entry {
-                f(entry);
-            }
-            from = next.unwrap_or(0);
-        }
-        from
-    }
-
-    /// Calls `f` with flows numbered `from` or higher, until `most` or slightly more numbers were
-    /// looked at. Returns the number at which to continue, or `None` if there are no more flows.
-    /// Context as for [`Self::for_each`].
-    pub(crate) fn for_some(
-        &self,
-        mut from: u32,
-        most: usize,
-        mut f: impl FnMut(&Entry<Flow>, &ReadSide<'_>),
-    ) -> Option<u32> {
-        /// How many flows, or gaps between them, one read-side critical section looks at.
-        const CHUNK: usize = 256;
-
-        let mut looked: usize = 0;
-        while looked < most {
-            {
-                let guard = kernel::sync::rcu::read_lock();
-                let rcu = ReadSide::of(&guard);
-                for _ in 0..CHUNK {
-                    let (entry, next) = self.registry.scan(from, &rcu);
-                    if let Some(entry) = entry {
-                        f(entry, &rcu);
-                    }
-                    from = next?;
-                }
-            }
-            looked = looked.saturating_add(CHUNK);
-            time::cond_resched();
-        }
-        Some(from)
     }
 }

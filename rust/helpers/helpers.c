@@ -26,11 +26,10 @@
 #include "nf/packet.c"
 #include "nf/packet4.c"
 #include "nf/packet6.c"
+#include "nf/pending.c"
 #include "nf/seat.c"
-#include "nf/served.c"
 #include "nf/track.c"
 
-#include "entry/last_found.c"
 #include "entry/table.c"
 
 #ifdef NFZR_KUNIT

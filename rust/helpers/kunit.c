@@ -201,7 +201,10 @@ u64 nfzr_kunit_ct_handle(const struct nf_conn *ct)
 /* Overwrites the extension as another user of it might. */
 void nfzr_kunit_ct_scribble(struct nf_conn *ct, u64 handle)
 {
-	nfzr_helper_ct_ext_set(ct, handle);
+	struct nf_conn_act_ct_ext *ext = nf_conn_act_ct_ext_find(ct);
+
+	if (ext)
+		WRITE_ONCE(*(u64 *)ext, handle);
 }
 
 /*

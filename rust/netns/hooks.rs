@@ -131,7 +131,7 @@ impl Hooks {
         Arc::pin_init(
             pin_init!(Self {
                 net,
-                sysctls: SysctlValues::new(shared.enable),
+                sysctls: SysctlValues::new(&shared.defaults),
                 shared,
                 registered <- new_mutex!(registered, "netns::hooks"),
                 owner: SetOnce::new(),
@@ -227,6 +227,7 @@ impl Hooks {
         };
         let settings = &state.settings;
         settings.set_max_age(self.sysctls.max_age());
+        settings.set_learn_after(self.sysctls.learn_after());
         let was_watching = registered.watch.is_some();
         if mode.is_on() && !was_watching {
             match Watch::new(self.net, state.clone()) {

@@ -11,37 +11,34 @@ use crate::{
     },
     path::{
         commit::Commit,
+        learn::Learn,
         limit::EnforceLimit,
         lookup::Lookup,
+        serve::LearnAndServe,
         verify::{
-            AdmitAndPredict,
             CommitWatched,
             Compare,
             CompareRoute,
+            LearnAndPredict,
             Predict, //
         },
-        Admit,
-        AdmitAndServe, //
     },
     state::{settings::Mode, NetState}, //
 };
 
-/// A hook. The constants of the hooks are explained at their types.
+/// A hook.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum Stage {
     Lookup,
-    LookupNotes,
-    Admit,
-    AdmitAndServe,
+    Learn,
+    LearnAndServe,
     Commit,
-    CommitSkips,
     Predict,
     Compare,
-    AdmitAndPredict,
+    LearnAndPredict,
     CompareRoute,
     CommitWatched,
-    CommitWatchedSkips,
     LimitIn,
     LimitOut,
 }
@@ -52,12 +49,7 @@ impl Stage {
 
     /// The hooks just before conntrack, and the comparison that belongs to one of them. A packet
     /// must not pass two of the former.
-    const AROUND_CONNTRACK: [Self; 4] = [
-        Self::Lookup,
-        Self::LookupNotes,
-        Self::Predict,
-        Self::Compare,
-    ];
+    const AROUND_CONNTRACK: [Self; 3] = [Self::Lookup, Self::Predict, Self::Compare];
 
     /// Returns whether the hook has this id, its variant's number.
     fn has_id(self, id: u32) -> bool {
@@ -74,18 +66,15 @@ impl Stage {
         // CAST: The variant's number.
         let id = self as u32;
         match self {
-            Self::Lookup => hooks.add::<Lookup<false>>(id),
-            Self::LookupNotes => hooks.add::<Lookup<true>>(id),
-            Self::Admit => hooks.add::<Admit>(id),
-            Self::AdmitAndServe => hooks.add::<AdmitAndServe>(id),
-            Self::Commit => hooks.add::<Commit<false>>(id),
-            Self::CommitSkips => hooks.add::<Commit<true>>(id),
+            Self::Lookup => hooks.add::<Lookup>(id),
+            Self::Learn => hooks.add::<Learn>(id),
+            Self::LearnAndServe => hooks.add::<LearnAndServe>(id),
+            Self::Commit => hooks.add::<Commit>(id),
             Self::Predict => hooks.add::<Predict>(id),
             Self::Compare => hooks.add::<Compare>(id),
-            Self::AdmitAndPredict => hooks.add::<AdmitAndPredict>(id),
+            Self::LearnAndPredict => hooks.add::<LearnAndPredict>(id),
             Self::CompareRoute => hooks.add::<CompareRoute>(id),
-            Self::CommitWatched => hooks.add::<CommitWatched<false>>(id),
-            Self::CommitWatchedSkips => hooks.add::<CommitWatched<true>>(id),
+            Self::CommitWatched => hooks.add::<CommitWatched>(id),
             Self::LimitIn => hooks.add::<EnforceLimit<LocalIn>>(id),
             Self::LimitOut => hooks.add::<EnforceLimit<PostRouting>>(id),
         }
@@ -99,21 +88,21 @@ fn stages(mode: Mode) -> &'static [Stage] {
         Mode::Off => return &[],
         Mode::Verify { routes: true } => {
             return &[
-                CommitWatchedSkips,
+                CommitWatched,
                 CompareRoute,
-                AdmitAndPredict,
+                LearnAndPredict,
                 Compare,
                 Predict,
             ]
         }
-        Mode::Verify { routes: false } => return &[CommitWatched, Admit, Compare, Predict],
+        Mode::Verify { routes: false } => return &[CommitWatched, Learn, Compare, Predict],
         Mode::On { lookup, routes } => (lookup, routes),
     };
     match (lookup, routes) {
-        (true, true) => &[CommitSkips, AdmitAndServe, Lookup],
-        (false, true) => &[CommitSkips, AdmitAndServe],
-        (true, false) => &[CommitSkips, Admit, LookupNotes],
-        (false, false) => &[Commit, Admit],
+        (true, true) => &[Commit, LearnAndServe, Lookup],
+        (false, true) => &[Commit, LearnAndServe],
+        (true, false) => &[Commit, Learn, Lookup],
+        (false, false) => &[Commit, Learn],
     }
 }
 

@@ -24,6 +24,9 @@ static AGE: Bounds = Bounds {
     max: 60_000,
 };
 
+/// The bounds of `learn_after`.
+static PACKETS: Bounds = Bounds { min: 0, max: 255 };
+
 /// The path of the sysctls below /proc/sys.
 const PATH: &CStr = c"net/nf_zoneroute";
 
@@ -40,11 +43,12 @@ const fn var(
     }
 }
 
-static VARS: [Var<Hooks>; 5] = [
+static VARS: [Var<Hooks>; 6] = [
     var(c"enable", |hooks| &hooks.sysctls.enable, &SWITCH),
     var(c"zone_lookup", |hooks| &hooks.sysctls.zone_lookup, &SWITCH),
     var(c"route_cache", |hooks| &hooks.sysctls.route_cache, &SWITCH),
     var(c"max_age_ms", |hooks| &hooks.sysctls.max_age_ms, &AGE),
+    var(c"learn_after", |hooks| &hooks.sysctls.learn_after, &PACKETS),
     var(c"verify", |hooks| &hooks.sysctls.verify, &SWITCH),
 ];
 

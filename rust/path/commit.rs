@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Last in POST_ROUTING, about when the connection is confirmed: creates the flow of a forwarded
-//! packet's connection, and makes the route that the packet took the live one of its direction.
+//! Last in POST_ROUTING, about when the connection is confirmed, for the packets that an earlier
+//! hook noted: creates the flow of a forwarded packet's connection, or makes the route that the
+//! packet took the live one of its direction.
 
 use kernel::sync::ArcBorrow;
 
 use crate::{
     flow::{
-        table::{Made, NoFlow},
+        table::{Made, NoFlow, Unlearned},
         Flow, //
     },
     kapi::{
@@ -26,11 +27,10 @@ use crate::{
     },
 };
 
-/// The hook. `SKIPS`: it skips packets that an earlier hook served, because these have nothing to
-/// commit.
-pub(crate) struct Commit<const SKIPS: bool>;
+/// The hook.
+pub(crate) struct Commit;
 
-impl<const SKIPS: bool> Hook for Commit<SKIPS> {
+impl Hook for Commit {
     type Data = NetState;
     type Point = PostRouting;
 
@@ -38,39 +38,51 @@ impl<const SKIPS: bool> Hook for Commit<SKIPS> {
 
     #[inline(always)]
     fn hook(net: ArcBorrow<'_, NetState>, skb: HookSkb<'_, PostRouting>) -> Verdict {
-        if !(SKIPS && net.served.is_served(&skb)) {
-            if let Some(packet) = skb.forwarded() {
-                if !commit(&net, &packet, skb.rcu()) {
-                    let made = make(&net, &packet, skb.rcu());
-                    finish(net, made);
-                }
-            }
+        if net.pending.has(&skb) {
+            run(net, &skb);
         }
         skb.accept()
     }
 }
 
-/// Makes the route that a packet took the live one. Returns `false` if the connection has no flow.
-#[inline(always)]
-pub(super) fn commit(net: &NetState, packet: &Forwarded<'_>, rcu: &ReadSide<'_>) -> bool {
-    let Some(flow) = net.flows.of_conn(&packet.ct, rcu) else {
-        return false;
+#[cold]
+fn run(net: ArcBorrow<'_, NetState>, skb: &HookSkb<'_, PostRouting>) {
+    if let Some(packet) = commit(&net, skb) {
+        let made = make(&net, &packet, skb.rcu());
+        finish(net, made);
+    }
+}
+
+/// Makes the route that a packet took the live one. If the packet's connection has no flow and
+/// shall get one, returns the packet instead.
+pub(super) fn commit<'p>(
+    net: &NetState,
+    skb: &'p HookSkb<'_, PostRouting>,
+) -> Option<Forwarded<'p>> {
+    let packet = skb.forwarded()?;
+    net.pending.forget(skb);
+    let flow = match net.flows.of_conn(&packet.ct, skb.rcu()) {
+        Ok(flow) => flow,
+        // The note may have been an earlier packet's.
+        Err(Unlearned::Count(count)) if count < net.settings.learn_after() => return None,
+        Err(_) => return Some(packet),
     };
     let dir = packet.ct.dir();
     let direction = flow.direction(dir);
     if packet.xfrm {
         // The next packet has no use for the route that this one was given.
-        direction.purge(rcu, |_| Some(Miss::Xfrm)).for_each(drop);
+        direction
+            .purge(skb.rcu(), |_| Some(Miss::Xfrm))
+            .for_each(drop);
         flow.note(dir, Miss::Xfrm);
-    } else if direction.commit(packet.dst, packet.iif, rcu) {
+    } else if direction.commit(packet.dst, packet.iif, skb.rcu()) {
         net.stats.count(Event::Committed);
     }
-    true
+    None
 }
 
 /// Creates the flow of a packet's connection. Returns `None` if there shall be none, because
 /// conntrack may need room and may drop the connection early.
-#[cold]
 pub(super) fn make<'r>(
     net: &'r NetState,
     packet: &Forwarded<'_>,
@@ -85,7 +97,6 @@ pub(super) fn make<'r>(
 }
 
 /// Counts a created flow, and queues the works that follow from it.
-#[cold]
 pub(super) fn finish(net: ArcBorrow<'_, NetState>, made: Option<Made<'_>>) {
     let Some(made) = made else {
         net.stats.count(Event::FlowScarce);

@@ -50,11 +50,10 @@ impl From<Untracked> for LookupMiss {
     }
 }
 
-/// The hook. `NOTES`: it records the packets that it served, so that [`super::commit`] skips them.
-/// Without it, the hook that serves routes does.
-pub(crate) struct Lookup<const NOTES: bool>;
+/// The hook.
+pub(crate) struct Lookup;
 
-impl<const NOTES: bool> Hook for Lookup<NOTES> {
+impl Hook for Lookup {
     type Data = NetState;
     type Point = PreRouting;
 
@@ -62,18 +61,15 @@ impl<const NOTES: bool> Hook for Lookup<NOTES> {
 
     #[inline(always)]
     fn hook(net: ArcBorrow<'_, NetState>, skb: HookSkb<'_, PreRouting>) -> Verdict {
-        let mut hit = false;
         // A netns in which nothing is tracked has no flows.
         if net.refs.flows.read_once() != 0 {
             let mut buf = ProbeBuf::new();
             if let Some(probe) = skb.probe(&mut buf) {
-                let result = lookup(&net, &probe);
+                let result = probe
+                    .map_err(LookupMiss::from)
+                    .and_then(|probe| lookup(&net, &probe));
                 net.stats.count_lookup(result);
-                hit = result.is_ok();
             }
-        }
-        if NOTES {
-            net.served.note(&skb, hit);
         }
         skb.accept()
     }
@@ -121,7 +117,6 @@ pub(super) fn find<'r>(
     probe: &Probe<'_, 'r>,
     zone: Option<&'r Zone>,
 ) -> Result<Found<'r>, LookupMiss> {
-    probe.fit()?;
     net.flows.by_tuple(probe, zone).map_err(|not_found| {
         if let NotFound::Gone(flow) = not_found {
             NetState::met_gone(*net, flow, probe.rcu());

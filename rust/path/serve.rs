@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Last in PRE_ROUTING, for a packet of a known connection: attaches the cached route. If there is
-//! no valid one, makes the kernel choose a route and stages its choice.
+//! Last in PRE_ROUTING, for a packet of a connection with a flow: attaches the cached route. If
+//! there is no valid one, makes the kernel choose a route and stages its choice.
+
+use kernel::sync::ArcBorrow;
 
 use crate::{
     flow::Flow,
     kapi::{
-        entry::Entry,
         mem::rcu::RcuBox,
         nf::{
             conn::{CtRef, Dir},
+            hook::{priority, Hook},
             packet::Headers,
-            skb::{HookSkb, PreRouting}, //
+            skb::{HookSkb, PreRouting, Verdict}, //
         },
     },
+    path::learn,
     route::{
         direction::Direction,
         key::Key,
@@ -24,9 +27,35 @@ use crate::{
     state::{stats::Event, NetState}, //
 };
 
-/// Serves a packet of a confirmed connection, and counts the result.
-#[inline(always)]
-pub(super) fn serve(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>) {
+/// The hook. Another hook at the last priority may still run after it, and must not change the
+/// fields that routing looks at.
+pub(crate) struct LearnAndServe;
+
+impl Hook for LearnAndServe {
+    type Data = NetState;
+    type Point = PreRouting;
+
+    const PRIORITY: i32 = priority::LAST;
+
+    #[inline(always)]
+    fn hook(net: ArcBorrow<'_, NetState>, skb: HookSkb<'_, PreRouting>) -> Verdict {
+        if let Some(ct) = learn::read(&net, &skb) {
+            if ct.was_counted() {
+                net.stats.count_packet(Err(Miss::NoFlow));
+            } else if ct.is_confirmed() {
+                serve(&net, &skb, &ct);
+            } else {
+                learn::begin(net, &skb, &ct);
+            }
+        }
+        skb.accept()
+    }
+}
+
+/// Serves a packet of a confirmed connection, and counts the result. Not inlined, so that the hook
+/// saves few registers for packets that are only counted.
+#[inline(never)]
+fn serve(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>) {
     visit(net, skb, ct, |direction, headers| {
         direction.serve(skb, &key_of(headers), &net.facts())
     });
@@ -49,8 +78,12 @@ fn visit<'r>(
     ct: &CtRef<'_>,
     serve: impl FnOnce(&'r Direction, &Headers) -> Result<(), Miss>,
 ) {
-    let Some(flow) = flow_of(net, skb, ct) else {
-        return;
+    let flow = match net.flows.of_conn(ct, skb.rcu()) {
+        Ok(flow) => flow,
+        Err(unlearned) => {
+            net.stats.count_packet(Err(Miss::NoFlow));
+            return learn::count(net, skb, ct, unlearned);
+        }
     };
     let Some(headers) = skb.headers(ct) else {
         return;
@@ -62,7 +95,10 @@ fn visit<'r>(
         }),
         Err(unfit) => Err(unfit.into()),
     };
-    finish(net, skb, flow, ct.dir(), result);
+    if result.is_err() {
+        net.pending.note(skb);
+    }
+    finish(net, flow, ct.dir(), result);
 }
 
 /// Returns the slot whose route [`serve`] would attach to a packet, or the reason why it would not.
@@ -81,31 +117,9 @@ pub(super) fn would_serve<'r, P>(
     }
 }
 
-/// Returns the flow of a packet's connection. A packet without one is counted.
-#[inline(always)]
-fn flow_of<'r>(
-    net: &'r NetState,
-    skb: &HookSkb<'r, PreRouting>,
-    ct: &CtRef<'_>,
-) -> Option<&'r Entry<Flow>> {
-    let flow = net.flows.of_conn(ct, skb.rcu());
-    if flow.is_none() {
-        net.served.forget(skb);
-        net.stats.count_packet(Err(Miss::NoFlow));
-    }
-    flow
-}
-
 /// Counts and notes whether a packet was served.
 #[inline(always)]
-fn finish(
-    net: &NetState,
-    skb: &HookSkb<'_, PreRouting>,
-    flow: &Flow,
-    dir: Dir,
-    result: Result<(), Miss>,
-) {
-    net.served.note(skb, result.is_ok());
+fn finish(net: &NetState, flow: &Flow, dir: Dir, result: Result<(), Miss>) {
     net.stats.count_packet(result);
     match result {
         // The reason for an empty direction was noted when its route was dropped.

@@ -7,7 +7,7 @@
 //!     PRE_ROUTING   -201  Predict         in place of lookup
 //!                   -200  conntrack
 //!                   -199  Compare         the connection, its TCP state and its timeout
-//!                    MAX  AdmitAndPredict in place of AdmitAndServe
+//!                    MAX  LearnAndPredict in place of LearnAndServe
 //!     FORWARD        MIN  CompareRoute    the packet's route with the cached one
 //!     POST_ROUTING   MAX  CommitWatched   in place of commit
 //! ```
@@ -28,8 +28,8 @@ use crate::{
         sync::time, //
     },
     path::{
-        admit,
         commit,
+        learn,
         lookup,
         serve, //
     },
@@ -64,8 +64,9 @@ fn predict(net: &ArcBorrow<'_, NetState>, skb: &HookSkb<'_, PreRouting>) -> Fore
     let Some(probe) = skb.probe(&mut buf) else {
         return Forecast::Anything;
     };
-    let zone = lookup::original_zone(net, &probe);
-    let tracked = lookup::find(net, &probe, zone).and_then(|found| {
+    let tracked = probe.map_err(LookupMiss::from).and_then(|probe| {
+        let zone = lookup::original_zone(net, &probe);
+        let found = lookup::find(net, &probe, zone)?;
         let (timeout, tcp) = lookup::predict(&found, &probe)?;
         Ok(Prediction {
             ct: found.conn.id(),
@@ -120,7 +121,7 @@ fn compare(net: &NetState, expected: &Expected, skb: &HookSkb<'_, PreRouting>) -
             let attached = attached.filter(|ct| ct.is_established() && !ct.conn().is_gone())?;
             // Without the extension, the connection is older than the module.
             attached.handle()?;
-            net.flows.of_conn(&attached, skb.rcu())?;
+            net.flows.of_conn(&attached, skb.rcu()).ok()?;
             let quiet = expected.made.is_some() && expected.made == net.meter.flows.quiet();
             Some(if quiet {
                 Event::MismatchUnfound
@@ -172,10 +173,10 @@ fn differs(prediction: &Prediction, attached: Option<&CtRef<'_>>, at: u32) -> Op
         .map(|_| Event::MismatchTimeout)
 }
 
-/// Last in PRE_ROUTING: admits, and counts what would have been served.
-pub(crate) struct AdmitAndPredict;
+/// Last in PRE_ROUTING: learns, and counts what would have been served.
+pub(crate) struct LearnAndPredict;
 
-impl Hook for AdmitAndPredict {
+impl Hook for LearnAndPredict {
     type Data = NetState;
     type Point = PreRouting;
 
@@ -186,8 +187,7 @@ impl Hook for AdmitAndPredict {
             if ct.is_confirmed() {
                 serve::serve_dry(&net, &skb, &ct);
             } else {
-                net.served.forget(&skb);
-                admit::admit(net, &skb, &ct);
+                learn::begin(net, &skb, &ct);
             }
         }
         skb.accept()
@@ -222,29 +222,26 @@ impl Hook for CompareRoute {
 fn cached<'r>(net: &'r NetState, skb: &HookSkb<'r, Forward>) -> Option<&'r Slot> {
     let ct = skb.ct().filter(CtRef::is_confirmed)?;
     let headers = skb.headers(&ct)?;
-    let flow = net.flows.of_conn(&ct, skb.rcu())?;
+    let flow = net.flows.of_conn(&ct, skb.rcu()).ok()?;
     serve::would_serve(net, skb, flow.direction(ct.dir()), &headers).ok()
 }
 
-/// Last in POST_ROUTING: commits, and notes that a flow is being created. `SKIPS` as in
-/// [`commit::Commit`].
-pub(crate) struct CommitWatched<const SKIPS: bool>;
+/// Last in POST_ROUTING: commits, and notes that a flow is being created.
+pub(crate) struct CommitWatched;
 
-impl<const SKIPS: bool> Hook for CommitWatched<SKIPS> {
+impl Hook for CommitWatched {
     type Data = NetState;
     type Point = PostRouting;
 
     const PRIORITY: i32 = priority::LAST;
 
     fn hook(net: ArcBorrow<'_, NetState>, skb: HookSkb<'_, PostRouting>) -> Verdict {
-        if !(SKIPS && net.served.is_served(&skb)) {
-            if let Some(packet) = skb.forwarded() {
-                if !commit::commit(&net, &packet, skb.rcu()) {
-                    net.meter.flows.begin();
-                    let made = commit::make(&net, &packet, skb.rcu());
-                    net.meter.flows.end();
-                    commit::finish(net, made);
-                }
+        if net.pending.has(&skb) {
+            if let Some(packet) = commit::commit(&net, &skb) {
+                net.meter.flows.begin();
+                let made = commit::make(&net, &packet, skb.rcu());
+                net.meter.flows.end();
+                commit::finish(net, made);
             }
         }
         skb.accept()

@@ -28,7 +28,7 @@ use crate::{
     kapi::{
         entry::Entry,
         net::netns::NetHandle,
-        nf::served::Served,
+        nf::pending::Pending,
         sync::{
             rcu::ReadSide,
             time,
@@ -91,8 +91,8 @@ pub(crate) struct NetState {
     pub(crate) stats: Stats,
     /// The memory of verify mode.
     pub(crate) meter: Meter,
-    /// The packets that each CPU served.
-    pub(crate) served: Served,
+    /// The packets of each CPU that have something to commit.
+    pub(crate) pending: Pending,
     /// The flows.
     #[pin]
     pub(crate) flows: FlowTable,
@@ -152,7 +152,7 @@ impl NetState {
                 settings: Settings::new(),
                 stats: Stats::new()?,
                 meter: Meter::new()?,
-                served: Served::new()?,
+                pending: Pending::new()?,
                 refs,
                 shared: shared.clone(),
                 collected: Collected::new(),

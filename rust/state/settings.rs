@@ -79,6 +79,14 @@ impl Mode {
     }
 }
 
+/// The sysctls with which a netns begins, as far as parameters of the module set them.
+pub(crate) struct Defaults {
+    /// sysctl `enable`.
+    pub(crate) enable: bool,
+    /// sysctl `learn_after`.
+    pub(crate) learn_after: u8,
+}
+
 /// The sysctls of a netns.
 pub(crate) struct SysctlValues {
     /// sysctl `enable`: 0 or 1.
@@ -89,6 +97,8 @@ pub(crate) struct SysctlValues {
     pub(crate) route_cache: Atomic<u32>,
     /// sysctl `max_age_ms`.
     pub(crate) max_age_ms: Atomic<u32>,
+    /// sysctl `learn_after`: 0 to 255 packets.
+    pub(crate) learn_after: Atomic<u32>,
     /// sysctl `verify`: 0 or 1.
     pub(crate) verify: Atomic<u32>,
 }
@@ -96,12 +106,13 @@ pub(crate) struct SysctlValues {
 impl SysctlValues {
     /// Returns the defaults. Packets are looked up by default if the prediction of their tracking
     /// is verified.
-    pub(crate) fn new(enable: bool) -> Self {
+    pub(crate) fn new(defaults: &Defaults) -> Self {
         Self {
-            enable: Atomic::new(enable.into()),
+            enable: Atomic::new(defaults.enable.into()),
             zone_lookup: Atomic::new(is_tracking_verified().into()),
             route_cache: Atomic::new(1),
             max_age_ms: Atomic::new(1000),
+            learn_after: Atomic::new(defaults.learn_after.into()),
             verify: Atomic::new(0),
         }
     }
@@ -124,12 +135,19 @@ impl SysctlValues {
     pub(crate) fn max_age(&self) -> u32 {
         time::from_ms(self.max_age_ms.load(Relaxed))
     }
+
+    /// Returns the sysctl `learn_after`.
+    pub(crate) fn learn_after(&self) -> u8 {
+        u8::try_from(self.learn_after.load(Relaxed)).unwrap_or(u8::MAX)
+    }
 }
 
 /// The settings of a netns that are in force.
 pub(crate) struct Settings {
     /// The age at which a route must be looked up again, in jiffies.
     max_age: Atomic<u32>,
+    /// After how many packets a connection gets a flow: at most 255.
+    learn_after: Atomic<u32>,
     /// The [`Mode`].
     mode: Atomic<u32>,
 }
@@ -139,6 +157,7 @@ impl Settings {
     pub(super) fn new() -> Self {
         Self {
             max_age: Atomic::new(0),
+            learn_after: Atomic::new(0),
             mode: Atomic::new(Mode::Off.as_raw()),
         }
     }
@@ -162,5 +181,17 @@ impl Settings {
     /// Sets the age at which a route must be looked up again, in jiffies.
     pub(crate) fn set_max_age(&self, max_age: u32) {
         self.max_age.store(max_age, Relaxed);
+    }
+
+    /// Returns after how many packets a connection gets a flow; 0: with its first one.
+    #[inline(always)]
+    pub(crate) fn learn_after(&self) -> u8 {
+        // CAST: `set_learn_after` stores a `u8`.
+        self.learn_after.read_once() as u8
+    }
+
+    /// Sets after how many packets a connection gets a flow.
+    pub(crate) fn set_learn_after(&self, packets: u8) {
+        self.learn_after.store(packets.into(), Relaxed);
     }
 }

@@ -19,7 +19,8 @@ use crate::{
         mem::slab::Cache,
         sync::work::{self, OwnedQueue}, //
     },
-    route::slot::Slot, //
+    route::slot::Slot,
+    state::settings::Defaults, //
 };
 
 /// How many netns wait for the end of their notifiers at a time: enough that the grace periods of a
@@ -36,8 +37,8 @@ pub(crate) struct Shared {
     stock: Stock,
     /// Where the netns wait for the end of their notifiers.
     pub(crate) enders: OwnedQueue,
-    /// Whether a new netns starts enabled.
-    pub(crate) enable: bool,
+    /// The sysctls with which a netns begins.
+    pub(crate) defaults: Defaults,
     #[pin]
     refill: DelayedWork<Self>,
 }
@@ -58,7 +59,7 @@ impl WorkItem for Shared {
 impl Shared {
     /// Creates the caches and fills the stock. Called once, while the module is loaded. Process
     /// context.
-    pub(crate) fn new(enable: bool) -> Result<Arc<Self>> {
+    pub(crate) fn new(defaults: Defaults) -> Result<Arc<Self>> {
         table::draw_secret();
         let shared = Arc::pin_init(
             try_pin_init!(Self {
@@ -66,7 +67,7 @@ impl Shared {
                 slots: Cache::new(c"nf_zoneroute_slot")?,
                 stock <- Stock::new(),
                 enders: OwnedQueue::new(c"nf_zoneroute_end", ENDERS)?,
-                enable,
+                defaults,
                 refill <- new_delayed_work!("nf_zoneroute::refill"),
             }),
             GFP_KERNEL,

@@ -8,13 +8,15 @@
 
 # In the guest all scripts are in one directory.
 . lib/test.sh
+# The defaults of the module.
+PARAMETERS=()
 
 # Some of these are for the script that sources this one.
 # shellcheck disable=SC2034
 ROW=$1
 shift
 # shellcheck disable=SC2034
-proto=udp family=4 flows=100 ports=100 zones=0 rules=0 routes=0 rp_filter=0 chain=2 snat=0 churn=0 new=0 \
+proto=udp family=4 flows=100 ports=100 zones=0 rules=0 routes=0 rp_filter=0 chain=2 snat=0 churn=0 new=0 lasting=0 forget=0 \
 	max_age=60000 idle=0 profile=
 for setting; do
 	declare "${setting%%=*}=${setting#*=}"
@@ -181,6 +183,7 @@ start_send() {
 	JOBS+=($!)
 	exec 7>/tmp/send.in 8</tmp/send.out
 	[ "$churn" = 0 ] || tell churn "$churn" r
+	[ "$forget" = 0 ] || tell forget r
 }
 
 # tell WORDS...: gives `send' a command; sets ANSWER to its answer.

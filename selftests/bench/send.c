@@ -15,14 +15,15 @@
  *   one N      the same, from the clients only
  *   slice N    from now on sends only on the first N connections
  *   new N      N connections: opened, one request and its answer, closed
+ *   forget ROUTER
+ *              from now on `new' ends with the deletion of all connections in the netns ROUTER
  *   churn HZ ROUTER
  *              from now on adds or deletes HZ unrelated routes per second in the netns ROUTER while
  *              packets are sent
  *
  * Packets are sent in batches of up to 64: a batch from the clients, then one of the same size from
  * the server. The answer to `run', `one' and `new' has the number of packets (new: connections),
- * the time
- * in ns (if the clock counts instructions: their number), and the number of routes changed
+ * the time in ns (if the clock counts instructions: their number), and the number of routes changed
  * meanwhile. TCP segments have timestamps, as those of Linux.
  */
 #define _GNU_SOURCE
@@ -31,6 +32,8 @@
 #include <fcntl.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -334,6 +337,28 @@ static void do_run(unsigned int total, bool one_way)
 	printf("%u %llu %u\n", sent, (unsigned long long)(now() - begun), churned);
 }
 
+static int forget_sock = -1;
+
+/* Deletes all connections of the router, and waits until they are. */
+static void forget(void)
+{
+	struct {
+		struct nlmsghdr nlh;
+		struct nfgenmsg msg;
+	} request = {
+		.nlh = {
+			.nlmsg_len = sizeof(request),
+			.nlmsg_type = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE,
+			.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK,
+		},
+	};
+	char answer[256];
+
+	if (send(forget_sock, &request, sizeof(request), 0) < 0 ||
+	    recv(forget_sock, answer, sizeof(answer), 0) < 0)
+		err(1, "ctnetlink");
+}
+
 static void do_new(unsigned int total)
 {
 	static const struct {
@@ -362,6 +387,8 @@ static void do_new(unsigned int total)
 			flush(script[step].from, count);
 		}
 	}
+	if (forget_sock >= 0)
+		forget();
 	settle();
 	printf("%u %llu 0\n", total, (unsigned long long)(now() - begun));
 }
@@ -411,6 +438,15 @@ static void do_churn(unsigned int hz, const char *router)
 	puts("churn");
 }
 
+static void do_forget(const char *router)
+{
+	enter(router);
+	forget_sock = socket(AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER);
+	if (forget_sock < 0)
+		err(1, "ctnetlink");
+	puts("forget");
+}
+
 int main(int argc, char **argv)
 {
 	char line[64], router[16];
@@ -449,6 +485,8 @@ int main(int argc, char **argv)
 			puts("slice");
 		} else if (sscanf(line, "new %u", &n) == 1) {
 			do_new(n);
+		} else if (sscanf(line, "forget %15s", router) == 1) {
+			do_forget(router);
 		} else if (sscanf(line, "churn %u %15s", &n, router) == 2) {
 			do_churn(n, router);
 		} else {

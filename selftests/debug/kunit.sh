@@ -7,8 +7,8 @@
 # Group: debug
 # Kernel: debug
 
-SUITES=22
-CASES=104
+SUITES=21
+CASES=103
 
 . lib/test.sh
 plan $((CASES + 2))

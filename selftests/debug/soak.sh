@@ -54,7 +54,7 @@ other_netns() {
 # module: reloads the module, after noting how many packets it served and flows it created.
 module() {
 	echo "$(stat_of hit) $(stat_of flow_new)" >>/tmp/served
-	rmmod nf_zoneroute && sleep 0.5 && insmod nf_zoneroute.ko &&
+	rmmod nf_zoneroute && sleep 0.5 && load &&
 		in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000
 }
 flush() {

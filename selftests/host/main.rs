@@ -44,21 +44,32 @@ mod properties;
 mod tracking;
 
 mod handles {
-    use crate::flow::handle::{Handle, Salt};
+    use crate::flow::handle::{Handle, Salt, MAX_INDEX};
 
     const SALT: Salt = Salt::new(0x1234_5678);
 
     #[test]
     fn a_handle_gives_its_index_back() {
-        for index in [0, 1, 2, 77, 0x7fff_ffff] {
-            assert_eq!(SALT.decode(SALT.encode(index)), Handle::Index(index));
+        for index in [1, 2, 77, MAX_INDEX] {
+            assert_eq!(SALT.decode(SALT.index(index)), Handle::Index(index));
+        }
+    }
+
+    #[test]
+    fn a_handle_gives_its_count_back() {
+        for count in 0..=u8::MAX {
+            assert_eq!(SALT.decode(SALT.count(count)), Handle::Count(count));
         }
     }
 
     #[test]
     fn both_halves_of_a_handle_are_no_interface_index() {
-        for index in [0, 1, 0x7fff_ffff] {
-            let handle = SALT.encode(index);
+        for handle in [
+            SALT.count(0),
+            SALT.count(255),
+            SALT.index(1),
+            SALT.index(MAX_INDEX),
+        ] {
             assert!((handle as u32 as i32) < 0);
             assert!(((handle >> 32) as u32 as i32) < 0);
         }
@@ -66,18 +77,19 @@ mod handles {
 
     #[test]
     fn an_extension_without_a_handle_is_empty() {
-        assert_eq!(SALT.decode(0), Handle::Empty);
+        assert_eq!(SALT.decode(0), Handle::Count(0));
     }
 
     #[test]
     fn a_handle_of_an_earlier_load_is_empty() {
         let old = Salt::new(0x7abc_def0);
-        assert_eq!(SALT.decode(old.encode(5)), Handle::Empty);
+        assert_eq!(SALT.decode(old.index(5)), Handle::Count(0));
+        assert_eq!(SALT.decode(old.count(5)), Handle::Count(0));
     }
 
     #[test]
     fn an_interface_index_in_either_half_is_foreign() {
-        let handle = SALT.encode(5);
+        let handle = SALT.index(5);
         assert_eq!(SALT.decode(3), Handle::Foreign);
         assert_eq!(SALT.decode(3 << 32), Handle::Foreign);
         assert_eq!(SALT.decode(handle & !0xffff_ffff | 3), Handle::Foreign);

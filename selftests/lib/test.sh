@@ -15,5 +15,7 @@ case $(uname -r) in *-debug | *-kcsan) SLOW=4 ;; esac
 
 . lib/ktap.sh
 . lib/topology.sh
+# Most tests are about what a flow does. They want one from the first packet on.
+PARAMETERS=(learn_after=0)
 . lib/traffic.sh
 . lib/proc.sh

@@ -32,8 +32,10 @@ background() {
 	JOBS+=($!)
 }
 
+# load [PARAMETER=VALUE...]: loads the module, with the parameters of PARAMETERS and those given.
+PARAMETERS=()
 load() {
-	insmod /nf_zoneroute/nf_zoneroute.ko "$@"
+	insmod /nf_zoneroute/nf_zoneroute.ko "${PARAMETERS[@]}" "$@"
 }
 
 unload() {

@@ -48,7 +48,7 @@ fn acknowledgment(reply: bool) -> Segment {
 fn predict(ct: &Conn, packet: &TestPacket, dir: Dir) -> Option<(Tracking, u32)> {
     packet.in_hook(|skb| {
         let mut buf = ProbeBuf::new();
-        let probe = skb.probe(&mut buf)?;
+        let probe = skb.probe(&mut buf)?.ok()?;
         let Ok(Session::Tcp(mut guard)) = probe.begin(ct) else {
             return None;
         };
@@ -64,7 +64,7 @@ fn why(ct: &Conn) -> Result<Option<Untracked>> {
     let packet = TestPacket::new(ct, &segment, Options::None)?;
     Ok(packet.in_hook(|skb| {
         let mut buf = ProbeBuf::new();
-        skb.probe(&mut buf)?.begin(ct).err()
+        skb.probe(&mut buf)?.ok()?.begin(ct).err()
     }))
 }
 
@@ -75,7 +75,7 @@ fn lookup(flows: &FlowTable, ct: &Conn, reply: bool) -> Result<Option<(u32, bool
     let packet = TestPacket::new(ct, &segment, Options::None)?;
     Ok(packet.in_hook(|skb| {
         let mut buf = ProbeBuf::new();
-        let probe = skb.probe(&mut buf)?;
+        let probe = skb.probe(&mut buf)?.ok()?;
         let zone = flows.zones().get(probe.zone(Dir::Original), probe.rcu());
         let found = flows.by_tuple(&probe, zone).ok()?;
         Some((found.flow.index(), found.dir == Dir::Reply))
@@ -194,7 +194,7 @@ mod track_cases {
         let before = (conn_refs(&ct), ct.tcp());
         packet.in_hook(|skb| {
             let mut buf = ProbeBuf::new();
-            if let Some(probe) = skb.probe(&mut buf) {
+            if let Some(Ok(probe)) = skb.probe(&mut buf) {
                 probe.attach((&*ct).into(), Dir::Reply, 10_000);
             }
         });
@@ -241,11 +241,11 @@ mod track_cases {
     #[test]
     fn a_new_connections_handle_is_no_flows() -> Result {
         let (all, ct) = (Fixture::new()?, conn(9, 0, ZoneDirs::Both)?);
-        scribble(&ct, all.flows.placeholder_handle());
+        scribble(&ct, all.flows.handle_of_count(1));
         let handle = handle_of(&ct);
         let found = all.find(&ct, Some(handle), Dir::Original);
         let made = all.make(&ct, Some(handle)).map_err(|_| EINVAL)?;
-        assert_eq!(handle, SALT.encode(0));
+        assert_eq!(handle, SALT.count(1));
         assert_eq!(found, None);
         assert_eq!(
             all.find(&ct, Some(handle_of(&ct)), Dir::Original),
@@ -260,7 +260,7 @@ mod track_cases {
         let packet = TestPacket::new(&ct, &acknowledgment(false), Options::None)?;
         packet.in_hook(|skb| {
             let mut buf = ProbeBuf::new();
-            if let Some(probe) = skb.probe(&mut buf) {
+            if let Some(Ok(probe)) = skb.probe(&mut buf) {
                 probe.attach((&*ct).into(), Dir::Original, 10_000);
             }
         });

@@ -32,7 +32,7 @@ named_enum! {
     Tally {
         /// Packets that were found in the zone's table and attached to their connection.
         Hit = "hits",
-        /// Packets of the zone that were left to conntrack.
+        /// Packets of the zone that were looked up and left to conntrack.
         Miss = "misses",
         /// Flows that were created.
         New = "new",

@@ -152,19 +152,29 @@ static __always_inline struct nf_conn *nfzr_skb_ct(const struct sk_buff *skb,
 	return ct && !nf_ct_is_template(ct) ? ct : NULL;
 }
 
+/* Returns the extension of a ct, or NULL if it has none. */
+static __always_inline u64 *nfzr_ct_ext(const struct nf_conn *ct)
+{
+	BUILD_BUG_ON(sizeof(struct nf_conn_act_ct_ext) != sizeof(u64));
+	return (u64 *)nf_conn_act_ct_ext_find(ct);
+}
+
+/* Reads a connection and its extension. */
+static __always_inline void nfzr_read_ext(const u64 *ext, struct nfzr_ct_ref *c)
+{
+	c->has_ext = ext;
+	c->handle = ext ? READ_ONCE(*ext) : 0;
+	c->confirmed = nf_ct_is_confirmed(c->ct);
+	c->counted = false;
+}
+
 /* Reads the connection of a packet, and its extension. Returns false if the packet has none. */
 static __always_inline bool nfzr_read_ct(const struct sk_buff *skb, struct nfzr_ct_ref *c)
 {
-	const struct nf_conn_act_ct_ext *ext;
-
 	c->ct = nfzr_skb_ct(skb, &c->ctinfo);
 	if (!c->ct)
 		return false;
-	ext = nf_conn_act_ct_ext_find(c->ct);
-	BUILD_BUG_ON(sizeof(*ext) != sizeof(u64));
-	c->has_ext = ext;
-	c->handle = ext ? READ_ONCE(*(const u64 *)ext) : 0;
-	c->confirmed = nf_ct_is_confirmed(c->ct);
+	nfzr_read_ext(nfzr_ct_ext(c->ct), c);
 	return true;
 }
 
@@ -179,12 +189,25 @@ bool nfzr_helper_read_ct(const struct sk_buff *skb, struct nfzr_ct_ref *c)
 	return nfzr_read_ct(skb, c);
 }
 
-bool nfzr_helper_is_unconfirmed(const struct sk_buff *skb)
+/*
+ * As nfzr_helper_read_ct(). If the ct is confirmed and its handle is one of the `most' from `first'
+ * on, increments the handle, unless it changes at the same moment, and sets c->counted.
+ */
+bool nfzr_helper_count_ct(const struct sk_buff *skb, u64 first, u8 most, struct nfzr_ct_ref *c)
 {
-	enum ip_conntrack_info ctinfo;
-	const struct nf_conn *ct = nfzr_skb_ct(skb, &ctinfo);
+	u64 *ext;
 
-	return ct && !nf_ct_is_confirmed(ct);
+	c->ct = nfzr_skb_ct(skb, &c->ctinfo);
+	if (!c->ct)
+		return false;
+	ext = nfzr_ct_ext(c->ct);
+	nfzr_read_ext(ext, c);
+	/* The extensions of a confirmed ct do not move. */
+	if (c->handle - first < most && ext && c->confirmed) {
+		cmpxchg(ext, c->handle, c->handle + 1);
+		c->counted = true;
+	}
+	return true;
 }
 
 /*
@@ -203,14 +226,13 @@ bool nfzr_helper_ct_ext_add(struct nf_conn *ct, u64 handle)
 	return ext;
 }
 
-/* Writes a handle into the extension of a confirmed ct, whose extensions do not move. */
-void nfzr_helper_ct_ext_set(struct nf_conn *ct, u64 handle)
+/*
+ * Replaces the handle *old in the extension of a confirmed ct, whose extensions do not move, by
+ * `new'. Returns false if the extension has another content, which becomes *old.
+ */
+bool nfzr_helper_ct_ext_replace(struct nf_conn *ct, u64 *old, u64 new)
 {
-	struct nf_conn_act_ct_ext *ext;
+	u64 *ext = nf_ct_is_confirmed(ct) ? nfzr_ct_ext(ct) : NULL;
 
-	if (!nf_ct_is_confirmed(ct))
-		return;
-	ext = nf_conn_act_ct_ext_find(ct);
-	if (ext)
-		WRITE_ONCE(*(u64 *)ext, handle);
+	return ext && try_cmpxchg(ext, old, new);
 }

@@ -55,7 +55,7 @@ static __always_inline bool nfzr_is_tuple_ports(const struct sk_buff *skb, unsig
 {
 	const struct nf_conntrack_tuple *this = nf_ct_tuple(ct, dir);
 	const struct nf_conntrack_tuple *other = nf_ct_tuple(ct, !dir);
-	__be16 _ports[2];
+	__be16 _ports[2] __uninitialized;
 	const __be16 *ports;
 
 	if (protocol != this->dst.protonum)

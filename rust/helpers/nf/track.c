@@ -4,6 +4,8 @@
  * it, and does what conntrack would do with it. All functions run in a PRE_ROUTING hook: softirq or
  * process context, under rcu_read_lock(). nfzr_helper_tcp_begin() takes ct->lock; no other lock
  * nests inside it.
+ *
+ * Buffers of skb_header_pointer() are __uninitialized, because most kernels zero variables otherwise.
  */
 #include <linux/ip.h>
 #include <linux/ipv6.h>
@@ -37,8 +39,9 @@ bool nfzr_helper_is_tracking_verified(void)
 	return LINUX_VERSION_CODE >> 8 == NFZR_VERIFIED_SERIES >> 8;
 }
 
-/* Reads the addresses and the offset of the transport header. */
-static enum nfzr_track nfzr_probe_ipv4(const struct sk_buff *skb, struct nfzr_probe *p)
+/* Reads the protocol and the offset of the transport header. */
+static __always_inline enum nfzr_track nfzr_probe_ipv4(const struct sk_buff *skb,
+						       struct nfzr_probe *p, u8 *protocol)
 {
 	const struct iphdr *iph = ip_hdr(skb);
 
@@ -46,32 +49,41 @@ static enum nfzr_track nfzr_probe_ipv4(const struct sk_buff *skb, struct nfzr_pr
 		return NFZR_UNTRACK_FRAGMENT;
 	if (iph->ihl != sizeof(*iph) / 4)
 		return NFZR_UNTRACK_OPTIONS;
-	p->tuple.src.l3num = NFPROTO_IPV4;
-	p->tuple.src.u3.ip = iph->saddr;
-	p->tuple.dst.u3.ip = iph->daddr;
-	p->tuple.dst.protonum = iph->protocol;
 	p->dataoff = skb_network_offset(skb) + sizeof(*iph);
+	*protocol = iph->protocol;
 	return NFZR_TRACK;
 }
 
 /* With an extension header, the protocol is neither TCP nor UDP. */
-static enum nfzr_track nfzr_probe_ipv6(const struct sk_buff *skb, struct nfzr_probe *p)
+static __always_inline enum nfzr_track nfzr_probe_ipv6(const struct sk_buff *skb,
+						       struct nfzr_probe *p, u8 *protocol)
 {
-	const struct ipv6hdr *ip6h = ipv6_hdr(skb);
-
-	p->tuple.src.l3num = NFPROTO_IPV6;
-	p->tuple.src.u3.in6 = ip6h->saddr;
-	p->tuple.dst.u3.in6 = ip6h->daddr;
-	p->tuple.dst.protonum = ip6h->nexthdr;
-	p->dataoff = skb_network_offset(skb) + sizeof(*ip6h);
+	p->dataoff = skb_network_offset(skb) + sizeof(struct ipv6hdr);
+	*protocol = ipv6_hdr(skb)->nexthdr;
 	return NFZR_TRACK;
+}
+
+/* Completes a tuple whose ports were read. No byte of it is left out, because all are compared. */
+static __always_inline void nfzr_probe_tuple(const struct sk_buff *skb, u8 pf, u8 protocol,
+					     struct nf_conntrack_tuple *t)
+{
+	t->src.l3num = pf;
+	t->dst.protonum = protocol;
+	t->dst.dir = 0;
+	if (pf == NFPROTO_IPV4) {
+		t->src.u3 = (union nf_inet_addr){ .ip = ip_hdr(skb)->saddr };
+		t->dst.u3 = (union nf_inet_addr){ .ip = ip_hdr(skb)->daddr };
+	} else {
+		t->src.u3.in6 = ipv6_hdr(skb)->saddr;
+		t->dst.u3.in6 = ipv6_hdr(skb)->daddr;
+	}
 }
 
 /* Returns whether a segment has no options, or only those that tcp_sack() ignores. */
 static bool nfzr_tcp_is_plain(const struct sk_buff *skb, const struct nfzr_probe *p,
 			      const struct tcphdr *th)
 {
-	__be32 _option;
+	__be32 _option __uninitialized;
 	const __be32 *option;
 
 	if (th->doff == sizeof(*th) / 4)
@@ -84,16 +96,16 @@ static bool nfzr_tcp_is_plain(const struct sk_buff *skb, const struct nfzr_probe
 }
 
 /* Mirrors tcp_error() and segment_seq_plus_len(). */
-static enum nfzr_track nfzr_probe_tcp(const struct sk_buff *skb, struct nfzr_probe *p)
+static __always_inline enum nfzr_track nfzr_probe_tcp(const struct sk_buff *skb, struct nfzr_probe *p)
 {
-	struct tcphdr _th;
+	struct tcphdr _th __uninitialized;
 	const struct tcphdr *th = skb_header_pointer(skb, p->dataoff, sizeof(_th), &_th);
 	u32 len = skb->len - p->dataoff;
 
 	if (!th || th->doff * 4 < sizeof(*th) || len < th->doff * 4)
 		return NFZR_UNTRACK_MALFORMED;
-	p->flags = tcp_flag_byte(th);
 	/* rust/track/tcp.rs leaves segments that open or close a connection to conntrack. */
+	p->flags = tcp_flag_byte(th);
 	if ((p->flags & (TCPHDR_FIN | TCPHDR_SYN | TCPHDR_RST | TCPHDR_ACK)) != TCPHDR_ACK)
 		return NFZR_UNTRACK_TCP_FLAGS;
 	p->tuple.src.u.tcp.port = th->source;
@@ -108,9 +120,9 @@ static enum nfzr_track nfzr_probe_tcp(const struct sk_buff *skb, struct nfzr_pro
 }
 
 /* Mirrors udp_error(). */
-static enum nfzr_track nfzr_probe_udp(const struct sk_buff *skb, struct nfzr_probe *p)
+static __always_inline enum nfzr_track nfzr_probe_udp(const struct sk_buff *skb, struct nfzr_probe *p)
 {
-	struct udphdr _uh;
+	struct udphdr _uh __uninitialized;
 	const struct udphdr *uh = skb_header_pointer(skb, p->dataoff, sizeof(_uh), &_uh);
 	u32 len;
 
@@ -122,18 +134,53 @@ static enum nfzr_track nfzr_probe_udp(const struct sk_buff *skb, struct nfzr_pro
 	p->tuple.src.u.udp.port = uh->source;
 	p->tuple.dst.u.udp.port = uh->dest;
 	p->has_checksum = uh->check;
+	p->seq = p->ack = p->end = 0;
+	p->win = 0;
+	p->flags = 0;
+	p->plain = false;
+	return NFZR_TRACK;
+}
+
+/* Fills all of *p but p->why, if it returns NFZR_TRACK: the packet is of a kind that is looked up. */
+static __always_inline enum nfzr_track nfzr_probe(const struct sk_buff *skb,
+						  const struct nf_hook_state *state,
+						  const struct nf_conn *tmpl, struct nfzr_probe *p)
+{
+	const struct nf_conntrack_zone *zone;
+	struct nf_conntrack_zone tmp __uninitialized;
+	enum nfzr_track why;
+	u8 protocol;
+
+	if (state->pf == NFPROTO_IPV4)
+		why = nfzr_probe_ipv4(skb, p, &protocol);
+	else
+		why = nfzr_probe_ipv6(skb, p, &protocol);
+	if (why != NFZR_TRACK)
+		return why;
+	if (protocol == IPPROTO_TCP)
+		why = nfzr_probe_tcp(skb, p);
+	else if (protocol == IPPROTO_UDP)
+		why = nfzr_probe_udp(skb, p);
+	else
+		why = NFZR_UNTRACK_PROTOCOL;
+	if (why != NFZR_TRACK)
+		return why;
+
+	nfzr_probe_tuple(skb, state->pf, protocol, &p->tuple);
+	zone = nf_ct_zone_tmpl(tmpl, skb, &tmp);
+	p->zone[IP_CT_DIR_ORIGINAL] = nf_ct_zone_id(zone, IP_CT_DIR_ORIGINAL);
+	p->zone[IP_CT_DIR_REPLY] = nf_ct_zone_id(zone, IP_CT_DIR_REPLY);
+	p->net_mix = net_hash_mix(state->net);
 	return NFZR_TRACK;
 }
 
 /*
  * Reads a packet that conntrack has not seen yet. Returns false if conntrack has seen it, if it is
  * marked untracked, or if it comes from a bridge. Otherwise p->why says whether the packet is of a
- * kind that is looked up. The caller zeroes *p.
+ * kind that is looked up. The rest of *p is filled only if it is.
  */
 bool nfzr_helper_probe(struct sk_buff *skb, const struct nf_hook_state *state, struct nfzr_probe *p)
 {
-	const struct nf_conntrack_zone *zone;
-	struct nf_conntrack_zone tmp;
 	enum ip_conntrack_info ctinfo;
 	const struct nf_conn *tmpl = nf_ct_get(skb, &ctinfo);
 
@@ -141,24 +188,7 @@ bool nfzr_helper_probe(struct sk_buff *skb, const struct nf_hook_state *state, s
 		return false;
 	if (nf_bridge_info_exists(skb))
 		return false;
-
-	zone = nf_ct_zone_tmpl(tmpl, skb, &tmp);
-	p->zone[IP_CT_DIR_ORIGINAL] = nf_ct_zone_id(zone, IP_CT_DIR_ORIGINAL);
-	p->zone[IP_CT_DIR_REPLY] = nf_ct_zone_id(zone, IP_CT_DIR_REPLY);
-	p->net_mix = net_hash_mix(state->net);
-	p->why = state->pf == NFPROTO_IPV4 ? nfzr_probe_ipv4(skb, p) : nfzr_probe_ipv6(skb, p);
-	if (p->why != NFZR_TRACK)
-		return true;
-	switch (p->tuple.dst.protonum) {
-	case IPPROTO_TCP:
-		p->why = nfzr_probe_tcp(skb, p);
-		break;
-	case IPPROTO_UDP:
-		p->why = nfzr_probe_udp(skb, p);
-		break;
-	default:
-		p->why = NFZR_UNTRACK_PROTOCOL;
-	}
+	p->why = nfzr_probe(skb, state, tmpl, p);
 	return true;
 }
 

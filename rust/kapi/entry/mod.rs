@@ -27,7 +27,6 @@
 //!
 //! This is the module's own domain. It is here because it needs `unsafe`.
 
-pub(crate) mod last_found;
 mod raw_table;
 pub(crate) mod registry;
 pub(crate) mod table;
@@ -99,10 +98,6 @@ impl<T: Send + Sync> Deref for Entry<T> {
 }
 
 impl<T: Send + Sync> Entry<T> {
-    fn links(&self) -> *mut bindings::nfzr_links {
-        self.links.get()
-    }
-
     fn link(&self, dir: Dir) -> *mut bindings::rhash_head {
         // CAST: The two links are the first field of `links`.
         let first = self.links.get().cast::<bindings::rhash_head>();

@@ -22,7 +22,6 @@ use crate::{
     bindings,
     kapi::{
         entry::{
-            last_found::LastFound,
             table::{Looked, TupleTable},
             Entry,
             DEAD,
@@ -67,14 +66,12 @@ pub(crate) struct Registry<T: Send + Sync> {
     numbers: Ids,
     /// Whether there ever was an entry.
     used: Atomic<bool>,
-    /// The entry that each CPU found last.
-    last_found: LastFound<T>,
     _owner: PhantomData<T>,
 }
 
 impl<T: Send + Sync> Registry<T> {
     /// The highest number.
-    pub(crate) const MAX_INDEX: u32 = i32::MAX as u32;
+    pub(crate) const MAX_INDEX: u32 = (1 << 30) - 1;
 
     /// Creates an empty registry.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
@@ -82,7 +79,6 @@ impl<T: Send + Sync> Registry<T> {
             raw <- RawArray::new(),
             numbers <- Ids::new(),
             used: Atomic::new(false),
-            last_found: LastFound::new()?,
             _owner: PhantomData,
         })
     }
@@ -154,8 +150,6 @@ impl<T: Send + Sync> Registry<T> {
 
     /// Removes the entry with this number, which is not linked any more.
     fn erase(&self, index: u32) -> *mut c_void {
-        // A lookup may have found the entry, even before both its links were made.
-        self.last_found.end();
         let entry = self.raw.erase(index);
         self.numbers.give_back(index);
         entry
@@ -203,17 +197,6 @@ impl<T: Send + Sync> Registry<T> {
         unsafe { bindings::nfzr_helper_table_remove(entry.table(dir).ht.get(), entry.link(dir)) }
     }
 
-    #[cfg(nfzr_kunit)]
-    pub(in crate::kapi) fn last_found_slots(&self) -> &LastFound<T> {
-        &self.last_found
-    }
-
-    /// Returns the entry of a connection, if it is the last one that this CPU found. Any context.
-    #[inline(always)]
-    pub(crate) fn last_found<'r>(&'r self, ct: &Conn, rcu: &ReadSide<'r>) -> Option<&'r Entry<T>> {
-        self.last_found.entry(ct, rcu)
-    }
-
     /// Returns the entry with this number. Any context.
     pub(crate) fn get<'r>(&'r self, index: u32, _rcu: &ReadSide<'r>) -> Option<&'r Entry<T>> {
         let entry = NonNull::new(self.raw.load(index).cast::<Entry<T>>())?;
@@ -252,7 +235,7 @@ impl<T: Send + Sync> Registry<T> {
     }
 
     /// Looks up the entry that a packet belongs to in `table`, if the packet's zone is `zone`,
-    /// which is the table's. Records the entry as the last one that this CPU found. Any context.
+    /// which is the table's. Any context.
     #[inline(always)]
     pub(crate) fn lookup<'r>(
         &'r self,
@@ -261,15 +244,11 @@ impl<T: Send + Sync> Registry<T> {
         zone: u16,
     ) -> Looked<'r, T> {
         // A table without entries has no owner yet.
-        if !table.raw().is_of(self) {
-            return Looked::NOTHING;
+        if table.raw().is_of(self) {
+            table.lookup(probe, zone)
+        } else {
+            Looked::NOTHING
         }
-        let ended = self.last_found.ended();
-        let result = table.lookup(probe, zone);
-        if let Some(found) = &result.found {
-            self.last_found.found(found.entry, ended);
-        }
-        result
     }
 
     /// Kills an entry of this registry, and gives its reference on the connection back. Returns

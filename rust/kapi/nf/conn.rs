@@ -135,10 +135,12 @@ impl Conn {
         unsafe { bindings::nfzr_helper_ct_zone(self.as_raw(), dir.as_raw()) }
     }
 
-    /// Writes our handle into the extension, if the connection is confirmed and has one.
-    pub(crate) fn set_handle(&self, handle: u64) {
-        // SAFETY: A `&Conn` is valid.
-        unsafe { bindings::nfzr_helper_ct_ext_set(self.as_raw(), handle) };
+    /// Replaces the handle `old` in the extension by `new`, if the connection is confirmed and has
+    /// the extension. Returns the content of the extension if it is another one. Any context.
+    pub(crate) fn replace_handle(&self, mut old: u64, new: u64) -> Result<(), u64> {
+        // SAFETY: A `&Conn` is valid, and so is `old`.
+        let done = unsafe { bindings::nfzr_helper_ct_ext_replace(self.as_raw(), &mut old, new) };
+        done.then_some(()).ok_or(old)
     }
 }
 
@@ -192,6 +194,18 @@ impl<'p> CtRef<'p> {
         self.raw.has_ext.then_some(self.raw.handle)
     }
 
+    /// Replaces the content of the extension by `new`, unless it changed after the packet was read.
+    /// Returns the content if it did. Any context.
+    pub(crate) fn replace_handle(&self, new: u64) -> Result<(), u64> {
+        self.conn().replace_handle(self.raw.handle, new)
+    }
+
+    /// Returns whether [`HookSkb::count_ct`] counted the packet, or tried to.
+    #[inline]
+    pub(crate) fn was_counted(&self) -> bool {
+        self.raw.counted
+    }
+
     /// Returns whether the connection is confirmed.
     #[inline]
     pub(crate) fn is_confirmed(&self) -> bool {
@@ -232,10 +246,21 @@ impl<P> HookSkb<'_, P> {
         Some(unsafe { CtRef::from_raw(raw) })
     }
 
-    /// Returns whether the packet has a connection that is not confirmed.
-    pub(crate) fn is_unconfirmed(&self) -> bool {
+    /// As [`Self::ct`]. If the connection is confirmed and its extension contains one of `most`
+    /// numbers from `first` on, also increments that number. If the number changes at the same
+    /// moment, the packet is not counted.
+    #[inline(always)]
+    pub(crate) fn count_ct(&self, first: u64, most: u8) -> Option<CtRef<'_>> {
+        let mut raw = MaybeUninit::uninit();
+        let (skb, to) = (self.as_raw(), raw.as_mut_ptr());
         // SAFETY: The packet is in a hook.
-        unsafe { bindings::nfzr_helper_is_unconfirmed(self.as_raw()) }
+        if !unsafe { bindings::nfzr_helper_count_ct(skb, first, most, to) } {
+            return None;
+        }
+        // SAFETY: The helper filled it.
+        let raw = unsafe { raw.assume_init() };
+        // SAFETY: Read from this packet, which is in a hook for as long as it is borrowed.
+        Some(unsafe { CtRef::from_raw(raw) })
     }
 }
 

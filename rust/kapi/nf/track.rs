@@ -96,14 +96,15 @@ pub(crate) fn is_tracking_verified() -> bool {
 pub(crate) struct ProbeBuf(MaybeUninit<bindings::nfzr_probe>);
 
 impl ProbeBuf {
-    /// Creates zeroed memory.
+    /// Creates memory that is not initialised.
     #[inline(always)]
     pub(crate) fn new() -> Self {
-        Self(MaybeUninit::zeroed())
+        Self(MaybeUninit::uninit())
     }
 }
 
-/// A packet that conntrack has not seen yet, and the fields that were read from it.
+/// A packet that conntrack has not seen yet, of a kind that is looked up, and the fields that were
+/// read from it.
 ///
 /// # Invariants
 ///
@@ -187,18 +188,25 @@ pub(crate) enum Session<'a> {
 
 impl<'r> HookSkb<'r, PreRouting> {
     /// Reads a packet before conntrack does. Returns `None` if the packet has a connection, is
-    /// untracked or comes from br_netfilter.
+    /// untracked or comes from br_netfilter; the reason, if it is not of a kind that is looked up.
     #[inline(always)]
-    pub(crate) fn probe<'p>(&'p self, buf: &'p mut ProbeBuf) -> Option<Probe<'p, 'r>> {
-        let (skb, state) = (self.as_raw(), self.state());
+    pub(crate) fn probe<'p>(
+        &'p self,
+        buf: &'p mut ProbeBuf,
+    ) -> Option<Result<Probe<'p, 'r>, Untracked>> {
+        let (skb, state, to) = (self.as_raw(), self.state(), buf.0.as_mut_ptr());
         // SAFETY: The packet is in this hook, with this state, under RCU.
-        let is_new = unsafe { bindings::nfzr_helper_probe(skb, state, buf.0.as_mut_ptr()) };
+        if !unsafe { bindings::nfzr_helper_probe(skb, state, to) } {
+            return None;
+        }
+        // SAFETY: The helper filled this field.
+        let fit = Untracked::check(unsafe { (*to).why });
         // INVARIANT: Read above.
-        is_new.then(|| Probe {
-            // SAFETY: Zeroes are a valid value, and the helper overwrote them with a valid one.
+        Some(fit.map(|()| Probe {
+            // SAFETY: The helper filled all fields, because the packet is fit.
             raw: unsafe { buf.0.assume_init_ref() },
             skb: self,
-        })
+        }))
     }
 }
 
@@ -211,12 +219,6 @@ impl<'r> Probe<'_, 'r> {
     #[inline(always)]
     pub(crate) fn rcu(&self) -> &ReadSide<'r> {
         self.skb.rcu()
-    }
-
-    /// Returns whether the packet is of a kind that is looked up, or the reason why not.
-    #[inline(always)]
-    pub(crate) fn fit(&self) -> Result<(), Untracked> {
-        Untracked::check(self.raw.why)
     }
 
     /// Returns the packet's zone, if the packet goes in this direction.

@@ -85,8 +85,12 @@ mod conn_cases {
     fn a_handle_goes_into_the_extension() -> Result {
         let ct = conn(1, 0, ZoneDirs::Both)?;
         let empty = handle_of(&ct);
-        ct.set_handle(0x8000_0001_8000_0002);
+        let results = [
+            ct.replace_handle(0, 0x8000_0001_8000_0002),
+            ct.replace_handle(0, 0x8000_0001_8000_0003),
+        ];
         assert_eq!(empty, 0);
+        assert_eq!(results, [Ok(()), Err(0x8000_0001_8000_0002)]);
         assert_eq!(handle_of(&ct), 0x8000_0001_8000_0002);
         Ok(())
     }
@@ -94,7 +98,7 @@ mod conn_cases {
     #[test]
     fn a_connection_without_extension_takes_no_handle() -> Result {
         let ct = conn_without_extension(1)?;
-        ct.set_handle(0x8000_0001_8000_0002);
+        assert!(ct.replace_handle(0, 0x8000_0001_8000_0002).is_err());
         assert_eq!(handle_of(&ct), 0);
         Ok(())
     }

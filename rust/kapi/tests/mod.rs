@@ -9,7 +9,6 @@
 //! Process context, in `init_net`.
 
 mod conntrack;
-mod last_found;
 mod memory;
 mod netns;
 mod proc;
