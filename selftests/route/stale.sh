@@ -11,7 +11,6 @@
 #
 # Group: stale
 # Kernel: stock quick
-# Long: kcsan
 
 . lib/test.sh
 
