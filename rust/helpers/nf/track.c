@@ -71,8 +71,10 @@ static __always_inline void nfzr_probe_tuple(const struct sk_buff *skb, u8 pf, u
 	t->dst.protonum = protocol;
 	t->dst.dir = 0;
 	if (pf == NFPROTO_IPV4) {
-		t->src.u3 = (union nf_inet_addr){ .ip = ip_hdr(skb)->saddr };
-		t->dst.u3 = (union nf_inet_addr){ .ip = ip_hdr(skb)->daddr };
+		memset(&t->src.u3, 0, sizeof(t->src.u3));
+		memset(&t->dst.u3, 0, sizeof(t->dst.u3));
+		t->src.u3.ip = ip_hdr(skb)->saddr;
+		t->dst.u3.ip = ip_hdr(skb)->daddr;
 	} else {
 		t->src.u3.in6 = ipv6_hdr(skb)->saddr;
 		t->dst.u3.in6 = ipv6_hdr(skb)->daddr;
