@@ -301,6 +301,7 @@ void nfzr_helper_table_destroy(struct rhashtable *ht);
 
 void nfzr_helper_pending_note(struct nfzr_pending __percpu *pending, const struct sk_buff *skb);
 void nfzr_helper_pending_forget(struct nfzr_pending __percpu *pending, const struct sk_buff *skb);
+bool nfzr_helper_is_noted(const struct nfzr_pending __percpu *pending, const struct sk_buff *skb);
 bool nfzr_helper_is_pending(const struct nfzr_pending __percpu *pending, const struct sk_buff *skb);
 
 void *nfzr_helper_array_load(struct __genradix *array, u32 index);

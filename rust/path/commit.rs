@@ -19,6 +19,7 @@ use crate::{
         },
         sync::{rcu::ReadSide, time}, //
     },
+    path::learn,
     route::miss::Miss,
     state::{
         shared::Shared,
@@ -60,11 +61,16 @@ pub(super) fn commit<'p>(
     skb: &'p HookSkb<'_, PostRouting>,
 ) -> Option<Forwarded<'p>> {
     let packet = skb.forwarded()?;
-    net.pending.forget(skb);
+    let after = net.settings.learn_after();
+    let is_noted = net.pending.is_noted(skb);
+    if is_noted {
+        net.pending.forget(skb);
+    }
     let flow = match net.flows.of_conn(&packet.ct, skb.rcu()) {
         Ok(flow) => flow,
-        // The note may have been an earlier packet's.
-        Err(Unlearned::Count(count)) if count < net.settings.learn_after() => return None,
+        // The note may have been an earlier packet's, or another CPU's.
+        Err(Unlearned::Count(count)) if count < after => return None,
+        Err(Unlearned::Uncounted) if !is_noted && !learn::is_chosen(after) => return None,
         Err(_) => return Some(packet),
     };
     let dir = packet.ct.dir();

@@ -95,7 +95,7 @@ pub(super) fn count(
 
 /// Returns `true` once in `after` calls, at random.
 #[cold]
-fn is_chosen(after: u8) -> bool {
+pub(super) fn is_chosen(after: u8) -> bool {
     time::random_u32()
         .checked_rem(after.into())
         .is_none_or(|rest| rest == 0)

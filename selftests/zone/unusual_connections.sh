@@ -8,7 +8,7 @@
 # Kernel: stock quick
 
 . lib/test.sh
-plan 55
+plan 57
 
 load
 router
@@ -49,10 +49,10 @@ insert() {
 		-t "$3" "${@:4}" >/dev/null 2>&1
 }
 
-# queue NUMBER [HOLD]: starts a program that accepts the packets of an NFQUEUE in r: at once, or as
-# soon as HOLD packets are queued.
+# queue NUMBER [HOLD]: starts a program that accepts the packets of an NFQUEUE in r, on the last CPU:
+# at once, or as soon as HOLD packets are queued.
 queue() {
-	background r sh -c "exec python3 tools/nfqueue.py $* >/tmp/queue"
+	background r sh -c "exec taskset -c $(($(nproc) - 1)) python3 tools/nfqueue.py $* >/tmp/queue"
 	read -r _ </tmp/queue
 }
 
@@ -150,6 +150,26 @@ test_queued_packets_are_found() {
 		check "NFQUEUE in $hook: found" \
 			is "$(found ask c udp "$n" --sport "$sport" 2>/dev/null)" $((2 * n))
 	done
+	rules ''
+}
+
+# Packets are received on the first CPU and continue on the last one, where no hook has noted them.
+test_packets_queued_after_routing_are_served() {
+	local sport=4017 n=20 port=78
+	background s taskset -c 0 python3 tools/traffic.py echo udp "$SERVER" "$port"
+	until_true 10 in_ns s grep -q ':004E ' /proc/net/udp
+	queue 8
+	rules "chain forward {
+		type filter hook forward priority 0
+		udp sport $sport queue num 8
+		udp dport $sport queue num 8
+	}"
+	check 'NFQUEUE in forward: answered' is "$(in_ns c taskset -c 0 python3 tools/traffic.py \
+		ask udp "$SERVER" "$port" "$n" --sport "$sport" | sed 's/.*answered=//')" "$n"
+	check 'NFQUEUE in forward: served in both directions, after the first packets' is \
+		"$(routes ' udp ' "port=$sport " | awk '{ for (i = 1; i <= NF; i++)
+			if ($i ~ /^hits=/ && substr($i, 6) >= '$((n - 3))') served++ }
+			END { print served + 0 }')" 2
 	rules ''
 }
 

@@ -3,9 +3,9 @@
 //! The packets of each CPU that have something to commit.
 //!
 //! The hooks of a packet usually run one after another on one CPU. An early hook can so tell a late
-//! one what to do, and most packets cost the late one next to nothing. Both answers are hints:
-//! another packet may have been at the same address before, and a packet that continues on another
-//! CPU is not known there.
+//! one what to do, and most packets cost the late one next to nothing. A packet that was queued to
+//! userspace may continue on another CPU, so it is always taken for a noted one. The answers are
+//! hints: another packet may have been at the same address before.
 
 use core::{mem::size_of, ptr::NonNull};
 
@@ -56,6 +56,13 @@ impl Pending {
     }
 
     /// Returns whether this CPU noted the packet, or an earlier one at its address. Any context.
+    pub(crate) fn is_noted<P>(&self, skb: &HookSkb<'_, P>) -> bool {
+        // SAFETY: By the type invariant; the packet's address is only compared.
+        unsafe { bindings::nfzr_helper_is_noted(self.slots.as_ptr(), skb.as_raw()) }
+    }
+
+    /// Returns whether the packet may have something to commit: [`Self::is_noted`], or another CPU
+    /// may have noted it. Any context.
     #[inline]
     pub(crate) fn has<P>(&self, skb: &HookSkb<'_, P>) -> bool {
         // SAFETY: By the type invariant; the packet's address is only compared.
