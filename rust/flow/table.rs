@@ -168,13 +168,20 @@ impl FlowTable {
     ) -> Result<&'r Entry<Flow>, Unlearned> {
         match ct.handle().map(|handle| self.salt.decode(handle)) {
             Some(Handle::Count(count)) => Err(Unlearned::Count(count)),
-            Some(Handle::Index(index)) => self
-                .registry
-                .get(index, rcu)
-                .filter(|entry| entry.is_of(ct.conn()))
-                .ok_or(Unlearned::Lost),
+            Some(Handle::Index(index)) => self.by_index(index, ct, rcu).ok_or(Unlearned::Lost),
             Some(Handle::Foreign) | None => self.of_conn_by_tuple(ct, rcu),
         }
+    }
+
+    #[inline(always)]
+    fn by_index<'r>(
+        &'r self,
+        index: u32,
+        ct: &CtRef<'_>,
+        rcu: &ReadSide<'r>,
+    ) -> Option<&'r Entry<Flow>> {
+        let entry = self.registry.get(index, rcu);
+        entry.filter(|entry| entry.is_of(ct.conn()))
     }
 
     #[cold]
@@ -293,12 +300,17 @@ impl FlowTable {
             // Counted first, because another CPU may remove the flow at once.
             self.refs.flows.add(1, Relaxed);
             let inserted = self.registry.insert(from.flows, new, end, rcu);
-            let entry = inserted.inspect_err(|_| self.uncount())?;
+            let entry = inserted.inspect_err(|&err| {
+                self.uncount();
+                if err == EEXIST {
+                    self.point_again(ct, rcu);
+                }
+            })?;
             original.count_new();
             if reply.id() != original.id() {
                 reply.count_new();
             }
-            self.point_to(ct, entry);
+            self.point_to(ct, entry, rcu);
             Ok(entry)
         });
         Made {
@@ -307,18 +319,32 @@ impl FlowTable {
         }
     }
 
-    /// Makes the extension of a connection lead to its flow. A handle that another module wrote is
-    /// kept: such a flow is found by its tuple.
-    fn point_to(&self, ct: &CtRef<'_>, entry: &Entry<Flow>) {
-        /// How often a packet may be counted meanwhile.
+    /// Makes the extension of a connection lead to the flow that it has, in case it does not.
+    #[cold]
+    fn point_again(&self, ct: &CtRef<'_>, rcu: &ReadSide<'_>) {
+        if let Ok(entry) = self.of_conn_by_tuple(ct, rcu) {
+            self.point_to(ct, entry, rcu);
+        }
+    }
+
+    /// Makes the extension of a connection lead to its flow, unless it leads to a newer one by now.
+    /// A handle that another module wrote is kept: such a flow is found by its tuple.
+    fn point_to(&self, ct: &CtRef<'_>, entry: &Entry<Flow>, rcu: &ReadSide<'_>) {
+        /// How often the handle may change meanwhile. If it does more often, a later packet leads
+        /// here again, by `EEXIST`.
         const TRIES: usize = 8;
 
         let new = self.salt.index(entry.index());
         let mut old = ct.handle();
         for _ in 0..TRIES {
-            let Some(handle) = old.filter(|&old| self.salt.decode(old) != Handle::Foreign) else {
+            let Some(handle) = old else {
                 return;
             };
+            match self.salt.decode(handle) {
+                Handle::Foreign => return,
+                Handle::Index(index) if self.by_index(index, ct, rcu).is_some() => return,
+                Handle::Index(_) | Handle::Count(_) => (),
+            }
             match ct.conn().replace_handle(handle, new) {
                 Ok(()) => return,
                 Err(now) => old = Some(now),

@@ -8,7 +8,7 @@
 # Kernel: debug
 
 SUITES=21
-CASES=103
+CASES=104
 
 . lib/test.sh
 plan $((CASES + 2))

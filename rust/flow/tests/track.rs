@@ -7,7 +7,7 @@ use kernel::prelude::*;
 
 use super::{random::Random, Fixture, SALT};
 use crate::{
-    flow::table::FlowTable,
+    flow::table::{FlowTable, NoFlow},
     kapi::{
         nf::{
             conn::{Conn, Dir},
@@ -251,6 +251,19 @@ mod track_cases {
             all.find(&ct, Some(handle_of(&ct)), Dir::Original),
             Some(made)
         );
+        Ok(())
+    }
+
+    #[test]
+    fn a_flow_whose_handle_was_lost_is_found_again() -> Result {
+        let (all, ct) = (Fixture::new()?, conn(10, 0, ZoneDirs::Both)?);
+        let made = all.make(&ct, Some(0)).map_err(|_| EINVAL)?;
+        scribble(&ct, SALT.count(200));
+        let lost = all.find(&ct, Some(handle_of(&ct)), Dir::Original);
+        let again = all.make(&ct, Some(handle_of(&ct)));
+        let found = all.find(&ct, Some(handle_of(&ct)), Dir::Original);
+        assert_eq!((lost, found), (None, Some(made)));
+        assert!(again == Err(NoFlow::Busy));
         Ok(())
     }
 
