@@ -68,7 +68,7 @@ struct nfzr_ct_ref {
 	enum ip_conntrack_info ctinfo;
 	bool has_ext;
 	bool confirmed;
-	bool counted;		/* only read by nfzr_helper_count_ct() */
+	bool counted;		/* set by nfzr_helper_count_ct() only */
 };
 
 /*

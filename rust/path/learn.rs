@@ -80,7 +80,7 @@ pub(super) fn count(
     let is_learned = match unlearned {
         Unlearned::Count(before) if before < after => {
             let count = net.flows.handle_of_count(before.saturating_add(1));
-            // If this fails, another packet was counted, or another module wrote.
+            // If this fails, the handle has changed: a count, a flow, or what another module wrote.
             let _ = ct.replace_handle(count);
             false
         }

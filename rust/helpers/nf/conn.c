@@ -159,13 +159,19 @@ static __always_inline u64 *nfzr_ct_ext(const struct nf_conn *ct)
 	return (u64 *)nf_conn_act_ct_ext_find(ct);
 }
 
-/* Reads a connection and its extension. */
-static __always_inline void nfzr_read_ext(const u64 *ext, struct nfzr_ct_ref *c)
+/* Reads a connection and its extension. Returns the extension, or NULL. */
+static __always_inline u64 *nfzr_read_ext(struct nfzr_ct_ref *c)
 {
+	u64 *ext;
+
+	c->confirmed = nf_ct_is_confirmed(c->ct);
+	/* The extensions of a confirmed ct do not move: find ours after that is known. */
+	smp_rmb();
+	ext = nfzr_ct_ext(c->ct);
 	c->has_ext = ext;
 	c->handle = ext ? READ_ONCE(*ext) : 0;
-	c->confirmed = nf_ct_is_confirmed(c->ct);
 	c->counted = false;
+	return ext;
 }
 
 /* Reads the connection of a packet, and its extension. Returns false if the packet has none. */
@@ -174,7 +180,7 @@ static __always_inline bool nfzr_read_ct(const struct sk_buff *skb, struct nfzr_
 	c->ct = nfzr_skb_ct(skb, &c->ctinfo);
 	if (!c->ct)
 		return false;
-	nfzr_read_ext(nfzr_ct_ext(c->ct), c);
+	nfzr_read_ext(c);
 	return true;
 }
 
@@ -200,9 +206,7 @@ bool nfzr_helper_count_ct(const struct sk_buff *skb, u64 first, u8 most, struct 
 	c->ct = nfzr_skb_ct(skb, &c->ctinfo);
 	if (!c->ct)
 		return false;
-	ext = nfzr_ct_ext(c->ct);
-	nfzr_read_ext(ext, c);
-	/* The extensions of a confirmed ct do not move. */
+	ext = nfzr_read_ext(c);
 	if (c->handle - first < most && ext && c->confirmed) {
 		cmpxchg(ext, c->handle, c->handle + 1);
 		c->counted = true;
@@ -228,7 +232,8 @@ bool nfzr_helper_ct_ext_add(struct nf_conn *ct, u64 handle)
 
 /*
  * Replaces the handle *old in the extension of a confirmed ct, whose extensions do not move, by
- * `new'. Returns false if the extension has another content, which becomes *old.
+ * `new'. Returns false if the extension has another content, which becomes *old, or if the ct is
+ * not confirmed or has no extension, without a change of *old.
  */
 bool nfzr_helper_ct_ext_replace(struct nf_conn *ct, u64 *old, u64 new)
 {

@@ -136,7 +136,8 @@ impl Conn {
     }
 
     /// Replaces the handle `old` in the extension by `new`, if the connection is confirmed and has
-    /// the extension. Returns the content of the extension if it is another one. Any context.
+    /// the extension. Otherwise returns the content of the extension, or `old` if there is none.
+    /// Any context.
     pub(crate) fn replace_handle(&self, mut old: u64, new: u64) -> Result<(), u64> {
         // SAFETY: A `&Conn` is valid, and so is `old`.
         let done = unsafe { bindings::nfzr_helper_ct_ext_replace(self.as_raw(), &mut old, new) };
