@@ -133,10 +133,12 @@ went_new() {
 	flowtable) about $((8 * SENT)) && [ "$FORWARDED" -lt $((8 * SENT)) ] ;;
 	conntrack | off) is "$FORWARDED $NEW" "$((8 * SENT)) 0" && about $((8 * SENT)) ;;
 	# They are too short for a flow. All packets but the first find that there is none.
-	route | both)
-		is "$FORWARDED $NEW $UNLEARNED" "$((8 * SENT)) 0 $((7 * SENT))" && about $((8 * SENT))
+	# If there are others in the zone, those are looked up that neither open nor close.
+	route | zone | both)
+		is "$FORWARDED $NEW" "$((8 * SENT)) 0" && about $((8 * SENT)) || return 1
+		[ "$1" = zone ] || is "without a flow $UNLEARNED" "without a flow $((7 * SENT))" || return 1
+		[ "$1" = route ] || [ "$lasting" = 0 ] || is "looked up $UNKNOWN" "looked up $((4 * SENT))"
 		;;
-	zone) is "$FORWARDED $NEW" "$((8 * SENT)) 0" && about $((8 * SENT)) ;;
 	esac
 }
 
@@ -210,12 +212,14 @@ for way in "${WAYS[@]}"; do
 	fi
 	forwarded=$(forwarded) got=$(got) hits=$(counted hit) found=$(counted lookup_hit) made=$(counted flow_new)
 	told=$(counted invalidated_route) unlearned=$(counted miss_no_flow)
+	unknown=$(counted lookup_miss_unknown)
 	tell "$([ "$new" = 0 ] && echo run || echo new)" "$N"
 	read -r SENT ns CHANGES <<<"$ANSWER"
 	TOLD=$(($(counted invalidated_route) - told))
 	FORWARDED=$(($(forwarded) - forwarded)) GOT=$(($(got) - got)) HITS=$(($(counted hit) - hits))
 	FOUND=$(($(counted lookup_hit) - found)) NEW=$(($(counted flow_new) - made))
 	UNLEARNED=$(($(counted miss_no_flow) - unlearned))
+	UNKNOWN=$(($(counted lookup_miss_unknown) - unknown))
 	CONNECTIONS=$(in_ns r conntrack -C)
 	OFFLOADED=0
 	[ "$way" != flowtable ] || [ -n "$HUGE" ] ||

@@ -8,9 +8,6 @@
 
 # In the guest all scripts are in one directory.
 . lib/test.sh
-# The defaults of the module.
-PARAMETERS=()
-
 # Some of these are for the script that sources this one.
 # shellcheck disable=SC2034
 ROW=$1
@@ -21,6 +18,11 @@ proto=udp family=4 flows=100 ports=100 zones=0 rules=0 routes=0 rp_filter=0 chai
 for setting; do
 	declare "${setting%%=*}=${setting#*=}"
 done
+# New connections, and whole systems, find the defaults of the module. In the other rows, connections
+# have their flows before the packets are counted.
+if [ "$new" != 0 ] || [ "$ROW" = whole ]; then
+	PARAMETERS=()
+fi
 modprobe -a nf_conntrack nf_nat nft_ct nft_nat nft_chain_nat nf_flow_table_inet nft_flow_offload
 
 CLIENTS=$(((flows + ports - 1) / ports))
