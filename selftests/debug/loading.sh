@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Loading fails at each seventh allocation in turn, at others in the next turn, while other CPUs load and unload this module and another.
-# What a failed load leaves behind, such as a queued work, would run in memory that now is another
-# module's.
+# Loading fails at each seventh allocation in turn, and at others in the next turn, while other CPUs
+# load and unload this module and another. What a failed load leaves behind, such as a queued work,
+# would run in memory that now is another module's.
 #
 # Group: basics
 # Kernel: quick
