@@ -87,7 +87,7 @@ struct nfzr_headers {
 
 /* The route that the kernel chose for a packet, with a reference to it. */
 struct nfzr_route {
-	struct dst_entry *dst;	/* owned by the caller; NULL unless fit is NFZR_FIT */
+	struct dst_entry *dst;	/* the packet's; NULL unless fit is NFZR_FIT */
 	u32 cookie;
 	u32 oif;
 	enum nfzr_fit fit;	/* reasons of the route */
@@ -239,7 +239,9 @@ bool nfzr_helper_use_dst6(struct sk_buff *skb, struct dst_entry *dst, u32 cookie
 bool nfzr_helper_forwarded(struct sk_buff *skb, const struct nf_hook_state *state,
 			   struct nfzr_forwarded *f);
 
+bool nfzr_helper_dst_hold(struct dst_entry *dst);
 bool nfzr_helper_dst_valid(struct dst_entry *dst, u32 cookie);
+bool nfzr_helper_same_way(const struct dst_entry *a, const struct dst_entry *b);
 bool nfzr_helper_goes_by(struct sk_buff *skb, const struct dst_entry *dst, bool *known);
 void nfzr_helper_dst_put(struct dst_entry *dst);
 u16 nfzr_helper_dst_gateway(const struct dst_entry *dst, u8 gw[16]);

@@ -31,12 +31,17 @@ fn low_jiffies(jiffies: u32) -> i16 {
     jiffies as i16
 }
 
+/// How many packets a renewed route must serve before its renewal has saved more than it cost.
+const RENEWAL_PAYS: i16 = 2;
+
 /// Notes about a direction's packets.
 struct Notes {
     /// The last reason why a packet was not served, or a slot was dropped.
     last: Atomic<i8>,
     /// When a route was last tried: the low 16 bits of jiffies.
     tried: Atomic<i16>,
+    /// How many packets were served until a renewal: the low 16 bits.
+    hits: Atomic<i16>,
 }
 
 impl Notes {
@@ -44,6 +49,7 @@ impl Notes {
         Self {
             last: Atomic::new(Miss::Empty.as_raw()),
             tried: Atomic::new(tried),
+            hits: Atomic::new(0),
         }
     }
 }
@@ -89,6 +95,20 @@ impl Flow {
     pub(crate) fn may_try(&self, dir: Dir, jiffies: u32) -> bool {
         let now = low_jiffies(jiffies);
         self.notes(dir).tried.xchg(now, Relaxed) != now
+    }
+
+    /// Returns whether a direction's live route has served enough packets to be renewed again at
+    /// once, and notes the renewal. If it served a multiple of 65536 packets, one renewal is refused.
+    pub(crate) fn is_renewal_paid(&self, dir: Dir) -> bool {
+        // CAST: Truncated on purpose.
+        let hits = self.direction(dir).hits() as i16;
+        let noted = &self.notes(dir).hits;
+        let since = hits.wrapping_sub(noted.load(Relaxed));
+        let is_paid = !(0..RENEWAL_PAYS).contains(&since);
+        if is_paid {
+            noted.store(hits, Relaxed);
+        }
+        is_paid
     }
 
     /// Notes why a direction's packet was not served, or why its slot was dropped.

@@ -12,7 +12,7 @@ use crate::{
         nf::{
             conn::{CtRef, Dir},
             hook::{priority, Hook},
-            packet::Headers,
+            packet::{Chosen, Headers},
             skb::{HookSkb, PreRouting, Verdict}, //
         },
     },
@@ -69,8 +69,8 @@ pub(super) fn serve_dry(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRe
     });
 }
 
-/// Lets `serve` serve a packet that is fit for it. Stages a route if it does not, and counts the
-/// result.
+/// Lets `serve` serve a packet that is fit for it. If it does not, makes the kernel choose a route,
+/// which renews the live one or is staged. Counts the result.
 #[inline(always)]
 fn visit<'r>(
     net: &'r NetState,
@@ -90,14 +90,11 @@ fn visit<'r>(
     };
     let result = match headers.fit() {
         Ok(()) => serve(flow.direction(ct.dir()), &headers).map_err(|miss| {
-            let key = key_of(&headers).key;
-            stage(net, skb, flow, ct.dir(), Unserved { key, miss })
+            let key = key_of(&headers);
+            route(net, skb, flow, ct.dir(), Unserved { key, miss })
         }),
         Err(unfit) => Err(unfit.into()),
     };
-    if result.is_err() {
-        net.pending.note(skb);
-    }
     finish(net, flow, ct.dir(), result);
 }
 
@@ -147,53 +144,108 @@ fn key_of(headers: &Headers) -> PacketKey {
 
 /// A packet that was not served.
 struct Unserved {
-    key: Key,
+    key: PacketKey,
     miss: Miss,
 }
 
-/// Makes the kernel choose the route of a packet that was not served, and stages the choice.
-/// Returns the reason to count.
+/// Makes the kernel choose the route of a packet that was not served. The choice renews the live
+/// route if it leads the same way, and is staged otherwise. Returns the reason to count.
 #[cold]
-fn stage(
+fn route(
     net: &NetState,
     skb: &HookSkb<'_, PreRouting>,
     flow: &Flow,
     dir: Dir,
     packet: Unserved,
 ) -> Miss {
-    // Taken before the lookup, so that a change during the lookup invalidates the slot.
-    let facts = net.facts();
-    if !flow.may_try(dir, facts.jiffies) {
-        return Miss::Limited;
-    }
     // If packets leave by another route than they were given, there is none to cache.
     let miss = match (packet.miss, flow.last(dir)) {
         (Miss::Empty | Miss::Obsolete, Miss::Xfrm) => Miss::Xfrm,
         (miss, _) => miss,
     };
-    match choose(net, skb, packet.key, &facts) {
-        Ok(slot) => {
-            flow.direction(dir).stage(slot);
-            net.stats.count(Event::Staged);
+    let found = match flow.direction(dir).suitable(&packet.key, skb.rcu()) {
+        Some(old) => renew(net, skb, flow, dir, &packet.key, old),
+        None => stage(net, skb, flow, dir, packet.key.key),
+    };
+    match found {
+        Ok(event) => {
+            net.stats.count(event);
             miss
         }
         Err(miss) => miss,
     }
 }
 
-/// Makes the kernel choose a packet's route. Returns a slot for it, or the reason why it is not
-/// kept.
-fn choose(
+/// Renews an outdated live route of a direction: at most once in a jiffy, unless the last renewal
+/// was worth its cost.
+fn renew(
     net: &NetState,
     skb: &HookSkb<'_, PreRouting>,
+    flow: &Flow,
+    dir: Dir,
+    packet: &PacketKey,
+    old: &Slot,
+) -> Result<Event, Miss> {
+    let direction = flow.direction(dir);
+    // Taken before the lookup, so that a change during the lookup invalidates the slot.
+    let facts = net.facts();
+    if !flow.is_renewal_paid(dir) && !flow.may_try(dir, facts.jiffies) {
+        return Err(Miss::Limited);
+    }
+    let chosen = skb.route().inspect_err(|_| {
+        // Without a live route, the next packet may try only in the next jiffy.
+        direction.discard(old, skb.rcu());
+    })?;
+    check_settled(net)?;
+    if old.renew(&chosen, Stamp::new(&facts)) {
+        return Ok(Event::Renewed);
+    }
+    let slot = make(net, &chosen, packet.key, &facts)?;
+    net.pending.note(skb);
+    if chosen.leads_as(old.dst(), skb.rcu()) {
+        direction.replace(old, slot, skb.rcu());
+        Ok(Event::Renewed)
+    } else {
+        direction.stage(slot);
+        Ok(Event::Staged)
+    }
+}
+
+/// Stages a route for a direction that has none for such packets.
+fn stage(
+    net: &NetState,
+    skb: &HookSkb<'_, PreRouting>,
+    flow: &Flow,
+    dir: Dir,
+    key: Key,
+) -> Result<Event, Miss> {
+    let facts = net.facts();
+    net.pending.note(skb);
+    if !flow.may_try(dir, facts.jiffies) {
+        return Err(Miss::Limited);
+    }
+    let chosen = skb.route()?;
+    check_settled(net)?;
+    flow.direction(dir).stage(make(net, &chosen, key, &facts)?);
+    Ok(Event::Staged)
+}
+
+/// Fails if the route that was chosen before this call may be that of a change in progress.
+fn check_settled(net: &NetState) -> Result<(), Miss> {
+    net.validity
+        .is_settled()
+        .then_some(())
+        .ok_or(Miss::Unsettled)
+}
+
+/// Makes a slot for a route. `facts` were read before it was chosen.
+fn make(
+    net: &NetState,
+    chosen: &Chosen<'_>,
     key: Key,
     facts: &Facts,
 ) -> Result<RcuBox<Slot>, Miss> {
-    let route = skb.route()?;
-    if !net.validity.is_settled() {
-        return Err(Miss::Unsettled);
-    }
-    let slot = Slot::new(route, key, Stamp::new(facts), net.refs.clone());
+    let slot = Slot::new(chosen.keep()?, key, Stamp::new(facts), net.refs.clone());
     let slot = net.shared.slots.alloc(slot).map_err(|_| Miss::NoMemory)?;
     Ok(RcuBox::from(slot))
 }

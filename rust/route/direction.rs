@@ -97,6 +97,27 @@ impl Direction {
         true
     }
 
+    /// Returns the live slot if its route was chosen for packets like this one. It may be outdated.
+    pub(crate) fn suitable<'r>(
+        &'r self,
+        packet: &PacketKey,
+        rcu: &ReadSide<'r>,
+    ) -> Option<&'r Slot> {
+        self.live.load(rcu).filter(|slot| slot.suits(packet))
+    }
+
+    /// Replaces an outdated live slot by one whose route leads the same way. If another CPU has
+    /// replaced it already, drops the new one.
+    pub(crate) fn replace(&self, old: &Slot, new: RcuBox<Slot>, rcu: &ReadSide<'_>) {
+        // The result is the slot that is not used any more.
+        drop(self.live.replace_if(old, new, rcu));
+    }
+
+    /// Drops a live slot, unless another CPU has replaced it already.
+    pub(crate) fn discard(&self, old: &Slot, rcu: &ReadSide<'_>) {
+        drop(self.live.take_if(old, rcu));
+    }
+
     /// Drops the routes for which `bad` returns a reason, and returns the reason of each.
     pub(crate) fn purge<'r>(
         &'r self,

@@ -2,12 +2,15 @@
 
 //! Slots: cached routes, with the conditions under which they serve packets.
 
-use kernel::sync::{atomic::Relaxed, Arc};
+use kernel::sync::{
+    atomic::{Atomic, Relaxed},
+    Arc, //
+};
 
 use crate::{
     kapi::{
         net::dst::Dst,
-        nf::packet::{Route, Unfit},
+        nf::packet::{Chosen, Route, Unfit},
         sync::rcu::ReadSide, //
     },
     refs::RefCounts,
@@ -54,13 +57,17 @@ pub(crate) struct PacketKey {
     pub(crate) path_hash: u16,
 }
 
-/// A cached route. Immutable once it is published.
+/// A cached route. Once it is published, only the time of its lookup changes, when a later lookup
+/// chooses the same route: the stamp and the cookie. They are written one after the other, so a
+/// reader may see those of two lookups. That does no harm: each of the two lookups has chosen this
+/// route, and what the older one could not know, the other's part detects.
 pub(crate) struct Slot {
     dst: Dst,
     refs: Arc<RefCounts>,
     key: Key,
     oif: u32,
-    stamp: Stamp,
+    /// A [`Stamp`].
+    stamp: Atomic<u64>,
 }
 
 impl Slot {
@@ -73,7 +80,7 @@ impl Slot {
             refs,
             key,
             oif: route.oif,
-            stamp,
+            stamp: Atomic::new(stamp.to_raw()),
         }
     }
 
@@ -84,13 +91,29 @@ impl Slot {
         match self.key.difference(&packet.key) {
             Some(miss) => Err(miss),
             None if !self.dst.suits(packet.path_hash) => Err(Miss::Multipath),
-            None => self.stamp.check(facts),
+            None => self.stamp().check(facts),
         }
+    }
+
+    /// Returns whether the route was chosen for packets like this one.
+    pub(crate) fn suits(&self, packet: &PacketKey) -> bool {
+        self.key == packet.key && self.dst.suits(packet.path_hash)
+    }
+
+    /// Makes the route valid again if it is the one that the kernel chose for a packet that it
+    /// suits. `stamp` was taken before that lookup. Returns whether it is.
+    pub(crate) fn renew(&self, chosen: &Chosen<'_>, stamp: Stamp) -> bool {
+        let is_same = chosen.is(&self.dst);
+        if is_same {
+            chosen.renew(&self.dst);
+            self.stamp.store(stamp.to_raw(), Relaxed);
+        }
+        is_same
     }
 
     /// Returns whether a packet with the slot's own key would be served, or the reason why not.
     pub(crate) fn check_now(&self, facts: &Facts, rcu: &ReadSide<'_>) -> Result<(), Miss> {
-        self.stamp.check(facts)?;
+        self.stamp().check(facts)?;
         self.dst.is_valid(rcu).then_some(()).ok_or(Miss::Obsolete)
     }
 
@@ -98,7 +121,7 @@ impl Slot {
     /// not.
     pub(crate) fn obsolete(&self, facts: &Facts, rcu: &ReadSide<'_>) -> Option<Miss> {
         let valid = self.dst.is_valid(rcu);
-        (!valid).then(|| self.stamp.outdated_by(facts).unwrap_or(Miss::Obsolete))
+        (!valid).then(|| self.stamp().outdated_by(facts).unwrap_or(Miss::Obsolete))
     }
 
     /// Returns the route.
@@ -121,9 +144,10 @@ impl Slot {
         [self.key.iif, self.oif]
     }
 
-    /// Returns when the route was looked up.
-    pub(crate) fn stamp(&self) -> &Stamp {
-        &self.stamp
+    /// Returns when the route was looked up last.
+    #[inline(always)]
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp::from_raw(self.stamp.load(Relaxed))
     }
 }
 

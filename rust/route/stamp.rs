@@ -38,6 +38,21 @@ impl Stamp {
         }
     }
 
+    /// Returns the stamp as a number, so that both parts are read and written at once.
+    pub(crate) const fn to_raw(self) -> u64 {
+        (self.generation as u64) << 32 | self.born as u64
+    }
+
+    /// Returns the stamp for a number of [`Stamp::to_raw`].
+    #[inline(always)]
+    pub(crate) const fn from_raw(raw: u64) -> Self {
+        // CAST: To the two halves of a `u64`.
+        Self {
+            generation: (raw >> 32) as u32,
+            born: raw as u32,
+        }
+    }
+
     /// Returns whether the route may still be used, or the reason why not.
     #[inline(always)]
     pub(crate) fn check(&self, facts: &Facts) -> Result<(), Miss> {

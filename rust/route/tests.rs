@@ -15,7 +15,7 @@ use super::{
     direction::Direction,
     key::Key,
     miss::Miss,
-    slot::Slot,
+    slot::{PacketKey, Slot},
     stamp::{Facts, Stamp}, //
 };
 use crate::{
@@ -172,6 +172,25 @@ mod slot_cases {
     }
 
     #[test]
+    fn a_slot_is_good_again_when_its_route_is_chosen_again() -> Result {
+        let (all, dst, other) = (Fixture::new()?, TestDst::new(None)?, TestDst::new(None)?);
+        let slot = all.slot(&dst);
+        let later = Facts {
+            generation: 6,
+            jiffies: NOW.jiffies.wrapping_add(300),
+            ..NOW
+        };
+        let by_other = slot.renew(&other.chosen(), Stamp::new(&later));
+        let before = read(|rcu| slot.check_now(&later, rcu).err());
+        let by_its_own = slot.renew(&dst.chosen(), Stamp::new(&later));
+        let after = read(|rcu| slot.check_now(&later, rcu).err());
+        assert_eq!((by_other, by_its_own), (false, true));
+        assert_eq!((before, after), (Some(Miss::RuleChanged), None));
+        assert_eq!(dst.refs(), 2);
+        Ok(())
+    }
+
+    #[test]
     fn a_slot_is_on_the_devices_of_both_ends() -> Result {
         let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
         let slot = all.slot(&dst);
@@ -249,6 +268,62 @@ mod direction_cases {
         drop(direction);
         assert_eq!(held, (2, 1));
         assert_eq!((dst.refs(), all.count()), (1, 0));
+        Ok(())
+    }
+
+    #[test]
+    fn a_live_route_is_replaced_by_one_that_leads_the_same_way() -> Result {
+        let (all, dst, other) = (Fixture::new()?, TestDst::new(None)?, TestDst::new(None)?);
+        let (suits, differs) = (
+            PacketKey {
+                key: key(),
+                path_hash: 1,
+            },
+            PacketKey {
+                key: Key::new(3, 8, 0x28, 0x12345, 1),
+                path_hash: 1,
+            },
+        );
+        let direction = Direction::new();
+        direction.stage(all.boxed(&dst)?);
+        read(|rcu| direction.commit(dst.id(), key().iif, rcu));
+        let new = all.boxed(&other)?;
+        let late = all.boxed(&dst)?;
+        let found = read(|rcu| {
+            let old = direction.suitable(&suits, rcu)?;
+            let same = other.chosen().leads_as(old.dst(), rcu);
+            direction.replace(old, new, rcu);
+            // Another CPU with the same slot comes too late.
+            direction.replace(old, late, rcu);
+            Some((same, direction.suitable(&differs, rcu).is_none()))
+        });
+        let is_new = read(|rcu| {
+            direction
+                .live(rcu)
+                .is_some_and(|slot| other.id() == *slot.dst())
+        });
+        rcu_barrier();
+        assert_eq!(found, Some((true, true)));
+        assert!(is_new);
+        assert_eq!((dst.refs(), other.refs(), all.count()), (1, 2, 1));
+        Ok(())
+    }
+
+    #[test]
+    fn a_route_to_another_gateway_leads_another_way() -> Result {
+        let (dst, other) = (
+            TestDst::new(Some([10, 0, 0, 1]))?,
+            TestDst::new(Some([10, 0, 0, 2]))?,
+        );
+        let (old, by_hash) = (dst.hold(), other.hold_by(7));
+        let same = read(|rcu| {
+            [
+                dst.chosen().leads_as(&old, rcu),
+                other.chosen().leads_as(&old, rcu),
+                other.chosen().leads_as(&by_hash, rcu),
+            ]
+        });
+        assert_eq!(same, [true, false, false]);
         Ok(())
     }
 

@@ -18,6 +18,9 @@ named_enum! {
         Staged = "staged",
         /// A staged route became the live one.
         Committed = "committed",
+        /// An outdated live route became valid again, because the kernel chose it, or another one
+        /// that leads the same way.
+        Renewed = "renewed",
         /// A connection got a flow.
         FlowNew = "flow_new",
         /// A flow ended because its connection is dead.

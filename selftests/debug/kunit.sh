@@ -8,7 +8,7 @@
 # Kernel: debug
 
 SUITES=21
-CASES=104
+CASES=107
 
 . lib/test.sh
 plan $((CASES + 2))

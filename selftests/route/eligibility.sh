@@ -64,7 +64,7 @@ copied() {
 	local n=5 before kept hits
 	ask c udp 5 --sport "$2" >/dev/null
 	before=$(arrived by_b)
-	kept=$(($(stat_of staged) + $(stat_of committed) + $(stat_of flow_new)))
+	kept=$(($(stat_of staged) + $(stat_of renewed) + $(stat_of committed) + $(stat_of flow_new)))
 	hits=$(stat_of hit)
 	check "$1: answered" is "$(ask c udp "$n" --sport "$2")" "$n"
 	# The server answers the copies too.
@@ -72,7 +72,7 @@ copied() {
 		is $(($(stat_of hit) - hits)) $((n + 2 * n))
 	check "$1: the copies took path B" is $(($(arrived by_b) - before)) "$n"
 	check "$1: the copies created no flow and no route" \
-		is $(($(stat_of staged) + $(stat_of committed) + $(stat_of flow_new))) "$kept"
+		is $(($(stat_of staged) + $(stat_of renewed) + $(stat_of committed) + $(stat_of flow_new))) "$kept"
 }
 
 # two_paths: r reaches the server by two nexthops, path A and path B.

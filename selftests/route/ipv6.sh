@@ -243,14 +243,14 @@ test_duplicated_packets_have_their_own_route() {
 			}
 		}
 	END
-	kept=$(($(stat_of staged) + $(stat_of committed) + $(stat_of flow_new)))
+	kept=$(($(stat_of staged) + $(stat_of renewed) + $(stat_of committed) + $(stat_of flow_new)))
 	# The server also answers the copies: one request and two answers are served.
 	check 'nft dup: the packets themselves are served' \
 		is "$(gained hit ask6 "$sport" "$n" 2>/dev/null)" $((3 * n))
 	check 'nft dup: all arrive, their copies by another path' \
 		is "$(seen any ask6 "$sport" "$n")" $((2 * n))
 	check 'nft dup: the copies create no flow and no route' \
-		is $(($(stat_of staged) + $(stat_of committed) + $(stat_of flow_new))) "$kept"
+		is $(($(stat_of staged) + $(stat_of renewed) + $(stat_of committed) + $(stat_of flow_new))) "$kept"
 	in_ns r nft delete table ip6 copies
 }
 

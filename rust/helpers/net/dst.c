@@ -35,6 +35,12 @@ bool nfzr_helper_dst_valid(struct dst_entry *dst, u32 cookie)
 					      nfzr_dst_is_valid4(dst, cookie);
 }
 
+/* Takes a reference, unless the last one was released already. */
+bool nfzr_helper_dst_hold(struct dst_entry *dst)
+{
+	return dst_hold_safe(dst);
+}
+
 void nfzr_helper_dst_put(struct dst_entry *dst)
 {
 	dst_release(dst);
@@ -86,7 +92,13 @@ static bool nfzr_same_way6(const struct dst_entry *a, const struct dst_entry *b)
 		ipv6_addr_equal(&ra->rt6i_gateway, &rb->rt6i_gateway));
 }
 
+/* Both routes are of one family. */
 static bool nfzr_same_way(const struct dst_entry *a, const struct dst_entry *b)
 {
 	return b->ops->family == AF_INET6 ? nfzr_same_way6(a, b) : nfzr_same_way4(a, b);
+}
+
+bool nfzr_helper_same_way(const struct dst_entry *a, const struct dst_entry *b)
+{
+	return nfzr_same_way(a, b);
 }

@@ -156,7 +156,7 @@ void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r)
 	 * A route found before a change but allocated after it has the new genid. The kernel sends
 	 * this packet by it, but it must not be cached for other packets.
 	 */
-	if (dst_rtable(dst)->rt_genid != genid || !dst_hold_safe(dst)) {
+	if (dst_rtable(dst)->rt_genid != genid) {
 		r->fit = NFZR_UNFIT_GONE;
 		return;
 	}

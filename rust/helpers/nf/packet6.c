@@ -140,10 +140,6 @@ void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r)
 	r->fit = nfzr_route_fit6(net, skb);
 	if (r->fit != NFZR_FIT)
 		return;
-	if (!dst_hold_safe(dst)) {
-		r->fit = NFZR_UNFIT_GONE;
-		return;
-	}
 	r->dst = dst;
 	r->oif = dst_dev_rcu(dst)->ifindex;
 	r->multipath = IP6CB(skb)->flags & IP6SKB_MULTIPATH;

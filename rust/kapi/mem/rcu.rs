@@ -6,6 +6,7 @@
 
 use core::{
     marker::PhantomData,
+    mem::ManuallyDrop,
     ops::Deref,
     ptr::{self, NonNull}, //
 };
@@ -48,6 +49,11 @@ impl<T: Send + Sync> RcuBox<T> {
     pub(in crate::kapi) unsafe fn from_raw(object: NonNull<Object<T>>) -> Self {
         // INVARIANT: By the function's requirement.
         Self(object)
+    }
+
+    /// Gives up ownership of the object.
+    fn into_raw(self) -> *mut Object<T> {
+        ManuallyDrop::new(self).0.as_ptr()
     }
 }
 
@@ -102,16 +108,39 @@ impl<T: Send + Sync> RcuCell<T> {
 
     /// Replaces the object in the cell. The caller owns the returned old object.
     pub(crate) fn swap(&self, new: Option<RcuBox<T>>) -> Option<RcuBox<T>> {
-        let new = new.map_or(ptr::null_mut(), |object| {
-            core::mem::ManuallyDrop::new(object).0.as_ptr()
-        });
+        let new = new.map_or(ptr::null_mut(), RcuBox::into_raw);
         // ORDERING: Full, to publish the object's contents to `load`.
         // INVARIANT: The cell takes ownership of `new` and gives up that of the old object.
         NonNull::new(self.object.xchg(new, Full)).map(RcuBox)
     }
 
     /// Empties the cell if it still holds `object`, which a `load` of this cell returned.
-    pub(crate) fn take_if(&self, object: &T, _rcu: &ReadSide<'_>) -> Option<RcuBox<T>> {
+    pub(crate) fn take_if(&self, object: &T, rcu: &ReadSide<'_>) -> Option<RcuBox<T>> {
+        self.exchange_if(object, ptr::null_mut(), rcu)
+    }
+
+    /// Replaces `object`, which a `load` of this cell returned, if the cell still holds it. Returns
+    /// the old object, or else the new one.
+    pub(crate) fn replace_if(
+        &self,
+        object: &T,
+        new: RcuBox<T>,
+        rcu: &ReadSide<'_>,
+    ) -> Result<RcuBox<T>, RcuBox<T>> {
+        let new = new.into_raw();
+        self.exchange_if(object, new, rcu).ok_or_else(|| {
+            // SAFETY: From `into_raw` above, and the cell did not take ownership.
+            unsafe { RcuBox::from_raw(NonNull::new_unchecked(new)) }
+        })
+    }
+
+    /// Replaces `object` if the cell still holds it. If so, the cell takes ownership of `new`.
+    fn exchange_if(
+        &self,
+        object: &T,
+        new: *mut Object<T>,
+        _rcu: &ReadSide<'_>,
+    ) -> Option<RcuBox<T>> {
         let current = self.object.load(Relaxed);
         let held = NonNull::new(current)?;
         // SAFETY: The object is published and not freed in this read-side critical section: see
@@ -121,7 +150,7 @@ impl<T: Send + Sync> RcuCell<T> {
         }
         // ORDERING: Full, as in `swap`. The object cannot have been freed and reallocated at the
         // same address, because this is inside a read-side critical section.
-        let old = self.object.cmpxchg(current, ptr::null_mut(), Full).ok()?;
+        let old = self.object.cmpxchg(current, new, Full).ok()?;
         // INVARIANT: The exchange took ownership from the cell.
         NonNull::new(old).map(RcuBox)
     }

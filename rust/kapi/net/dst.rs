@@ -6,6 +6,8 @@
 
 use core::ptr::NonNull;
 
+use kernel::sync::atomic::{Atomic, Relaxed};
+
 use crate::{
     bindings,
     kapi::{
@@ -26,16 +28,16 @@ use crate::{
 pub(crate) struct Dst {
     dst: NonNull<bindings::dst_entry>,
     choice: Choice,
+    /// What `dst_check()` compares, read before the last lookup that chose the route.
+    cookie: Atomic<u32>,
 }
 
 /// How the kernel chose a route.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::kapi) struct Choice {
     /// The family of the lookup.
     pub(in crate::kapi) family: Family,
-    /// What `dst_check()` compares, read right after the lookup.
-    pub(in crate::kapi) cookie: u32,
-    /// The packet's hash if it decided about the nexthop, else 0.
+    /// The packet's hash, if it decided about the nexthop, else 0.
     pub(in crate::kapi) path_hash: u16,
     /// The lookup set `IPSKB_MULTIPATH` or `IP6SKB_MULTIPATH`.
     pub(in crate::kapi) multipath: bool,
@@ -54,9 +56,15 @@ impl Dst {
     pub(in crate::kapi) unsafe fn from_raw(
         dst: NonNull<bindings::dst_entry>,
         choice: Choice,
+        cookie: u32,
     ) -> Self {
+        let cookie = Atomic::new(cookie);
         // INVARIANT: By the function's requirement.
-        Self { dst, choice }
+        Self {
+            dst,
+            choice,
+            cookie,
+        }
     }
 
     pub(in crate::kapi) fn as_raw(&self) -> *mut bindings::dst_entry {
@@ -67,8 +75,17 @@ impl Dst {
         self.choice.family
     }
 
+    pub(in crate::kapi) fn choice(&self) -> Choice {
+        self.choice
+    }
+
     pub(in crate::kapi) fn cookie(&self) -> u32 {
-        self.choice.cookie
+        self.cookie.load(Relaxed)
+    }
+
+    /// Notes that a lookup chose the route again, before which `cookie` was read.
+    pub(in crate::kapi) fn set_cookie(&self, cookie: u32) {
+        self.cookie.store(cookie, Relaxed);
     }
 
     pub(in crate::kapi) fn multipath(&self) -> bool {
@@ -84,7 +101,7 @@ impl Dst {
     /// Returns whether the kernel still considers the route valid: `dst_check()`.
     pub(crate) fn is_valid(&self, _rcu: &ReadSide<'_>) -> bool {
         // SAFETY: By the type invariant `dst` is a route, and this is under RCU.
-        unsafe { bindings::nfzr_helper_dst_valid(self.as_raw(), self.choice.cookie) }
+        unsafe { bindings::nfzr_helper_dst_valid(self.as_raw(), self.cookie()) }
     }
 
     /// Returns the gateway, or `None` if the destination is on link.

@@ -5,7 +5,11 @@
 //! C headers: [`include/linux/ip.h`](srctree/include/linux/ip.h),
 //! [`include/net/route.h`](srctree/include/net/route.h)
 
-use core::{mem::MaybeUninit, ptr::NonNull};
+use core::{
+    marker::PhantomData,
+    mem::MaybeUninit,
+    ptr::{self, NonNull}, //
+};
 
 use crate::{
     bindings,
@@ -18,6 +22,7 @@ use crate::{
             conn::CtRef,
             skb::{Forward, HookSkb, PostRouting, PreRouting}, //
         },
+        sync::rcu::ReadSide, //
     },
 };
 
@@ -152,6 +157,52 @@ pub(crate) struct Route {
     pub(crate) oif: u32,
 }
 
+/// The route that the kernel chose for a packet, without a reference of its own.
+///
+/// # Invariants
+///
+/// `dst` is a route that was chosen as `choice` says. The packet keeps it for `'p`.
+pub(crate) struct Chosen<'p> {
+    pub(in crate::kapi) dst: NonNull<bindings::dst_entry>,
+    pub(in crate::kapi) choice: Choice,
+    pub(in crate::kapi) cookie: u32,
+    pub(in crate::kapi) oif: u32,
+    pub(in crate::kapi) _skb: PhantomData<&'p ()>,
+}
+
+impl Chosen<'_> {
+    /// Returns whether this is the route `old`, chosen in the same way.
+    pub(crate) fn is(&self, old: &Dst) -> bool {
+        ptr::eq(self.dst.as_ptr(), old.as_raw()) && self.choice == old.choice()
+    }
+
+    /// Notes in `old`, which this route is, that the kernel chose it again.
+    pub(crate) fn renew(&self, old: &Dst) {
+        old.set_cookie(self.cookie);
+    }
+
+    /// Returns whether packets go the same way by this route as by `old`: by one device, to one
+    /// gateway.
+    pub(crate) fn leads_as(&self, old: &Dst, _rcu: &ReadSide<'_>) -> bool {
+        self.choice == old.choice()
+            // SAFETY: Both are routes of one family, and this is under RCU.
+            && unsafe { bindings::nfzr_helper_same_way(old.as_raw(), self.dst.as_ptr()) }
+    }
+
+    /// Takes a reference on the route.
+    pub(crate) fn keep(&self) -> Result<Route, Unfit> {
+        // SAFETY: By the type invariant the packet keeps the route.
+        if !unsafe { bindings::nfzr_helper_dst_hold(self.dst.as_ptr()) } {
+            return Err(Unfit::Gone);
+        }
+        Ok(Route {
+            // SAFETY: The reference was taken above, and the rest holds by the type invariant.
+            dst: unsafe { Dst::from_raw(self.dst, self.choice, self.cookie) },
+            oif: self.oif,
+        })
+    }
+}
+
 /// A forwarded packet of a confirmed connection at POST_ROUTING.
 pub(crate) struct Forwarded<'p> {
     /// The packet's connection and direction.
@@ -190,7 +241,7 @@ impl<'r> HookSkb<'r, PreRouting> {
     /// the choice. A packet that gets a route keeps it, even if this returns an error. An IPv4
     /// packet without a route gets none, and the kernel repeats the lookup and drops it with its
     /// own reason.
-    pub(crate) fn route(&self) -> Result<Route, Unfit> {
+    pub(crate) fn route(&self) -> Result<Chosen<'_>, Unfit> {
         let mut raw = bindings::nfzr_route::default();
         let choose = match self.family() {
             Family::Ipv4 => bindings::nfzr_helper_route4,
@@ -202,14 +253,17 @@ impl<'r> HookSkb<'r, PreRouting> {
         let dst = NonNull::new(raw.dst).ok_or(Unfit::Gone)?;
         let choice = Choice {
             family: self.family(),
-            cookie: raw.cookie,
             path_hash: raw.path_hash,
             multipath: raw.multipath,
         };
-        Ok(Route {
-            // SAFETY: The helper took a reference for us, and read the rest with it.
-            dst: unsafe { Dst::from_raw(dst, choice) },
+        // INVARIANT: The helper gave the packet this route. A packet with a route gets no other in
+        // this hook.
+        Ok(Chosen {
+            dst,
+            choice,
+            cookie: raw.cookie,
             oif: raw.oif,
+            _skb: PhantomData,
         })
     }
 

@@ -15,7 +15,7 @@ mod proc;
 mod registry;
 mod work;
 
-use core::ptr::NonNull;
+use core::{marker::PhantomData, ptr::NonNull};
 
 use kernel::{
     prelude::*,
@@ -37,7 +37,7 @@ use crate::{
         },
         nf::{
             conn::{Conn, CtRef, Dir},
-            packet::Route,
+            packet::{Chosen, Route},
             skb::{HookSkb, PreRouting},
             tcp::{Segment, Tracking}, //
         },
@@ -316,14 +316,13 @@ impl TestDst {
     pub(crate) fn hold_by(&self, path_hash: u16) -> Dst {
         let choice = Choice {
             family: Family::Ipv4,
-            cookie: 0,
             path_hash,
             multipath: path_hash != 0,
         };
         // SAFETY: Our reference keeps it valid.
         unsafe { bindings::nfzr_kunit_dst_hold(self.0.as_ptr()) };
         // SAFETY: It is an IPv4 route, and the `Dst` gets the new reference.
-        unsafe { Dst::from_raw(self.0, choice) }
+        unsafe { Dst::from_raw(self.0, choice, 0) }
     }
 
     /// Returns it as the route that the kernel chose for a packet.
@@ -331,6 +330,18 @@ impl TestDst {
         Route {
             dst: self.hold(),
             oif,
+        }
+    }
+
+    /// Returns it as the route that the kernel chose for a packet without keeping it.
+    pub(crate) fn chosen(&self) -> Chosen<'_> {
+        // INVARIANT: It is a route, and `self` keeps it.
+        Chosen {
+            dst: self.0,
+            choice: self.hold().choice(),
+            cookie: 0,
+            oif: 9,
+            _skb: PhantomData,
         }
     }
 
