@@ -71,28 +71,45 @@ struct nfzr_ct_ref {
 	bool counted;		/* set by nfzr_helper_count_ct() only */
 };
 
+/* Where the parts of nfzr_key.rest are. The flow label is in the lowest bits. */
+#define NFZR_KEY_CLASS_SHIFT 20
+#define NFZR_KEY_CHECK_SHIFT 28
+
 /*
- * The fields of a packet that a route decision depends on beyond the connection, and whether a
- * cached route may serve the packet. All in host order.
+ * The fields of a packet that a route decision depends on beyond the connection, in host order.
+ * The source check is how the receiving device checks sources, and is part of the key because no
+ * event announces changes of these sysctls. rust/kapi/nf/key.rs repeats this struct.
  */
-struct nfzr_headers {
-	u32 iif;		/* index of the receiving device */
+struct nfzr_key {
+	u32 iif;	/* index of the receiving device */
 	u32 mark;
-	u32 flowlabel;		/* of IPv6; 0 for IPv4 */
-	enum nfzr_fit fit;	/* reasons of the packet */
-	u16 path_hash;		/* see nfzr_path_hash() */
-	u8 dscp;		/* the DSCP bits of the TOS byte or traffic class, in place */
-	u8 source_check;	/* IPv4: the receiving device's rp_filter | src_valid_mark << 2 */
+	/*
+	 * The flow label (0 for IPv4), the DSCP bits of the TOS byte or traffic class, and for IPv4
+	 * rp_filter | src_valid_mark << 2.
+	 */
+	u32 rest;
 };
 
-/* The route that the kernel chose for a packet, with a reference to it. */
+/* A packet's key, and whether a cached route may serve the packet. */
+struct nfzr_headers {
+	struct nfzr_key key;
+	enum nfzr_fit fit;	/* reasons of the packet */
+	u16 path_hash;		/* see nfzr_path_hash() */
+};
+
+/* How the kernel chose a route. */
+struct nfzr_choice {
+	u32 cookie;		/* see nfzr_dst_is_valid6() */
+	u16 path_hash;		/* of the packet, if the nexthop was chosen by it, else 0 */
+	bool multipath;		/* the lookup set IPSKB_MULTIPATH or IP6SKB_MULTIPATH */
+};
+
+/* The route that the kernel chose for a packet. */
 struct nfzr_route {
 	struct dst_entry *dst;	/* the packet's; NULL unless fit is NFZR_FIT */
-	u32 cookie;
+	struct nfzr_choice choice;
 	u32 oif;
 	enum nfzr_fit fit;	/* reasons of the route */
-	bool multipath;
-	u16 path_hash;		/* of the packet, if the nexthop was chosen by it, else 0 */
 };
 
 /* The fields of a forwarded packet that the late POST_ROUTING hook needs. */
@@ -231,11 +248,15 @@ bool nfzr_helper_count_ct(const struct sk_buff *skb, u64 first, u8 most, struct 
 bool nfzr_helper_headers4(struct sk_buff *skb, const struct nf_hook_state *state,
 			  const struct nfzr_ct_ref *c, struct nfzr_headers *h);
 void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r);
-bool nfzr_helper_use_dst4(struct sk_buff *skb, struct dst_entry *dst, u32 cookie, bool multipath);
+bool nfzr_helper_serve4(struct sk_buff *skb, const struct nf_hook_state *state,
+			const struct nfzr_ct_ref *c, const struct nfzr_key *key,
+			struct dst_entry *dst, struct nfzr_choice choice);
 bool nfzr_helper_headers6(struct sk_buff *skb, const struct nf_hook_state *state,
 			  const struct nfzr_ct_ref *c, struct nfzr_headers *h);
 void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r);
-bool nfzr_helper_use_dst6(struct sk_buff *skb, struct dst_entry *dst, u32 cookie, bool multipath);
+bool nfzr_helper_serve6(struct sk_buff *skb, const struct nf_hook_state *state,
+			const struct nfzr_ct_ref *c, const struct nfzr_key *key,
+			struct dst_entry *dst, struct nfzr_choice choice);
 bool nfzr_helper_forwarded(struct sk_buff *skb, const struct nf_hook_state *state,
 			   struct nfzr_forwarded *f);
 
@@ -344,7 +365,6 @@ struct proc_dir_entry *nfzr_helper_proc_mkdir(struct net *net, const char *name)
 bool nfzr_helper_may_admin(struct file *file, const struct net *net);
 void *nfzr_helper_seq_data(const struct seq_file *seq);
 
-u32 nfzr_helper_jiffies32(void);
 u32 nfzr_helper_jiffies_to_ms(u32 j);
 void nfzr_helper_cond_resched(void);
 

@@ -6,6 +6,8 @@
 //! A flow costs more to make than it saves a short connection. Until then, a connection takes no
 //! memory of ours.
 
+use core::mem::MaybeUninit;
+
 use kernel::sync::ArcBorrow;
 
 use crate::{
@@ -32,14 +34,15 @@ impl Hook for Learn {
 
     #[inline(always)]
     fn hook(net: ArcBorrow<'_, NetState>, skb: HookSkb<'_, PreRouting>) -> Verdict {
-        if let Some(ct) = read(&net, &skb) {
+        let mut buf = MaybeUninit::uninit();
+        if let Some(ct) = read(&net, &skb, &mut buf) {
             if ct.was_counted() {
                 return skb.accept();
             }
             if !ct.is_confirmed() {
-                begin(net, &skb, &ct);
-            } else if let Err(unlearned) = net.flows.of_conn(&ct, skb.rcu()) {
-                count(&net, &skb, &ct, unlearned);
+                begin(net, &skb, ct);
+            } else if let Err(unlearned) = net.flows.of_conn(ct, skb.rcu()) {
+                count(&net, &skb, ct, unlearned);
             }
         }
         skb.accept()
@@ -49,8 +52,16 @@ impl Hook for Learn {
 /// Returns a packet's connection. If the packet is one of the first, counts it: then there is
 /// nothing else to do.
 #[inline(always)]
-pub(super) fn read<'p>(net: &NetState, skb: &'p HookSkb<'_, PreRouting>) -> Option<CtRef<'p>> {
-    skb.count_ct(net.flows.handle_of_count(0), net.settings.learn_after())
+pub(super) fn read<'p, 'b>(
+    net: &NetState,
+    skb: &'p HookSkb<'_, PreRouting>,
+    buf: &'b mut MaybeUninit<CtRef<'p>>,
+) -> Option<&'b CtRef<'p>> {
+    skb.count_ct(
+        net.flows.handle_of_count(0),
+        net.settings.learn_after(),
+        buf,
+    )
 }
 
 /// Gives a new connection our extension, with the count of its first packet. Looks for flows whose

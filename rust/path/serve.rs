@@ -3,15 +3,18 @@
 //! Last in PRE_ROUTING, for a packet of a connection with a flow: attaches the cached route. If
 //! there is no valid one, makes the kernel choose a route and stages its choice.
 
+use core::mem::MaybeUninit;
+
 use kernel::sync::ArcBorrow;
 
 use crate::{
-    flow::Flow,
+    flow::{table::Unlearned, Flow},
     kapi::{
         mem::rcu::RcuBox,
         nf::{
             conn::{CtRef, Dir},
             hook::{priority, Hook},
+            key::Key,
             packet::{Chosen, Headers},
             skb::{HookSkb, PreRouting, Verdict}, //
         },
@@ -19,7 +22,6 @@ use crate::{
     path::learn,
     route::{
         direction::Direction,
-        key::Key,
         miss::Miss,
         slot::{PacketKey, Slot},
         stamp::{Facts, Stamp}, //
@@ -39,13 +41,14 @@ impl Hook for LearnAndServe {
 
     #[inline(always)]
     fn hook(net: ArcBorrow<'_, NetState>, skb: HookSkb<'_, PreRouting>) -> Verdict {
-        if let Some(ct) = learn::read(&net, &skb) {
+        let mut buf = MaybeUninit::uninit();
+        if let Some(ct) = learn::read(&net, &skb, &mut buf) {
             if ct.was_counted() {
                 net.stats.count_packet(Err(Miss::NoFlow));
             } else if ct.is_confirmed() {
-                serve(&net, &skb, &ct);
+                serve(&net, &skb, ct);
             } else {
-                learn::begin(net, &skb, &ct);
+                learn::begin(net, &skb, ct);
             }
         }
         skb.accept()
@@ -56,46 +59,65 @@ impl Hook for LearnAndServe {
 /// saves few registers for packets that are only counted.
 #[inline(never)]
 fn serve(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>) {
-    visit(net, skb, ct, |direction, headers| {
-        direction.serve(skb, &key_of(headers), &net.facts())
-    });
+    match net.flows.of_conn(ct, skb.rcu()) {
+        Ok(flow) if flow.direction(ct.dir()).serve(skb, ct, &net.facts()) => {
+            net.stats.count_packet(Ok(()));
+        }
+        Ok(flow) => leave(net, skb, ct, flow),
+        Err(unlearned) => count(net, skb, ct, unlearned),
+    }
 }
 
 /// As [`serve`], but leaves the choice of the route to the kernel, so that verify mode can compare
 /// it.
 pub(super) fn serve_dry(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>) {
-    visit(net, skb, ct, |direction, headers| {
-        would_serve(net, skb, direction, headers).map(|_| direction.count_hit())
-    });
-}
-
-/// Lets `serve` serve a packet that is fit for it. If it does not, makes the kernel choose a route,
-/// which renews the live one or is staged. Counts the result.
-#[inline(always)]
-fn visit<'r>(
-    net: &'r NetState,
-    skb: &HookSkb<'r, PreRouting>,
-    ct: &CtRef<'_>,
-    serve: impl FnOnce(&'r Direction, &Headers) -> Result<(), Miss>,
-) {
     let flow = match net.flows.of_conn(ct, skb.rcu()) {
         Ok(flow) => flow,
-        Err(unlearned) => {
-            net.stats.count_packet(Err(Miss::NoFlow));
-            return learn::count(net, skb, ct, unlearned);
-        }
+        Err(unlearned) => return count(net, skb, ct, unlearned),
     };
+    let direction = flow.direction(ct.dir());
+    let would_serve = |headers| would_serve(net, skb, direction, &headers).is_ok();
+    if skb.headers(ct).is_some_and(would_serve) {
+        direction.count_hit();
+        net.stats.count_packet(Ok(()));
+    } else {
+        leave(net, skb, ct, flow);
+    }
+}
+
+/// Counts a packet of a connection without a flow.
+#[cold]
+fn count(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>, unlearned: Unlearned) {
+    net.stats.count_packet(Err(Miss::NoFlow));
+    learn::count(net, skb, ct, unlearned);
+}
+
+/// Leaves a packet that was not served to the kernel: makes the kernel choose its route, which
+/// renews the live one or is staged. Counts the reason.
+#[cold]
+fn leave(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>, flow: &Flow) {
     let Some(headers) = skb.headers(ct) else {
         return;
     };
-    let result = match headers.fit() {
-        Ok(()) => serve(flow.direction(ct.dir()), &headers).map_err(|miss| {
+    let dir = ct.dir();
+    let miss = match headers.fit() {
+        Ok(()) => {
             let key = key_of(&headers);
-            route(net, skb, flow, ct.dir(), Unserved { key, miss })
-        }),
-        Err(unfit) => Err(unfit.into()),
+            // A route that can serve by now could not a moment ago.
+            let miss = would_serve(net, skb, flow.direction(dir), &headers).err();
+            let miss = miss.unwrap_or(Miss::Obsolete);
+            route(net, skb, flow, dir, Unserved { key, miss })
+        }
+        Err(unfit) => unfit.into(),
     };
-    finish(net, flow, ct.dir(), result);
+    net.stats.count_packet(Err(miss));
+    match miss {
+        // The reason for an empty direction was noted when its route was dropped.
+        Miss::Empty => (),
+        // POST_ROUTING notes this again if the packets still go into IPsec.
+        Miss::Xfrm => flow.note(dir, Miss::Empty),
+        miss => flow.note(dir, miss),
+    }
 }
 
 /// Returns the slot whose route [`serve`] would attach to a packet, or the reason why it would not.
@@ -114,30 +136,10 @@ pub(super) fn would_serve<'r, P>(
     }
 }
 
-/// Counts and notes whether a packet was served.
-#[inline(always)]
-fn finish(net: &NetState, flow: &Flow, dir: Dir, result: Result<(), Miss>) {
-    net.stats.count_packet(result);
-    match result {
-        // The reason for an empty direction was noted when its route was dropped.
-        Ok(()) | Err(Miss::Empty) => (),
-        // POST_ROUTING notes this again if the packets still go into IPsec.
-        Err(Miss::Xfrm) => flow.note(dir, Miss::Empty),
-        Err(miss) => flow.note(dir, miss),
-    }
-}
-
 /// Returns the key of a packet.
 fn key_of(headers: &Headers) -> PacketKey {
-    let key = Key::new(
-        headers.iif(),
-        headers.mark(),
-        headers.dscp(),
-        headers.flowlabel(),
-        headers.source_check(),
-    );
     PacketKey {
-        key,
+        key: headers.key(),
         path_hash: headers.path_hash(),
     }
 }

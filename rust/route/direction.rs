@@ -14,7 +14,10 @@ use crate::{
     kapi::{
         mem::rcu::{RcuBox, RcuCell},
         net::dst::DstId,
-        nf::skb::{HookSkb, PreRouting},
+        nf::{
+            conn::CtRef,
+            skb::{HookSkb, PreRouting}, //
+        },
         sync::rcu::ReadSide, //
     },
     route::{
@@ -55,20 +58,23 @@ impl Direction {
         Ok(slot)
     }
 
-    /// Attaches the live route to a packet, or returns the reason why not.
+    /// Attaches the live route to a packet of the connection `ct`. Returns `false` if there is none
+    /// that the packet may take.
     #[inline(always)]
     pub(crate) fn serve<'r>(
         &'r self,
         skb: &HookSkb<'r, PreRouting>,
-        packet: &PacketKey,
+        ct: &CtRef<'_>,
         facts: &Facts,
-    ) -> Result<(), Miss> {
-        let slot = self.usable(packet, facts, skb.rcu())?;
-        if !skb.use_route(slot.dst()) {
-            return Err(Miss::Obsolete);
+    ) -> bool {
+        let Some(slot) = self.live.load(skb.rcu()) else {
+            return false;
+        };
+        if slot.stamp().check(facts).is_err() || !skb.serve(ct, slot.dst(), slot.key()) {
+            return false;
         }
         self.count_hit();
-        Ok(())
+        true
     }
 
     /// Counts a packet as if it had been served.

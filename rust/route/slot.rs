@@ -10,12 +10,15 @@ use kernel::sync::{
 use crate::{
     kapi::{
         net::dst::Dst,
-        nf::packet::{Chosen, Route, Unfit},
-        sync::rcu::ReadSide, //
+        nf::{
+            key::Key,
+            packet::{Chosen, Route, Unfit}, //
+        },
+        sync::{once::ReadOnce, rcu::ReadSide}, //
     },
     refs::RefCounts,
     route::{
-        key::Key,
+        key,
         miss::Miss,
         stamp::{Facts, Stamp}, //
     },
@@ -88,7 +91,7 @@ impl Slot {
     /// or the reason why not.
     #[inline(always)]
     pub(crate) fn check(&self, packet: &PacketKey, facts: &Facts) -> Result<(), Miss> {
-        match self.key.difference(&packet.key) {
+        match key::difference(&self.key, &packet.key) {
             Some(miss) => Err(miss),
             None if !self.dst.suits(packet.path_hash) => Err(Miss::Multipath),
             None => self.stamp().check(facts),
@@ -147,7 +150,7 @@ impl Slot {
     /// Returns when the route was looked up last.
     #[inline(always)]
     pub(crate) fn stamp(&self) -> Stamp {
-        Stamp::from_raw(self.stamp.load(Relaxed))
+        Stamp::from_raw(self.stamp.read_once())
     }
 }
 

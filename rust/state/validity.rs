@@ -142,7 +142,7 @@ impl Validity {
             jiffies: time::jiffies32(),
             // ORDERING: Acquire, pairs with `announce`: a lookup that follows sees the state in
             // which the change was announced.
-            generation: self.generation.load(Acquire),
+            generation: self.generation.read_acquire(),
             cause: self.cause.read_once(),
             max_age,
         }

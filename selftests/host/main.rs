@@ -11,6 +11,7 @@ mod named_enum;
 #[path = "../../rust/kapi"]
 mod kapi {
     pub(crate) mod nf {
+        pub(crate) mod key;
         pub(crate) mod tcp;
         pub(crate) mod udp;
     }
@@ -103,29 +104,43 @@ mod handles {
 }
 
 mod keys {
-    use crate::route::{key::Key, miss::Miss};
+    use crate::{
+        kapi::nf::key::Key,
+        route::{key::difference, miss::Miss},
+    };
+
+    pub(crate) fn new(iif: u32, mark: u32, dscp: u32, flowlabel: u32, source_check: u32) -> Key {
+        let rest = flowlabel | dscp << Key::CLASS_SHIFT | source_check << 28;
+        Key { iif, mark, rest }
+    }
 
     fn key() -> Key {
-        Key::new(3, 7, 0x28, 0x12345, 1)
+        new(3, 7, 0x28, 0x12345, 1)
+    }
+
+    #[test]
+    fn the_parts_of_a_key_are_kept_apart() {
+        let key = new(3, 7, 0xfc, 0xfffff, 7);
+        assert_eq!((key.dscp(), key.flowlabel()), (0x3f, 0xfffff));
     }
 
     #[test]
     fn equal_keys_do_not_differ() {
-        assert_eq!(key().difference(&key()), None);
+        assert_eq!(difference(&key(), &key()), None);
     }
 
     #[test]
     fn each_part_of_the_key_counts() {
         let cases = [
-            (Key::new(4, 7, 0x28, 0x12345, 1), Miss::Iif),
-            (Key::new(3, 0, 0x28, 0x12345, 1), Miss::Mark),
-            (Key::new(3, 7, 0, 0x12345, 1), Miss::Dscp),
-            (Key::new(3, 7, 0x28, 0x12344, 1), Miss::Flowlabel),
-            (Key::new(3, 7, 0x28, 0x12345, 5), Miss::SourceCheck),
+            (new(4, 7, 0x28, 0x12345, 1), Miss::Iif),
+            (new(3, 0, 0x28, 0x12345, 1), Miss::Mark),
+            (new(3, 7, 0, 0x12345, 1), Miss::Dscp),
+            (new(3, 7, 0x28, 0x12344, 1), Miss::Flowlabel),
+            (new(3, 7, 0x28, 0x12345, 5), Miss::SourceCheck),
         ];
         for (other, reason) in cases {
-            assert_eq!(key().difference(&other), Some(reason));
-            assert_eq!(other.difference(&key()), Some(reason));
+            assert_eq!(difference(&key(), &other), Some(reason));
+            assert_eq!(difference(&other, &key()), Some(reason));
         }
     }
 }

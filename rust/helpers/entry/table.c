@@ -23,7 +23,7 @@
 /* Written once, when the module is loaded. */
 static hsiphash_key_t nfzr_secret __read_mostly;
 
-struct nfzr_key {
+struct nfzr_table_key {
 	const struct nf_conn *ct;
 	u8 dir;
 };
@@ -36,11 +36,11 @@ static const struct nfzr_links *nfzr_links_of(const struct rhash_head *link)
 	return links;
 }
 
-static struct nfzr_key nfzr_key_of(const struct rhash_head *link)
+static struct nfzr_table_key nfzr_table_key_of(const struct rhash_head *link)
 {
 	const struct nfzr_links *links = nfzr_links_of(link);
 
-	return (struct nfzr_key){ .ct = links->ct, .dir = link != &links->link[0] };
+	return (struct nfzr_table_key){ .ct = links->ct, .dir = link != &links->link[0] };
 }
 
 static __always_inline u32 nfzr_tuple_hash(const struct nf_conntrack_tuple *t, u32 net_mix,
@@ -59,7 +59,7 @@ static __always_inline u32 nfzr_tuple_hash(const struct nf_conntrack_tuple *t, u
 
 static u32 nfzr_hash(const void *data, u32 len, u32 seed)
 {
-	const struct nfzr_key *key = data;
+	const struct nfzr_table_key *key = data;
 
 	return nfzr_tuple_hash(nf_ct_tuple(key->ct, key->dir), net_hash_mix(nf_ct_net(key->ct)),
 			       seed);
@@ -67,7 +67,7 @@ static u32 nfzr_hash(const void *data, u32 len, u32 seed)
 
 static u32 nfzr_obj_hash(const void *obj, u32 len, u32 seed)
 {
-	struct nfzr_key key = nfzr_key_of(obj);
+	struct nfzr_table_key key = nfzr_table_key_of(obj);
 
 	return nfzr_hash(&key, 0, seed);
 }
@@ -79,8 +79,8 @@ static u32 nfzr_obj_hash(const void *obj, u32 len, u32 seed)
  */
 static int nfzr_obj_cmp(struct rhashtable_compare_arg *arg, const void *obj)
 {
-	const struct nfzr_key *key = arg->key;
-	struct nfzr_key other = nfzr_key_of(obj);
+	const struct nfzr_table_key *key = arg->key;
+	struct nfzr_table_key other = nfzr_table_key_of(obj);
 
 	if (key->ct == other.ct)
 		return key->dir != other.dir;
@@ -89,7 +89,7 @@ static int nfzr_obj_cmp(struct rhashtable_compare_arg *arg, const void *obj)
 }
 
 static const struct rhashtable_params nfzr_table_params = {
-	.key_len = sizeof(struct nfzr_key),
+	.key_len = sizeof(struct nfzr_table_key),
 	.head_offset = 0,
 	.hashfn = nfzr_hash,
 	.obj_hashfn = nfzr_obj_hash,
@@ -114,7 +114,7 @@ static int nfzr_query_cmp(struct rhashtable_compare_arg *arg, const void *obj)
 {
 	/* The caller's query, which counts the non-matching entries. */
 	struct nfzr_query *query = (struct nfzr_query *)arg->key;
-	struct nfzr_key key = nfzr_key_of(obj);
+	struct nfzr_table_key key = nfzr_table_key_of(obj);
 
 	if (nf_ct_tuple_equal(nf_ct_tuple(key.ct, key.dir), &query->probe->tuple) &&
 	    query->probe->zone[key.dir] == query->zone) {
@@ -129,15 +129,15 @@ static int nfzr_query_cmp(struct rhashtable_compare_arg *arg, const void *obj)
 /* Compares a connection and a direction. */
 static int nfzr_find_cmp(struct rhashtable_compare_arg *arg, const void *obj)
 {
-	const struct nfzr_key *key = arg->key;
-	struct nfzr_key other = nfzr_key_of(obj);
+	const struct nfzr_table_key *key = arg->key;
+	struct nfzr_table_key other = nfzr_table_key_of(obj);
 
 	return key->ct != other.ct || key->dir != other.dir;
 }
 
 /* The next two are constants for lookups only; rhashtable's own code never sees them. */
 static const struct rhashtable_params nfzr_find_params = {
-	.key_len = sizeof(struct nfzr_key),
+	.key_len = sizeof(struct nfzr_table_key),
 	.head_offset = 0,
 	.hashfn = nfzr_hash,
 	.obj_hashfn = nfzr_obj_hash,
@@ -177,7 +177,7 @@ int nfzr_helper_table_init(struct rhashtable *ht)
  */
 struct rhash_head *nfzr_helper_table_insert(struct rhashtable *ht, struct rhash_head *link)
 {
-	struct nfzr_key key = nfzr_key_of(link);
+	struct nfzr_table_key key = nfzr_table_key_of(link);
 
 	return rhashtable_lookup_get_insert_key(ht, &key, link, nfzr_table_params);
 }
@@ -190,7 +190,7 @@ bool nfzr_helper_table_remove(struct rhashtable *ht, struct rhash_head *link)
 
 struct rhash_head *nfzr_helper_table_find(struct rhashtable *ht, const struct nf_conn *ct, u8 dir)
 {
-	struct nfzr_key key = { .ct = ct, .dir = dir };
+	struct nfzr_table_key key = { .ct = ct, .dir = dir };
 
 	BUILD_BUG_ON(!__builtin_constant_p(nfzr_find_params.key_len));
 	return rhashtable_lookup(ht, &key, nfzr_find_params);

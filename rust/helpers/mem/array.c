@@ -11,11 +11,24 @@ static void **nfzr_array_place(struct __genradix *array, u32 index)
 	return __genradix_ptr_inlined(array, (size_t)index * sizeof(void *));
 }
 
+#define NFZR_LEAF (GENRADIX_NODE_SIZE / sizeof(void *))
+
+/*
+ * As nfzr_array_place(), for packets. Indices and shifts are masked, so that no check of bounds is
+ * compiled in. An index takes 32 bits, so a shift is less than 32.
+ */
 void *nfzr_helper_array_load(struct __genradix *array, u32 index)
 {
-	void **place = nfzr_array_place(array, index);
+	struct genradix_root *root = READ_ONCE(array->root);
+	const struct genradix_node *node = genradix_root_to_node(root);
+	unsigned int shift = GENRADIX_ARY_SHIFT * genradix_root_to_depth(root);
 
-	return place ? READ_ONCE(*place) : NULL;
+	BUILD_BUG_ON(NFZR_LEAF != GENRADIX_ARY);
+	if ((u32)(index / NFZR_LEAF) >> shift % 32)
+		return NULL;
+	for (; node && shift; shift -= GENRADIX_ARY_SHIFT)
+		node = READ_ONCE(node->children[(index >> shift % 32) % GENRADIX_ARY]);
+	return node ? READ_ONCE(((void *const *)node->data)[index % NFZR_LEAF]) : NULL;
 }
 
 /* Stores entry at index. Returns -EBUSY if the slot is taken, -ENOMEM if there is no memory. */
@@ -38,8 +51,6 @@ void *nfzr_helper_array_replace(struct __genradix *array, u32 index, void *entry
 
 	return place ? xchg(place, entry) : NULL;
 }
-
-#define NFZR_LEAF (GENRADIX_NODE_SIZE / sizeof(void *))
 
 /*
  * Returns the first pointer at *index or later, within the given number of places (and on to the end

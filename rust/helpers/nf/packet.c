@@ -37,10 +37,42 @@ static __always_inline u16 nfzr_path_hash(const struct sk_buff *skb)
 	return skb->l4_hash ? (u16)(hash ^ hash >> 16) | BIT(15) : 1;
 }
 
+/*
+ * Returns whether a route that was chosen for packets with a key was chosen for this packet, too.
+ * `rest' is that part of the packet's key.
+ */
+static __always_inline bool nfzr_is_for(const struct sk_buff *skb,
+					const struct nf_hook_state *state, u32 rest,
+					const struct nfzr_key *key, struct nfzr_choice choice)
+{
+	return state->in->ifindex == key->iif && skb->mark == key->mark && rest == key->rest &&
+	       (likely(!choice.path_hash) || choice.path_hash == nfzr_path_hash(skb));
+}
+
+/* Returns the tuple of the packet's direction, or of the other one. */
+static __always_inline const struct nf_conntrack_tuple *nfzr_tuple_of(const struct nfzr_ct_ref *c,
+								       bool other)
+{
+	bool reply = (c->ctinfo >= IP_CT_IS_REPLY) != other;
+
+	return reply ? &c->ct->tuplehash[IP_CT_DIR_REPLY].tuple :
+		       &c->ct->tuplehash[IP_CT_DIR_ORIGINAL].tuple;
+}
+
 /* Returns whether conntrack's tuple has the ports of this protocol. */
 static __always_inline bool nfzr_has_ports(u8 protocol)
 {
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
+}
+
+/* Returns whether a packet has these ports, which are not in its linear part. */
+static noinline bool nfzr_has_paged_ports(const struct sk_buff *skb, const void *at, __be16 sport,
+					  __be16 dport)
+{
+	__be16 ports[2];
+
+	return !skb_copy_bits(skb, at - (const void *)skb->data, ports, sizeof(ports)) &&
+	       ports[0] == sport && ports[1] == dport;
 }
 
 /*
@@ -50,20 +82,19 @@ static __always_inline bool nfzr_has_ports(u8 protocol)
  * size of the IP header.
  */
 static __always_inline bool nfzr_is_tuple_ports(const struct sk_buff *skb, unsigned int size,
-						u8 protocol, const struct nf_conn *ct,
-						enum ip_conntrack_dir dir)
+						u8 protocol,
+						const struct nf_conntrack_tuple *this,
+						const struct nf_conntrack_tuple *other)
 {
-	const struct nf_conntrack_tuple *this = nf_ct_tuple(ct, dir);
-	const struct nf_conntrack_tuple *other = nf_ct_tuple(ct, !dir);
-	__be16 _ports[2] __uninitialized;
-	const __be16 *ports;
+	const __be16 *ports = (void *)(skb_network_header(skb) + size);
 
 	if (protocol != this->dst.protonum)
 		return false;
 	if (!nfzr_has_ports(protocol))
 		return true;
-	ports = skb_header_pointer(skb, skb_network_offset(skb) + size, sizeof(_ports), _ports);
-	return ports && ports[0] == this->src.u.all && ports[1] == other->src.u.all;
+	if (unlikely((void *)(ports + 2) > (void *)skb_tail_pointer(skb)))
+		return nfzr_has_paged_ports(skb, ports, this->src.u.all, other->src.u.all);
+	return ports[0] == this->src.u.all && ports[1] == other->src.u.all;
 }
 
 static __always_inline enum nfzr_fit nfzr_packet_fit(const struct sk_buff *skb,

@@ -11,17 +11,20 @@
 #include <net/route.h>
 
 /* As nfzr_is_tuple_ports(), but compares the addresses too. */
-static bool nfzr_is_tuple4(const struct sk_buff *skb, const struct iphdr *iph,
-			   const struct nf_conn *ct, enum ip_conntrack_dir dir)
+static __always_inline bool nfzr_is_tuple4(const struct sk_buff *skb, const struct iphdr *iph,
+					   const struct nfzr_ct_ref *c)
 {
-	return iph->saddr == nf_ct_tuple(ct, dir)->src.u3.ip &&
-	       iph->daddr == nf_ct_tuple(ct, !dir)->src.u3.ip &&
-	       nfzr_is_tuple_ports(skb, sizeof(*iph), iph->protocol, ct, dir);
+	const struct nf_conntrack_tuple *this = nfzr_tuple_of(c, false);
+	const struct nf_conntrack_tuple *other = nfzr_tuple_of(c, true);
+
+	return iph->saddr == this->src.u3.ip && iph->daddr == other->src.u3.ip &&
+	       nfzr_is_tuple_ports(skb, sizeof(*iph), iph->protocol, this, other);
 }
 
-static enum nfzr_fit nfzr_packet_fit4(const struct sk_buff *skb, const struct iphdr *iph,
-				      const struct nf_hook_state *state,
-				      const struct nfzr_ct_ref *c)
+static __always_inline enum nfzr_fit nfzr_packet_fit4(const struct sk_buff *skb,
+						      const struct iphdr *iph,
+						      const struct nf_hook_state *state,
+						      const struct nfzr_ct_ref *c)
 {
 	enum nfzr_fit fit;
 
@@ -30,9 +33,18 @@ static enum nfzr_fit nfzr_packet_fit4(const struct sk_buff *skb, const struct ip
 	if (ip_is_fragment(iph) || IPCB(skb)->frag_max_size)
 		return NFZR_UNFIT_FRAGMENT;
 	fit = nfzr_packet_fit(skb, state, c);
-	if (fit == NFZR_FIT && !nfzr_is_tuple4(skb, iph, c->ct, CTINFO2DIR(c->ctinfo)))
+	if (fit == NFZR_FIT && !nfzr_is_tuple4(skb, iph, c))
 		return NFZR_UNFIT_REWRITTEN;
 	return fit;
+}
+
+/* Returns the last part of a packet's key. */
+static __always_inline u32 nfzr_key_rest4(const struct iphdr *iph, const struct in_device *in_dev)
+{
+	u32 check = min(IN_DEV_RPFILTER(in_dev), 3) | !!IN_DEV_SRC_VMARK(in_dev) << 2;
+
+	return (u32)inet_dscp_to_dsfield(ip4h_dscp(iph)) << NFZR_KEY_CLASS_SHIFT |
+	       check << NFZR_KEY_CHECK_SHIFT;
 }
 
 /* Returns false if the packet has no receiving device with an IPv4 configuration. */
@@ -44,12 +56,10 @@ bool nfzr_helper_headers4(struct sk_buff *skb, const struct nf_hook_state *state
 
 	if (!in_dev)
 		return false;
-	h->iif = state->in->ifindex;
-	h->mark = skb->mark;
+	h->key.iif = state->in->ifindex;
+	h->key.mark = skb->mark;
+	h->key.rest = nfzr_key_rest4(iph, in_dev);
 	h->path_hash = nfzr_path_hash(skb);
-	h->flowlabel = 0;
-	h->dscp = inet_dscp_to_dsfield(ip4h_dscp(iph));
-	h->source_check = min(IN_DEV_RPFILTER(in_dev), 3) | !!IN_DEV_SRC_VMARK(in_dev) << 2;
 	h->fit = nfzr_packet_fit4(skb, iph, state, c);
 	return true;
 }
@@ -136,8 +146,8 @@ void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r)
 	int genid = rt_genid_ipv4(net);
 
 	r->dst = NULL;
-	r->multipath = false;
-	r->path_hash = 0;
+	/* ipv4_dst_check() ignores the cookie. */
+	r->choice = (struct nfzr_choice){};
 	if (skb_dst(skb)) {
 		r->fit = NFZR_UNFIT_HAS_DST;
 		return;
@@ -161,23 +171,29 @@ void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r)
 		return;
 	}
 	r->dst = dst;
-	r->cookie = 0;	/* ipv4_dst_check() ignores it */
 	r->oif = dst_dev_rcu(dst)->ifindex;
-	r->multipath = IPCB(skb)->flags & IPSKB_MULTIPATH;
-	if (r->multipath && READ_ONCE(net->ipv4.sysctl_fib_multipath_hash_policy) == 1)
-		r->path_hash = nfzr_path_hash(skb);
+	r->choice.multipath = IPCB(skb)->flags & IPSKB_MULTIPATH;
+	if (r->choice.multipath && READ_ONCE(net->ipv4.sysctl_fib_multipath_hash_policy) == 1)
+		r->choice.path_hash = nfzr_path_hash(skb);
 }
 
 /*
- * Attaches the route to a packet that has none. Returns false if the route is not valid for the
- * kernel now.
+ * Attaches the route to a packet if it was chosen for such packets, and is valid for the kernel now.
+ * Otherwise returns false.
  */
-bool nfzr_helper_use_dst4(struct sk_buff *skb, struct dst_entry *dst, u32 cookie, bool multipath)
+bool nfzr_helper_serve4(struct sk_buff *skb, const struct nf_hook_state *state,
+			const struct nfzr_ct_ref *c, const struct nfzr_key *key,
+			struct dst_entry *dst, struct nfzr_choice choice)
 {
-	if (!nfzr_dst_is_valid4(dst, cookie) || skb_dst(skb))
+	const struct iphdr *iph = ip_hdr(skb);
+	const struct in_device *in_dev = state->in ? __in_dev_get_rcu(state->in) : NULL;
+
+	if (!in_dev || !nfzr_is_for(skb, state, nfzr_key_rest4(iph, in_dev), key, choice) ||
+	    nfzr_packet_fit4(skb, iph, state, c) != NFZR_FIT ||
+	    !nfzr_dst_is_valid4(dst, choice.cookie))
 		return false;
 	/* Keeps list receive from using this packet's route as a hint for other flows. */
-	if (multipath)
+	if (choice.multipath)
 		IPCB(skb)->flags |= IPSKB_MULTIPATH;
 	skb_dst_set_noref(skb, dst);
 	return true;

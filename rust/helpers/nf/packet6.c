@@ -12,12 +12,15 @@
 #include <net/ipv6.h>
 
 /* As nfzr_is_tuple_ports(), but compares the addresses too. */
-static bool nfzr_is_tuple6(const struct sk_buff *skb, const struct ipv6hdr *ip6h,
-			   const struct nf_conn *ct, enum ip_conntrack_dir dir)
+static __always_inline bool nfzr_is_tuple6(const struct sk_buff *skb, const struct ipv6hdr *ip6h,
+					   const struct nfzr_ct_ref *c)
 {
-	return ipv6_addr_equal(&ip6h->saddr, &nf_ct_tuple(ct, dir)->src.u3.in6) &&
-	       ipv6_addr_equal(&ip6h->daddr, &nf_ct_tuple(ct, !dir)->src.u3.in6) &&
-	       nfzr_is_tuple_ports(skb, sizeof(*ip6h), ip6h->nexthdr, ct, dir);
+	const struct nf_conntrack_tuple *this = nfzr_tuple_of(c, false);
+	const struct nf_conntrack_tuple *other = nfzr_tuple_of(c, true);
+
+	return ipv6_addr_equal(&ip6h->saddr, &this->src.u3.in6) &&
+	       ipv6_addr_equal(&ip6h->daddr, &other->src.u3.in6) &&
+	       nfzr_is_tuple_ports(skb, sizeof(*ip6h), ip6h->nexthdr, this, other);
 }
 
 /* Returns whether an address is link-local or multicast. */
@@ -26,9 +29,10 @@ static bool nfzr_is_scoped(const struct in6_addr *addr)
 	return ipv6_addr_type(addr) & (IPV6_ADDR_MULTICAST | IPV6_ADDR_LINKLOCAL);
 }
 
-static enum nfzr_fit nfzr_packet_fit6(const struct sk_buff *skb, const struct ipv6hdr *ip6h,
-				      const struct nf_hook_state *state,
-				      const struct nfzr_ct_ref *c)
+static __always_inline enum nfzr_fit nfzr_packet_fit6(const struct sk_buff *skb,
+						      const struct ipv6hdr *ip6h,
+						      const struct nf_hook_state *state,
+						      const struct nfzr_ct_ref *c)
 {
 	enum nfzr_fit fit;
 
@@ -42,9 +46,17 @@ static enum nfzr_fit nfzr_packet_fit6(const struct sk_buff *skb, const struct ip
 	/* Rules see the protocol number of the first header. */
 	if (ip6h->nexthdr != nf_ct_protonum(c->ct))
 		return NFZR_UNFIT_OPTIONS;
-	if (!nfzr_is_tuple6(skb, ip6h, c->ct, CTINFO2DIR(c->ctinfo)))
+	if (!nfzr_is_tuple6(skb, ip6h, c))
 		return NFZR_UNFIT_REWRITTEN;
 	return NFZR_FIT;
+}
+
+/* Returns the last part of a packet's key. IPv6 has no source check. */
+static __always_inline u32 nfzr_key_rest6(const struct ipv6hdr *ip6h)
+{
+	u32 dscp = inet_dscp_to_dsfield(inet_dsfield_to_dscp(ipv6_get_dsfield(ip6h)));
+
+	return ntohl(ip6_flowlabel(ip6h)) | dscp << NFZR_KEY_CLASS_SHIFT;
 }
 
 /* Returns false if the packet has no receiving device. */
@@ -55,12 +67,10 @@ bool nfzr_helper_headers6(struct sk_buff *skb, const struct nf_hook_state *state
 
 	if (!state->in)
 		return false;
-	h->iif = state->in->ifindex;
-	h->mark = skb->mark;
+	h->key.iif = state->in->ifindex;
+	h->key.mark = skb->mark;
+	h->key.rest = nfzr_key_rest6(ip6h);
 	h->path_hash = nfzr_path_hash(skb);
-	h->flowlabel = ntohl(ip6_flowlabel(ip6h));
-	h->dscp = inet_dscp_to_dsfield(inet_dsfield_to_dscp(ipv6_get_dsfield(ip6h)));
-	h->source_check = 0;	/* IPv6 has none */
 	h->fit = nfzr_packet_fit6(skb, ip6h, state, c);
 	return true;
 }
@@ -127,12 +137,12 @@ void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r)
 	struct dst_entry *dst;
 
 	r->dst = NULL;
-	r->path_hash = 0;
+	r->choice = (struct nfzr_choice){};
 	if (skb_dst(skb)) {
 		r->fit = NFZR_UNFIT_HAS_DST;
 		return;
 	}
-	r->cookie = rt_genid_ipv6(net);
+	r->choice.cookie = rt_genid_ipv6(net);
 	/* A route found before a change gets the genid from before the change. */
 	smp_rmb();
 	ip6_route_input(skb);
@@ -142,21 +152,24 @@ void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r)
 		return;
 	r->dst = dst;
 	r->oif = dst_dev_rcu(dst)->ifindex;
-	r->multipath = IP6CB(skb)->flags & IP6SKB_MULTIPATH;
-	if (r->multipath && ip6_multipath_hash_policy(net) == 1)
-		r->path_hash = nfzr_path_hash(skb);
+	r->choice.multipath = IP6CB(skb)->flags & IP6SKB_MULTIPATH;
+	if (r->choice.multipath && ip6_multipath_hash_policy(net) == 1)
+		r->choice.path_hash = nfzr_path_hash(skb);
 }
 
-/*
- * Attaches the route to a packet that has none. Returns false if the route is not valid for the
- * kernel now.
- */
-bool nfzr_helper_use_dst6(struct sk_buff *skb, struct dst_entry *dst, u32 cookie, bool multipath)
+/* As nfzr_helper_serve4(). */
+bool nfzr_helper_serve6(struct sk_buff *skb, const struct nf_hook_state *state,
+			const struct nfzr_ct_ref *c, const struct nfzr_key *key,
+			struct dst_entry *dst, struct nfzr_choice choice)
 {
-	if (!nfzr_dst_is_valid6(dst, cookie) || skb_dst(skb))
+	const struct ipv6hdr *ip6h = ipv6_hdr(skb);
+
+	if (!state->in || !nfzr_is_for(skb, state, nfzr_key_rest6(ip6h), key, choice) ||
+	    nfzr_packet_fit6(skb, ip6h, state, c) != NFZR_FIT ||
+	    !nfzr_dst_is_valid6(dst, choice.cookie))
 		return false;
 	/* Keeps list receive from using this packet's route as a hint for other flows. */
-	if (multipath)
+	if (choice.multipath)
 		IP6CB(skb)->flags |= IP6SKB_MULTIPATH;
 	skb_dst_set_noref(skb, dst);
 	return true;

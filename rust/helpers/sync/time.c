@@ -5,11 +5,6 @@
 #include <linux/jiffies.h>
 #include <linux/sched.h>
 
-u32 nfzr_helper_jiffies32(void)
-{
-	return (u32)jiffies;
-}
-
 u32 nfzr_helper_jiffies_to_ms(u32 j)
 {
 	return jiffies_to_msecs(j);

@@ -12,7 +12,7 @@ use crate::{
     bindings,
     kapi::{
         net::{addr::Addr, family::Family},
-        sync::rcu::ReadSide, //
+        sync::{once::ReadOnce, rcu::ReadSide}, //
     },
 };
 
@@ -79,8 +79,8 @@ impl Dst {
         self.choice
     }
 
-    pub(in crate::kapi) fn cookie(&self) -> u32 {
-        self.cookie.load(Relaxed)
+    fn cookie(&self) -> u32 {
+        self.cookie.read_once()
     }
 
     /// Notes that a lookup chose the route again, before which `cookie` was read.
@@ -88,8 +88,14 @@ impl Dst {
         self.cookie.store(cookie, Relaxed);
     }
 
-    pub(in crate::kapi) fn multipath(&self) -> bool {
-        self.choice.multipath
+    /// Returns how the kernel chose the route, as the helpers take it.
+    #[inline(always)]
+    pub(in crate::kapi) fn raw_choice(&self) -> bindings::nfzr_choice {
+        bindings::nfzr_choice {
+            cookie: self.cookie(),
+            path_hash: self.choice.path_hash,
+            multipath: self.choice.multipath,
+        }
     }
 
     /// Returns whether a packet with this hash would be given the same nexthop.

@@ -150,6 +150,7 @@ impl Conn {
 /// # Invariants
 ///
 /// `raw` was read from a packet that is in a hook for `'p` and holds a reference on `raw.ct`.
+#[repr(transparent)]
 pub(crate) struct CtRef<'p> {
     raw: bindings::nfzr_ct_ref,
     _packet: PhantomData<&'p Conn>,
@@ -247,21 +248,25 @@ impl<P> HookSkb<'_, P> {
         Some(unsafe { CtRef::from_raw(raw) })
     }
 
-    /// As [`Self::ct`]. If the connection is confirmed and its extension contains one of `most`
-    /// numbers from `first` on, also increments that number. If the number changes at the same
-    /// moment, the packet is not counted.
+    /// As [`Self::ct`], in `buf`. If the connection is confirmed and its extension contains one of
+    /// `most` numbers from `first` on, also increments that number. If the number changes at the
+    /// same moment, the packet is not counted.
     #[inline(always)]
-    pub(crate) fn count_ct(&self, first: u64, most: u8) -> Option<CtRef<'_>> {
-        let mut raw = MaybeUninit::uninit();
-        let (skb, to) = (self.as_raw(), raw.as_mut_ptr());
+    pub(crate) fn count_ct<'p, 'b>(
+        &'p self,
+        first: u64,
+        most: u8,
+        buf: &'b mut MaybeUninit<CtRef<'p>>,
+    ) -> Option<&'b CtRef<'p>> {
+        // CAST: A `CtRef` is transparent.
+        let (skb, to) = (self.as_raw(), buf.as_mut_ptr().cast());
         // SAFETY: The packet is in a hook.
         if !unsafe { bindings::nfzr_helper_count_ct(skb, first, most, to) } {
             return None;
         }
+        // INVARIANT: Read from this packet, which is in a hook for as long as it is borrowed.
         // SAFETY: The helper filled it.
-        let raw = unsafe { raw.assume_init() };
-        // SAFETY: Read from this packet, which is in a hook for as long as it is borrowed.
-        Some(unsafe { CtRef::from_raw(raw) })
+        Some(unsafe { buf.assume_init_ref() })
     }
 }
 

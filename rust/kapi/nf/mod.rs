@@ -4,6 +4,7 @@
 
 pub(crate) mod conn;
 pub(crate) mod hook;
+pub(crate) mod key;
 pub(crate) mod packet;
 pub(crate) mod peek;
 pub(crate) mod pending;

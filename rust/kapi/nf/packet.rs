@@ -7,9 +7,11 @@
 
 use core::{
     marker::PhantomData,
-    mem::MaybeUninit,
+    mem::{offset_of, size_of, MaybeUninit},
     ptr::{self, NonNull}, //
 };
+
+use kernel::static_assert;
 
 use crate::{
     bindings,
@@ -20,6 +22,7 @@ use crate::{
         },
         nf::{
             conn::CtRef,
+            key::Key,
             skb::{Forward, HookSkb, PostRouting, PreRouting}, //
         },
         sync::rcu::ReadSide, //
@@ -101,45 +104,28 @@ impl Unfit {
     }
 }
 
-/// The fields of a packet that a route decision depends on beyond the connection, in host order.
+/// The key of a packet, and whether a cached route may serve the packet.
 pub(crate) struct Headers(bindings::nfzr_headers);
 
+static_assert!(size_of::<Key>() == size_of::<bindings::nfzr_key>());
+static_assert!(offset_of!(Key, iif) == offset_of!(bindings::nfzr_key, iif));
+static_assert!(offset_of!(Key, mark) == offset_of!(bindings::nfzr_key, mark));
+static_assert!(offset_of!(Key, rest) == offset_of!(bindings::nfzr_key, rest));
+static_assert!(Key::CLASS_SHIFT == bindings::NFZR_KEY_CLASS_SHIFT);
+
 impl Headers {
-    /// Returns the index of the receiving device.
-    #[inline]
-    pub(crate) fn iif(&self) -> u32 {
-        self.0.iif
-    }
-
-    /// Returns `skb->mark`.
-    #[inline]
-    pub(crate) fn mark(&self) -> u32 {
-        self.0.mark
-    }
-
-    /// Returns the DSCP bits of the TOS byte or traffic class, in place.
-    #[inline]
-    pub(crate) fn dscp(&self) -> u8 {
-        self.0.dscp
-    }
-
-    /// Returns the flow label; 0 for IPv4.
-    #[inline]
-    pub(crate) fn flowlabel(&self) -> u32 {
-        self.0.flowlabel
+    /// Returns the key.
+    pub(crate) fn key(&self) -> Key {
+        Key {
+            iif: self.0.key.iif,
+            mark: self.0.key.mark,
+            rest: self.0.key.rest,
+        }
     }
 
     /// Returns the hash by which the kernel may choose among nexthops; never 0.
-    #[inline]
     pub(crate) fn path_hash(&self) -> u16 {
         self.0.path_hash
-    }
-
-    /// Returns how the receiving device checks sources: `rp_filter | src_valid_mark << 2`; 0 for
-    /// IPv6.
-    #[inline]
-    pub(crate) fn source_check(&self) -> u8 {
-        self.0.source_check
     }
 
     /// Returns whether a cached route may serve the packet, or the reason why not.
@@ -253,36 +239,45 @@ impl<'r> HookSkb<'r, PreRouting> {
         let dst = NonNull::new(raw.dst).ok_or(Unfit::Gone)?;
         let choice = Choice {
             family: self.family(),
-            path_hash: raw.path_hash,
-            multipath: raw.multipath,
+            path_hash: raw.choice.path_hash,
+            multipath: raw.choice.multipath,
         };
         // INVARIANT: The helper gave the packet this route. A packet with a route gets no other in
         // this hook.
         Ok(Chosen {
             dst,
             choice,
-            cookie: raw.cookie,
+            cookie: raw.choice.cookie,
             oif: raw.oif,
             _skb: PhantomData,
         })
     }
 
-    /// Attaches a cached route to a packet that has none, without a reference. Returns `false`,
-    /// with the packet unchanged, if the route is not valid for the kernel any more.
+    /// Attaches a cached route, without a reference, to a packet of the connection `ct` if the route
+    /// was chosen for packets with the packet's key and is valid for the kernel. Otherwise returns
+    /// `false`, with the packet unchanged.
     #[inline(always)]
-    pub(crate) fn use_route(&self, dst: &'r Dst) -> bool {
+    pub(crate) fn serve(&self, ct: &CtRef<'_>, dst: &'r Dst, key: &Key) -> bool {
         if dst.family() != self.family() {
             return false;
         }
-        let attach = match self.family() {
-            Family::Ipv4 => bindings::nfzr_helper_use_dst4,
-            Family::Ipv6 => bindings::nfzr_helper_use_dst6,
-        };
-        let (cookie, multipath) = (dst.cookie(), dst.multipath());
-        // SAFETY: The route is of the packet's family. Its owner outlives `'r`, the read-side
-        // critical section in which the packet is processed; code that queues the packet takes a
-        // reference.
-        unsafe { attach(self.as_raw(), dst.as_raw(), cookie, multipath) }
+        let (skb, state, ct, raw) = (self.as_raw(), self.state(), ct.as_raw(), dst.as_raw());
+        let choice = dst.raw_choice();
+        // CAST: The layouts are equal, as asserted above.
+        let key = ptr::from_ref(key).cast();
+        match self.family() {
+            // SAFETY: The packet is in this hook, with this state and this connection, under RCU.
+            // The route is of the packet's family. Its owner outlives `'r`, the read-side critical
+            // section in which the packet is processed; code that queues the packet takes a
+            // reference.
+            Family::Ipv4 => unsafe {
+                bindings::nfzr_helper_serve4(skb, state, ct, key, raw, choice)
+            },
+            // SAFETY: As above.
+            Family::Ipv6 => unsafe {
+                bindings::nfzr_helper_serve6(skb, state, ct, key, raw, choice)
+            },
+        }
     }
 }
 

@@ -290,7 +290,7 @@ impl<'r> Probe<'_, 'r> {
 
     #[inline(always)]
     fn begin_udp(&self, ct: &Conn) -> Result<Stream, Untracked> {
-        let mut raw = bindings::nfzr_udp::default();
+        let mut raw = MaybeUninit::<bindings::nfzr_udp>::uninit();
         // SAFETY: As in `begin_tcp`; the connection is UDP.
         let why = unsafe {
             bindings::nfzr_helper_udp_begin(
@@ -298,10 +298,12 @@ impl<'r> Probe<'_, 'r> {
                 self.skb.state(),
                 ct.as_raw(),
                 self.as_raw(),
-                &mut raw,
+                raw.as_mut_ptr(),
             )
         };
         Untracked::check(why)?;
+        // SAFETY: The helper filled it.
+        let raw = unsafe { raw.assume_init() };
         Ok(Stream {
             now: raw.now,
             since: raw.since,

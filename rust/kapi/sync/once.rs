@@ -16,6 +16,18 @@ pub(crate) trait ReadOnce {
 
     /// Returns the value, as `load(Relaxed)` does.
     fn read_once(&self) -> Self::Value;
+
+    /// Returns the value, as `load(Acquire)` does: `smp_load_acquire()`.
+    #[inline(always)]
+    fn read_acquire(&self) -> Self::Value {
+        let value = self.read_once();
+        #[cfg(target_arch = "x86_64")]
+        // ORDERING: The CPU orders a load before all later accesses.
+        core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::Acquire);
+        #[cfg(not(target_arch = "x86_64"))]
+        kernel::sync::barrier::smp_mb(kernel::sync::barrier::Full);
+        value
+    }
 }
 
 macro_rules! read_once {
@@ -34,7 +46,7 @@ macro_rules! read_once {
     };
 }
 
-read_once!(bool i8 i32 u32 i64);
+read_once!(bool i8 i32 u32 i64 u64);
 
 impl<T> ReadOnce for Atomic<*mut T> {
     type Value = *mut T;

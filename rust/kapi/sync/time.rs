@@ -4,14 +4,18 @@
 //!
 //! C header: [`include/linux/jiffies.h`](srctree/include/linux/jiffies.h)
 
+use core::ptr;
+
 use kernel::time::msecs_to_jiffies;
 
 use crate::bindings;
 
 /// Returns the current time, as in `nfct_time_stamp`. Compute differences by `wrapping_sub` only.
 pub(crate) fn jiffies32() -> u32 {
-    // SAFETY: Only reads a variable.
-    unsafe { bindings::nfzr_helper_jiffies32() }
+    // SAFETY: The kernel's variable, which it changes by single stores. This is `READ_ONCE()`.
+    let jiffies = unsafe { ptr::addr_of!(bindings::jiffies).read_volatile() };
+    // CAST: Truncated on purpose.
+    jiffies as u32
 }
 
 /// Converts milliseconds, at most a day, to jiffies, rounded up.
