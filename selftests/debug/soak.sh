@@ -51,10 +51,12 @@ other_netns() {
 		link set x1 up
 	END
 }
-# module: reloads the module, so that flows are made with the first, second or third packet, after noting how many packets it served and flows it created.
+# module: reloads the module, after noting how many packets it served and flows it created. The new
+# one makes flows with the first, second or third packet.
 module() {
 	echo "$(stat_of hit) $(stat_of flow_new)" >>/tmp/served
-	rmmod nf_zoneroute && sleep 0.5 && load "learn_after=$((RANDOM % 3))" &&
+	PARAMETERS=("learn_after=$((RANDOM % 3))")
+	rmmod nf_zoneroute && sleep 0.5 && load &&
 		in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000
 }
 flush() {

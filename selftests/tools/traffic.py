@@ -227,7 +227,7 @@ def run(arguments):
     verb.add_argument("first", type=int, help="source port of the first flow")
     verb.add_argument("count", type=int)
     verb.add_argument("rounds", type=int)
-    verb.add_argument("--timeout", type=float, default=1.0)
+    verb.add_argument("--timeout", type=float, default=10.0)
     verb.add_argument("--interval", type=float, default=0)
     verb.set_defaults(run=flows)
 

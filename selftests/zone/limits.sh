@@ -414,7 +414,7 @@ test_connections_made_by_synproxy_count() {
 	ip -n r route add "$SERVER" via 10.0.2.2 dev s1
 	put 'zone 0 max 2' >/dev/null
 	for sport in 6300 6301 6302; do
-		answered+=" $(twin c tcp "$SERVER" s 1 --sport "$sport" --timeout 2)"
+		answered+=" $(twin c tcp "$SERVER" s 1 --sport "$sport" --timeout 10)"
 	done
 	check 'made by SYNPROXY: counts' is "$answered / $(entries 0)" ' 1 1 0 / 2'
 	ip -n r route del "$SERVER" via 10.0.2.2 dev s1
