@@ -28,6 +28,9 @@ const FLAG: u32 = 1 << 31;
 /// The highest count of packets. The values above it are those of flows.
 const COUNTS: u32 = u8::MAX as u32;
 
+/// The count of a connection whose flow ended: it may get another one at once.
+pub(crate) const ENOUGH: u8 = u8::MAX;
+
 /// The highest number of a flow; the lowest is 1.
 pub(crate) const MAX_INDEX: u32 = i32::MAX as u32 - COUNTS;
 

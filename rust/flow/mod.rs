@@ -2,6 +2,7 @@
 
 //! Flows: the data that a netns keeps for each forwarded connection, in tables by zone.
 
+mod extension;
 pub(crate) mod handle;
 pub(crate) mod table;
 #[cfg(nfzr_kunit)]

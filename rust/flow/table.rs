@@ -118,7 +118,7 @@ pub(crate) struct FlowTable {
     pub(super) registry: Registry<Flow>,
     #[pin]
     zones: Zones,
-    salt: Salt,
+    pub(super) salt: Salt,
     refs: Arc<RefCounts>,
 }
 
@@ -143,20 +143,6 @@ impl FlowTable {
         &self.zones
     }
 
-    /// Returns the handle of a connection without a flow, of which `count` packets were counted.
-    pub(crate) fn handle_of_count(&self, count: u8) -> u64 {
-        self.salt.count(count)
-    }
-
-    /// Returns whether a handle is that of a count above 0, or of a flow.
-    pub(crate) fn is_ours(&self, handle: u64) -> bool {
-        match self.salt.decode(handle) {
-            Handle::Count(count) => count != 0,
-            Handle::Index(_) => true,
-            Handle::Foreign => false,
-        }
-    }
-
     /// Returns the flow of a packet's connection, or what is known of a connection without one. If
     /// the connection has no extension, or another module wrote to it, the flow is looked up by
     /// tuple. Any context.
@@ -174,7 +160,7 @@ impl FlowTable {
     }
 
     #[inline(always)]
-    fn by_index<'r>(
+    pub(super) fn by_index<'r>(
         &'r self,
         index: u32,
         ct: &CtRef<'_>,
@@ -185,7 +171,7 @@ impl FlowTable {
     }
 
     #[cold]
-    fn of_conn_by_tuple<'r>(
+    pub(super) fn of_conn_by_tuple<'r>(
         &'r self,
         ct: &CtRef<'_>,
         rcu: &ReadSide<'r>,
@@ -319,39 +305,6 @@ impl FlowTable {
         }
     }
 
-    /// Makes the extension of a connection lead to the flow that it has, in case it does not.
-    #[cold]
-    fn point_again(&self, ct: &CtRef<'_>, rcu: &ReadSide<'_>) {
-        if let Ok(entry) = self.of_conn_by_tuple(ct, rcu) {
-            self.point_to(ct, entry, rcu);
-        }
-    }
-
-    /// Makes the extension of a connection lead to its flow, unless it leads to a newer one by now.
-    /// A handle that another module wrote is kept: such a flow is found by its tuple.
-    fn point_to(&self, ct: &CtRef<'_>, entry: &Entry<Flow>, rcu: &ReadSide<'_>) {
-        /// How often the handle may change meanwhile. If it does more often, a later packet leads
-        /// here again, by `EEXIST`.
-        const TRIES: usize = 8;
-
-        let new = self.salt.index(entry.index());
-        let mut old = ct.handle();
-        for _ in 0..TRIES {
-            let Some(handle) = old else {
-                return;
-            };
-            match self.salt.decode(handle) {
-                Handle::Foreign => return,
-                Handle::Index(index) if self.by_index(index, ct, rcu).is_some() => return,
-                Handle::Index(_) | Handle::Count(_) => (),
-            }
-            match ct.conn().replace_handle(handle, new) {
-                Ok(()) => return,
-                Err(now) => old = Some(now),
-            }
-        }
-    }
-
     /// Returns the zones of both directions of a connection, and puts them in use.
     fn zones_of<'r>(
         &'r self,
@@ -371,12 +324,22 @@ impl FlowTable {
     /// Removes a flow, and gives its reference on the connection back. Returns whether this call
     /// did. Any context, but not under a spinlock.
     pub(crate) fn kill(&self, entry: &Entry<Flow>, rcu: &ReadSide<'_>) -> bool {
-        // Read before, because the connection is put.
-        let zones = entry.peek(rcu, |conn| Dir::ALL.map(|dir| conn.zone(dir)));
-        let Some([original, reply]) = zones.filter(|_| self.registry.kill(entry, rcu)) else {
+        // Read before, because the connection is put. A dead connection needs no handle.
+        let read = entry.peek(rcu, |conn| {
+            (Dir::ALL.map(|dir| conn.zone(dir)), conn.is_gone())
+        });
+        let conn = match read {
+            Some((_, false)) => entry.conn_ref(rcu),
+            _ => None,
+        };
+        let index = entry.index();
+        let Some(([original, reply], _)) = read.filter(|_| self.registry.kill(entry, rcu)) else {
             return false;
         };
         self.uncount();
+        if let Some(conn) = conn {
+            self.forget(&conn, index);
+        }
         let both = [Some(original), (reply != original).then_some(reply)];
         for zone in both.into_iter().flatten() {
             if let Some(zone) = self.zones.get(zone, rcu) {

@@ -41,8 +41,13 @@ impl Hook for Learn {
             }
             if !ct.is_confirmed() {
                 begin(net, &skb, ct);
-            } else if let Err(unlearned) = net.flows.of_conn(ct, skb.rcu()) {
-                count(&net, &skb, ct, unlearned);
+            } else if !ct
+                .handle()
+                .is_some_and(|handle| net.flows.leads_to_flow(handle))
+            {
+                if let Err(unlearned) = net.flows.of_conn(ct, skb.rcu()) {
+                    count(&net, &skb, ct, unlearned);
+                }
             }
         }
         skb.accept()

@@ -8,7 +8,7 @@
 # Kernel: debug
 
 SUITES=21
-CASES=107
+CASES=108
 
 . lib/test.sh
 plan $((CASES + 2))

@@ -268,6 +268,24 @@ mod track_cases {
     }
 
     #[test]
+    fn a_handle_leads_to_a_flow_until_the_flow_ends() -> Result {
+        let (all, ct) = (Fixture::new()?, conn(11, 0, ZoneDirs::Both)?);
+        let leads = || all.flows.leads_to_flow(handle_of(&ct));
+        scribble(&ct, SALT.count(3));
+        let before = leads();
+        let made = all.make(&ct, Some(handle_of(&ct))).map_err(|_| EINVAL)?;
+        let during = leads();
+        let killed = all.kill(made);
+        let after = leads();
+        let again = all.make(&ct, Some(handle_of(&ct)));
+        assert!(killed);
+        assert_eq!((before, during, after), (false, true, false));
+        assert!(again.is_ok());
+        assert!(leads());
+        Ok(())
+    }
+
+    #[test]
     fn a_stolen_packet_is_freed_once() -> Result {
         let ct = TcpConn::new(4005)?;
         let packet = TestPacket::new(&ct, &acknowledgment(false), Options::None)?;
