@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Flows: the data that a netns keeps for each forwarded connection, in tables by zone.
+//! Flows: the data that a netns keeps for each forwarded connection that has lasted, in tables by
+//! zone.
 
 mod extension;
 pub(crate) mod handle;
@@ -99,7 +100,7 @@ impl Flow {
     }
 
     /// Returns whether a direction's live route has served enough packets to be renewed again at
-    /// once, and notes the renewal. If it served a multiple of 65536 packets, one renewal is refused.
+    /// once, and notes the renewal. After a multiple of 65536 packets, one renewal is refused.
     pub(crate) fn is_renewal_paid(&self, dir: Dir) -> bool {
         // CAST: Truncated on purpose.
         let hits = self.direction(dir).hits() as i16;

@@ -62,11 +62,8 @@ pub(super) fn read<'p, 'b>(
     skb: &'p HookSkb<'_, PreRouting>,
     buf: &'b mut MaybeUninit<CtRef<'p>>,
 ) -> Option<&'b CtRef<'p>> {
-    skb.count_ct(
-        net.flows.handle_of_count(0),
-        net.settings.learn_after(),
-        buf,
-    )
+    let counts = (net.flows.handle_of_count(0), net.settings.learn_after());
+    skb.count_ct(counts, buf)
 }
 
 /// Gives a new connection our extension, with the count of its first packet. Looks for flows whose

@@ -106,7 +106,13 @@ fn leave(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>, flow: &F
             // A route that can serve by now could not a moment ago.
             let miss = would_serve(net, skb, flow.direction(dir), &headers).err();
             let miss = miss.unwrap_or(Miss::Obsolete);
-            route(net, skb, flow, dir, Unserved { key, miss })
+            let packet = Unserved {
+                flow,
+                dir,
+                key,
+                miss,
+            };
+            route(net, skb, &packet)
         }
         Err(unfit) => unfit.into(),
     };
@@ -145,29 +151,31 @@ fn key_of(headers: &Headers) -> PacketKey {
 }
 
 /// A packet that was not served.
-struct Unserved {
+struct Unserved<'a> {
+    flow: &'a Flow,
+    dir: Dir,
     key: PacketKey,
     miss: Miss,
+}
+
+impl<'a> Unserved<'a> {
+    fn direction(&self) -> &'a Direction {
+        self.flow.direction(self.dir)
+    }
 }
 
 /// Makes the kernel choose the route of a packet that was not served. The choice renews the live
 /// route if it leads the same way, and is staged otherwise. Returns the reason to count.
 #[cold]
-fn route(
-    net: &NetState,
-    skb: &HookSkb<'_, PreRouting>,
-    flow: &Flow,
-    dir: Dir,
-    packet: Unserved,
-) -> Miss {
+fn route(net: &NetState, skb: &HookSkb<'_, PreRouting>, packet: &Unserved<'_>) -> Miss {
     // If packets leave by another route than they were given, there is none to cache.
-    let miss = match (packet.miss, flow.last(dir)) {
+    let miss = match (packet.miss, packet.flow.last(packet.dir)) {
         (Miss::Empty | Miss::Obsolete, Miss::Xfrm) => Miss::Xfrm,
         (miss, _) => miss,
     };
-    let found = match flow.direction(dir).suitable(&packet.key, skb.rcu()) {
-        Some(old) => renew(net, skb, flow, dir, &packet.key, old),
-        None => stage(net, skb, flow, dir, packet.key.key),
+    let found = match packet.direction().suitable(&packet.key, skb.rcu()) {
+        Some(old) => renew(net, skb, packet, old),
+        None => stage(net, skb, packet),
     };
     match found {
         Ok(event) => {
@@ -183,12 +191,10 @@ fn route(
 fn renew(
     net: &NetState,
     skb: &HookSkb<'_, PreRouting>,
-    flow: &Flow,
-    dir: Dir,
-    packet: &PacketKey,
+    packet: &Unserved<'_>,
     old: &Slot,
 ) -> Result<Event, Miss> {
-    let direction = flow.direction(dir);
+    let (flow, dir, direction) = (packet.flow, packet.dir, packet.direction());
     // Taken before the lookup, so that a change during the lookup invalidates the slot.
     let facts = net.facts();
     if !flow.is_renewal_paid(dir) && !flow.may_try(dir, facts.jiffies) {
@@ -202,7 +208,7 @@ fn renew(
     if old.renew(&chosen, Stamp::new(&facts)) {
         return Ok(Event::Renewed);
     }
-    let slot = make(net, &chosen, packet.key, &facts)?;
+    let slot = make(net, &chosen, packet.key.key, &facts)?;
     net.pending.note(skb);
     if chosen.leads_as(old.dst(), skb.rcu()) {
         direction.replace(old, slot, skb.rcu());
@@ -217,18 +223,17 @@ fn renew(
 fn stage(
     net: &NetState,
     skb: &HookSkb<'_, PreRouting>,
-    flow: &Flow,
-    dir: Dir,
-    key: Key,
+    packet: &Unserved<'_>,
 ) -> Result<Event, Miss> {
     let facts = net.facts();
     net.pending.note(skb);
-    if !flow.may_try(dir, facts.jiffies) {
+    if !packet.flow.may_try(packet.dir, facts.jiffies) {
         return Err(Miss::Limited);
     }
     let chosen = skb.route()?;
     check_settled(net)?;
-    flow.direction(dir).stage(make(net, &chosen, key, &facts)?);
+    let slot = make(net, &chosen, packet.key.key, &facts)?;
+    packet.direction().stage(slot);
     Ok(Event::Staged)
 }
 

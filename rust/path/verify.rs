@@ -119,7 +119,7 @@ fn compare(net: &NetState, expected: &Expected, skb: &HookSkb<'_, PreRouting>) -
         Forecast::Unknown => {
             // Conntrack still finds connections that died just now.
             let attached = attached.filter(|ct| ct.is_established() && !ct.conn().is_gone())?;
-            // Without the extension, the connection is older than the module.
+            // Without the extension, the connection was confirmed while no hook of ours saw it.
             attached.handle()?;
             net.flows.of_conn(&attached, skb.rcu()).ok()?;
             let quiet = expected.made.is_some() && expected.made == net.meter.flows.quiet();

@@ -81,6 +81,11 @@ gained() {
 	echo $(($(stat_of "$name") - before))
 }
 
+# jiffies: prints the kernel's jiffies.
+jiffies() {
+	awk '$1 == "jiffies:" { print $2; exit }' /proc/timer_list
+}
+
 # mismatches: prints the sum of verify mode's mismatch counters.
 mismatches() {
 	shown stats | awk '/^mismatch_/ { sum += $2 } END { print sum }'

@@ -9,7 +9,7 @@
 # Kernel: stock quick
 
 . lib/test.sh
-plan 73
+plan 74
 
 # is_served NS SPORT: succeeds if the flow's next request and its answer are hits.
 is_served() {
@@ -495,9 +495,37 @@ test_bridge_is_a_miss() {
 	ip -n r addr add 10.0.4.1/24 dev d1
 }
 
-# jiffies: prints the kernel's jiffies.
-jiffies() {
-	awk '$1 == "jiffies:" { print $2; exit }' /proc/timer_list
+# A driver may leave all but the IP header in pages. A ring of packet(7) does so, too.
+test_packets_in_pages_are_served() {
+	local sport=4018 n=10
+	warm c "$sport"
+	check 'packets whose ports are in pages are served' is "$(gained hit in_ns c python3 - \
+		c0 "$mac_of_r" "$sport" "$n" <<-'END' 2>/dev/null
+			import mmap, socket, struct, sys, time
+			dev, mac, sport, count = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+			# PACKET_VERSION 2, and a ring of one block with a frame for each packet.
+			sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+			sock.setsockopt(263, 10, 1)
+			sock.setsockopt(263, 13, struct.pack("IIII", 65536, 1, 2048, 32))
+			ring = mmap.mmap(sock.fileno(), 65536)
+			sock.bind((dev, 0x0800))
+			data = b"x" * 64
+			udp = struct.pack("!HHHH", sport, 7, 8 + len(data), 0) + data
+			ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0,
+			                 socket.inet_aton("10.0.1.2"), socket.inet_aton("10.9.9.9"))
+			total = sum(struct.unpack("!10H", ip))
+			total = (total & 0xffff) + (total >> 16)
+			ip = ip[:10] + struct.pack("!H", ~total & 0xffff) + ip[12:]
+			frame = bytes.fromhex(mac.replace(":", "")) + sock.getsockname()[4] + b"\x08\x00" + ip + udp
+			for number in range(count):
+			    at = number * 2048
+			    ring[at + 32:at + 32 + len(frame)] = frame
+			    struct.pack_into("II", ring, at + 4, len(frame), 0)
+			    struct.pack_into("I", ring, at, 1)
+			    sock.send(b"")
+			    time.sleep(0.01)
+		END
+	)" $((2 * n))
 }
 
 # A direction stages at most one route in a jiffy, however many packets with other keys come. (How

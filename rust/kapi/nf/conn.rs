@@ -249,13 +249,11 @@ impl<P> HookSkb<'_, P> {
     }
 
     /// As [`Self::ct`], in `buf`. If the connection is confirmed and its extension contains one of
-    /// `most` numbers from `first` on, also increments that number. If the number changes at the
-    /// same moment, the packet is not counted.
+    /// `most` numbers from `first` on, also increments that number, unless it changes just then.
     #[inline(always)]
     pub(crate) fn count_ct<'p, 'b>(
         &'p self,
-        first: u64,
-        most: u8,
+        (first, most): (u64, u8),
         buf: &'b mut MaybeUninit<CtRef<'p>>,
     ) -> Option<&'b CtRef<'p>> {
         // CAST: A `CtRef` is transparent.
@@ -264,8 +262,7 @@ impl<P> HookSkb<'_, P> {
         if !unsafe { bindings::nfzr_helper_count_ct(skb, first, most, to) } {
             return None;
         }
-        // INVARIANT: Read from this packet, which is in a hook for as long as it is borrowed.
-        // SAFETY: The helper filled it.
+        // SAFETY: The helper filled it from this packet, which is in a hook while it is borrowed.
         Some(unsafe { buf.assume_init_ref() })
     }
 }

@@ -253,9 +253,9 @@ impl<'r> HookSkb<'r, PreRouting> {
         })
     }
 
-    /// Attaches a cached route, without a reference, to a packet of the connection `ct` if the route
-    /// was chosen for packets with the packet's key and is valid for the kernel. Otherwise returns
-    /// `false`, with the packet unchanged.
+    /// Attaches a cached route, without a reference, to a packet of the connection `ct`, if the
+    /// route was chosen for packets with the packet's key and is valid for the kernel. Otherwise
+    /// returns `false`, with the packet unchanged.
     #[inline(always)]
     pub(crate) fn serve(&self, ct: &CtRef<'_>, dst: &'r Dst, key: &Key) -> bool {
         if dst.family() != self.family() {
