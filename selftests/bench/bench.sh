@@ -24,7 +24,7 @@ WAYS=(floor plain conntrack flowtable off route zone both)
 # The number of packets, or of connections, to measure. It covers more than a second if the scenario
 # has events that happen once a second or more often.
 N=20000
-[ "$flows" -lt 10000 ] && [ "$churn" = 0 ] || N=200000
+[ "$flows" -lt 10000 ] && [ "$churn$quote" = 00 ] || N=200000
 [ "$new" = 0 ] || N=$new
 # A million connections are opened only once. All get their flows and routes before a part of them
 # is measured.
@@ -35,7 +35,7 @@ if [ "$flows" -gt 100000 ]; then
 fi
 # If routes become stale during the run, not every packet is served.
 PARTLY=
-[ "$churn" = 0 ] && [ "$max_age" -ge 60000 ] || PARTLY=1
+[ "$churn$quote" = 00 ] && [ "$max_age" -ge 60000 ] || PARTLY=1
 # If nothing else happens during the run, it is measured twice.
 TWICE=
 [ "$new" != 0 ] || [ -n "$PARTLY$HUGE$profile" ] || TWICE=1
@@ -96,10 +96,9 @@ went() {
 		;;
 	plain | idle) is "$CONNECTIONS" 0 || return 1 ;;
 	flowtable)
-		# Each unrelated change invalidates its routes, and with them its flows, for a
-		# while.
+		# Each change or error invalidates its routes, and with them its flows, for a while.
 		forwarded=0
-		[ "$churn" = 0 ] || forwarded=$FORWARDED
+		[ "$churn$quote" = 00 ] || forwarded=$FORWARDED
 		[ -n "$HUGE" ] || is "$OFFLOADED" "$flows" || return 1
 		;;
 	route) wanted_hits=$SENT ;;
@@ -109,7 +108,11 @@ went() {
 	[ "$1" = plain ] || [ "$1" = idle ] || [ "$CONNECTIONS" -ge "$flows" ] || is "$CONNECTIONS connections" "$flows" || return 1
 	is "forwarded $FORWARDED" "forwarded $forwarded" && about "$SENT" || return 1
 	is "found $FOUND" "found $wanted_found" || return 1
-	[ "$churn" = 0 ] || [ "$CHANGES" -ge "$churn" ] || is "$CHANGES changes" "$churn" || return 1
+	[ "$CHANGES" -ge $((churn + quote)) ] || is "$CHANGES changes" $((churn + quote)) || return 1
+	if [ "$quote" != 0 ] && [ -z "$(ip -n r "$ip6" route show cache)" ]; then
+		is 'no exceptions' 'exceptions'
+		return 1
+	fi
 	case $1 in
 	route | both)
 		if [ "$churn" != 0 ]; then
@@ -120,7 +123,7 @@ went() {
 			is "served $HITS, lookups $LOOKUPS" "served $wanted_hits, lookups 0"
 		fi
 		;;
-	flowtable) [ "$churn" != 0 ] || is "served $HITS, lookups $LOOKUPS" 'served 0, lookups 0' ;;
+	flowtable) [ "$churn$quote" != 00 ] || is "served $HITS, lookups $LOOKUPS" 'served 0, lookups 0' ;;
 	*) is "served $HITS" 'served 0' && [ "$LOOKUPS" -ge $((FEW * 2 * (1 + rp_filter))) ] ;;
 	esac
 }

@@ -13,7 +13,7 @@
 ROW=$1
 shift
 # shellcheck disable=SC2034
-proto=udp family=4 flows=100 ports=100 zones=0 rules=0 routes=0 rp_filter=0 chain=2 snat=0 churn=0 new=0 lasting=0 forget=0 \
+proto=udp family=4 flows=100 ports=100 zones=0 rules=0 routes=0 rp_filter=0 chain=2 snat=0 churn=0 quote=0 new=0 lasting=0 forget=0 \
 	max_age=60000 idle=0 profile=
 for setting; do
 	declare "${setting%%=*}=${setting#*=}"
@@ -57,6 +57,13 @@ ip -n r -b - <<-END
 	route add fd00:1::/64 via fd00:a::2
 	route add $SERVER6 via fd00:b::2
 END
+# Other hosts behind the gateway, about which the client sends errors.
+if [ "$quote" != 0 ]; then
+	ip -n r -b - <<-END
+		route add 10.8.0.0/16 via 10.0.2.2
+		route add fd00:8::/64 via fd00:b::2
+	END
+fi
 # Rules that no packet matches, before those that match; and routes to other destinations.
 if [ "$rules" -gt 0 ]; then
 	for i in $(seq "$rules"); do
@@ -185,6 +192,7 @@ start_send() {
 	JOBS+=($!)
 	exec 7>/tmp/send.in 8</tmp/send.out
 	[ "$churn" = 0 ] || tell churn "$churn" r
+	[ "$quote" = 0 ] || tell quote "$quote"
 	[ "$forget" = 0 ] || tell forget r
 }
 

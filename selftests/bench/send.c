@@ -20,11 +20,13 @@
  *   churn HZ ROUTER
  *              from now on adds or deletes HZ unrelated routes per second in the netns ROUTER while
  *              packets are sent
+ *   quote HZ   from now on the client sends HZ ICMP errors per second while packets are sent. Each
+ *              says that a packet which the router sent to some other host was too big
  *
  * Packets are sent in batches of up to 64: a batch from the clients, then one of the same size from
  * the server. The answer to `run', `one' and `new' has the number of packets (new: connections),
  * the time in ns (if the clock counts instructions: their number), and the number of routes changed
- * meanwhile. TCP segments have timestamps, as those of Linux.
+ * or errors sent meanwhile. TCP segments have timestamps, as those of Linux.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -73,7 +75,7 @@ static unsigned int flows, ports, slice;
 static struct end ends[2];
 static struct flow *table;
 static int churn_sock = -1;
-static unsigned int churn_hz, churned;
+static unsigned int churn_hz, quote_hz, churned;
 static uint64_t churn_next;
 
 static uint64_t now(void)
@@ -250,6 +252,76 @@ static unsigned int build(uint8_t *frame, enum dir from, unsigned int client, ui
 	return ETH_HLEN + ip_size + header + payload;
 }
 
+/*
+ * Builds an ICMP error that the client sends to the router: an echo reply of the router to host
+ * `number' of 10.8.0.0/16 (fd00:8::/64) was too big. Returns its size.
+ */
+static unsigned int build_error(uint8_t *frame, uint16_t number)
+{
+	unsigned int ip_size = six ? 40 : 20, addr = six ? 16 : 4, size = 8 + ip_size + 8;
+	uint8_t *ip = frame + ETH_HLEN, *icmp = ip + ip_size, *inner = icmp + 8;
+	uint8_t *src = ip + (six ? 8 : 12), *inner_src = inner + (six ? 8 : 12);
+
+	memset(frame, 0, ETH_HLEN + ip_size + size);
+	memcpy(frame, ends[CLIENT].router, 6);
+	memcpy(frame + 6, ends[CLIENT].mac, 6);
+	put16(frame + 12, six ? ETH_P_IPV6 : ETH_P_IP);
+	if (six) {
+		put32(ip, 6u << 28);
+		put16(ip + 4, size);
+		ip[6] = IPPROTO_ICMPV6;
+		ip[7] = 64;
+		put32(src, 0xfd00000a);
+		src[15] = 2;
+		put32(src + addr, 0xfd00000a);
+		src[addr + 15] = 1;
+		icmp[0] = 2;	/* Packet Too Big */
+		put16(icmp + 6, 1300);
+		put32(inner, 6u << 28);
+		put16(inner + 4, 8);
+		inner[6] = IPPROTO_ICMPV6;
+		inner[7] = 64;
+		memcpy(inner_src, src + addr, addr);
+		put32(inner_src + addr, 0xfd000008);
+		put16(inner_src + addr + 14, number);
+		inner[ip_size] = 129;	/* echo reply */
+		put16(icmp + 2, fold(sum(icmp, size, sum(src, 2 * addr, IPPROTO_ICMPV6 + size))));
+	} else {
+		put16(ip, 0x4500);
+		put16(ip + 2, ip_size + size);
+		ip[8] = 64;
+		ip[9] = IPPROTO_ICMP;
+		put32(src, 0x0a000102);
+		put32(src + addr, 0x0a000101);
+		put16(ip + 10, fold(sum(ip, ip_size, 0)));
+		icmp[0] = 3;	/* fragmentation needed */
+		icmp[1] = 4;
+		put16(icmp + 6, 1300);
+		put16(inner, 0x4500);
+		put16(inner + 2, ip_size + 8);
+		put32(inner + 4, 0x4000);
+		inner[8] = 64;
+		inner[9] = IPPROTO_ICMP;
+		put32(inner_src, 0x0a000101);
+		put32(inner_src + addr, 0x0a080000 + number);
+		put16(inner + 10, fold(sum(inner, ip_size, 0)));
+		put16(icmp + 2, fold(sum(icmp, size, 0)));
+	}
+	return ETH_HLEN + ip_size + size;
+}
+
+static void quote(void)
+{
+	static uint16_t number;
+	uint8_t frame[ETH_FRAME_LEN];
+
+	if (!quote_hz)
+		return;
+	for (; now() >= churn_next; churn_next += NSEC / quote_hz, churned++)
+		if (send(ends[CLIENT].sock, frame, build_error(frame, ++number), 0) < 0)
+			err(1, "send");
+}
+
 static uint8_t frames[BATCH][ETH_FRAME_LEN];
 static struct iovec iov[BATCH];
 static struct mmsghdr batch[BATCH];
@@ -322,8 +394,8 @@ static void do_run(unsigned int total, bool one_way)
 	uint64_t begun = now();
 
 	churned = 0;
-	if (churn_hz)
-		churn_next = begun + NSEC / churn_hz / 2;
+	if (churn_hz || quote_hz)
+		churn_next = begun + NSEC / (churn_hz ?: quote_hz) / 2;
 	while (sent < total) {
 		count = up_to(slice - first);
 		packets(CLIENT, first, count, PSH | ACK, PAYLOAD);
@@ -332,6 +404,7 @@ static void do_run(unsigned int total, bool one_way)
 		sent += one_way ? count : 2 * count;
 		first = first + count < slice ? first + count : 0;
 		churn();
+		quote();
 	}
 	settle();
 	printf("%u %llu %u\n", sent, (unsigned long long)(now() - begun), churned);
@@ -489,6 +562,8 @@ int main(int argc, char **argv)
 			do_forget(router);
 		} else if (sscanf(line, "churn %u %15s", &n, router) == 2) {
 			do_churn(n, router);
+		} else if (sscanf(line, "quote %u", &quote_hz) == 1) {
+			puts("quote");
 		} else {
 			errx(1, "unknown command: %s", line);
 		}
