@@ -262,6 +262,7 @@ bool nfzr_helper_forwarded(struct sk_buff *skb, const struct nf_hook_state *stat
 
 bool nfzr_helper_dst_hold(struct dst_entry *dst);
 bool nfzr_helper_dst_valid(struct dst_entry *dst, u32 cookie);
+bool nfzr_helper_may_transform(const struct net *net);
 bool nfzr_helper_same_way(const struct dst_entry *a, const struct dst_entry *b);
 bool nfzr_helper_goes_by(struct sk_buff *skb, const struct dst_entry *dst, bool *known);
 void nfzr_helper_dst_put(struct dst_entry *dst);

@@ -30,7 +30,8 @@ impl FlowTable {
         }
     }
 
-    /// Returns whether a handle leads to a flow. It does so as long as the connection has the flow.
+    /// Returns whether a handle is the number of a flow. Does not look at the flow: when it ends,
+    /// the handle of the connection becomes a count.
     pub(crate) fn leads_to_flow(&self, handle: u64) -> bool {
         matches!(self.salt.decode(handle), Handle::Index(_))
     }

@@ -100,7 +100,7 @@ impl Flow {
     }
 
     /// Returns whether a direction's live route has served enough packets to be renewed again at
-    /// once, and notes the renewal. After a multiple of 65536 packets, one renewal is refused.
+    /// once, and notes the renewal. Wrong once in 65536 packets.
     pub(crate) fn is_renewal_paid(&self, dir: Dir) -> bool {
         // CAST: Truncated on purpose.
         let hits = self.direction(dir).hits() as i16;

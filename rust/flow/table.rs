@@ -324,22 +324,19 @@ impl FlowTable {
     /// Removes a flow, and gives its reference on the connection back. Returns whether this call
     /// did. Any context, but not under a spinlock.
     pub(crate) fn kill(&self, entry: &Entry<Flow>, rcu: &ReadSide<'_>) -> bool {
-        // Read before, because the connection is put. A dead connection needs no handle.
-        let read = entry.peek(rcu, |conn| {
-            (Dir::ALL.map(|dir| conn.zone(dir)), conn.is_gone())
-        });
-        let conn = match read {
-            Some((_, false)) => entry.conn_ref(rcu),
-            _ => None,
-        };
-        let index = entry.index();
-        let Some(([original, reply], _)) = read.filter(|_| self.registry.kill(entry, rcu)) else {
+        let Some(conn) = entry.conn_ref(rcu) else {
             return false;
         };
-        self.uncount();
-        if let Some(conn) = conn {
-            self.forget(&conn, index);
+        // Read before, because the entry may be freed.
+        let index = entry.index();
+        if !self.registry.kill(entry, rcu) {
+            return false;
         }
+        self.uncount();
+        // The connection may live on, even if it has expired. Another flow of it may have the same
+        // number already: then the packet that would make a flow for it finds that one.
+        self.forget(&conn, index);
+        let [original, reply] = Dir::ALL.map(|dir| conn.zone(dir));
         let both = [Some(original), (reply != original).then_some(reply)];
         for zone in both.into_iter().flatten() {
             if let Some(zone) = self.zones.get(zone, rcu) {

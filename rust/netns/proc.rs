@@ -37,7 +37,7 @@ use crate::{
     route::{
         miss::Miss,
         slot::Slot,
-        stamp::Facts, //
+        stamp::{Facts, Stamp}, //
     },
     state::stats::{Counter, Event},
     track::outcome::LookupMiss, //
@@ -166,10 +166,11 @@ impl Rows for Routes {
         };
         for (dir, tuple) in tuples {
             let direction = flow.direction(dir);
-            let (live, staged) = (direction.live(rcu), direction.staged(rcu));
-            // Read after the slots, so that no slot is younger.
+            let live = direction.live(rcu).map(|slot| (slot, slot.stamp()));
+            let staged = direction.staged(rcu).map(|slot| (slot, slot.stamp()));
+            // Read after the stamps, so that no stamp is younger.
             let facts = net.facts();
-            let stale = live.and_then(|slot| slot.check_now(&facts, rcu).err());
+            let stale = live.and_then(|(slot, stamp)| slot.check_now(stamp, &facts, rcu).err());
             seq_print!(
                 to,
                 "{} {} zone={} dir={} src={} dst={} {} {} hits={} last={}\n",
@@ -203,8 +204,8 @@ impl Rows for Routes {
 struct Shown<'a> {
     net: NetHandle,
     family: Family,
-    live: Option<&'a Slot>,
-    staged: Option<&'a Slot>,
+    live: Option<(&'a Slot, Stamp)>,
+    staged: Option<(&'a Slot, Stamp)>,
     facts: Facts,
     /// Why the live route is stale, if it is.
     stale: Option<Miss>,
@@ -212,7 +213,12 @@ struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    fn slot(&self, f: &mut fmt::Formatter<'_>, slot: &Slot, state: &str) -> fmt::Result {
+    fn slot(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        (slot, stamp): (&Slot, Stamp),
+        state: &str,
+    ) -> fmt::Result {
         let key = slot.key();
         f.write_str("iif=")?;
         self.device(f, key.iif)?;
@@ -226,7 +232,7 @@ impl Shown<'_> {
             Some(gateway) => f.write_fmt(fmt!(" via={gateway}"))?,
             None => f.write_str(" via=onlink")?,
         }
-        let age = slot.stamp().age(&self.facts);
+        let age = stamp.age(&self.facts);
         f.write_fmt(fmt!(" state={state} age_ms={}", time::to_ms(age)))
     }
 

@@ -11,7 +11,7 @@
 //!       -150  mangle
 //!       -100  DNAT
 //!        MAX  learn    counts the packets of a connection without a flow
-//!             serve    attaches the route of a flow, or stages the kernel's choice
+//!             serve    attaches the route of a flow, or renews it or stages another one
 //!             routing, unless serve attached a route
 //!     FORWARD
 //!          0  filter

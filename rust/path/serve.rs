@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Last in PRE_ROUTING, for a packet of a connection with a flow: attaches the cached route. If
-//! there is no valid one, makes the kernel choose a route and stages its choice.
+//! there is no valid one, makes the kernel choose a route. The choice renews the live route, or is
+//! staged.
 
 use core::mem::MaybeUninit;
 
@@ -60,7 +61,7 @@ impl Hook for LearnAndServe {
 #[inline(never)]
 fn serve(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>) {
     match net.flows.of_conn(ct, skb.rcu()) {
-        Ok(flow) if flow.direction(ct.dir()).serve(skb, ct, &net.facts()) => {
+        Ok(flow) if flow.direction(ct.dir()).serve(skb, ct, || net.facts()) => {
             net.stats.count_packet(Ok(()));
         }
         Ok(flow) => leave(net, skb, ct, flow),
@@ -101,19 +102,19 @@ fn leave(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>, flow: &F
     };
     let dir = ct.dir();
     let miss = match headers.fit() {
-        Ok(()) => {
-            let key = key_of(&headers);
-            // A route that can serve by now could not a moment ago.
-            let miss = would_serve(net, skb, flow.direction(dir), &headers).err();
-            let miss = miss.unwrap_or(Miss::Obsolete);
-            let packet = Unserved {
-                flow,
-                dir,
-                key,
-                miss,
-            };
-            route(net, skb, &packet)
-        }
+        Ok(()) => match would_serve(net, skb, flow.direction(dir), &headers) {
+            Err(miss) => {
+                let packet = Unserved {
+                    flow,
+                    dir,
+                    key: key_of(&headers),
+                    miss,
+                };
+                route(net, skb, &packet)
+            }
+            // Another CPU has renewed the route a moment ago.
+            Ok(_) => Miss::Obsolete,
+        },
         Err(unfit) => unfit.into(),
     };
     net.stats.count_packet(Err(miss));
@@ -134,7 +135,7 @@ pub(super) fn would_serve<'r, P>(
     headers: &Headers,
 ) -> Result<&'r Slot, Miss> {
     headers.fit()?;
-    let slot = direction.usable(&key_of(headers), &net.facts(), skb.rcu())?;
+    let slot = direction.usable(&key_of(headers), || net.facts(), skb.rcu())?;
     if slot.dst().is_valid(skb.rcu()) {
         Ok(slot)
     } else {
@@ -197,23 +198,28 @@ fn renew(
     let (flow, dir, direction) = (packet.flow, packet.dir, packet.direction());
     // Taken before the lookup, so that a change during the lookup invalidates the slot.
     let facts = net.facts();
-    if !flow.is_renewal_paid(dir) && !flow.may_try(dir, facts.jiffies) {
+    // Both note this try.
+    let (is_paid, is_first) = (flow.is_renewal_paid(dir), flow.may_try(dir, facts.jiffies));
+    if !is_paid && !is_first {
         return Err(Miss::Limited);
     }
-    let chosen = skb.route().inspect_err(|_| {
-        // Without a live route, the next packet may try only in the next jiffy.
-        direction.discard(old, skb.rcu());
-    })?;
+    let chosen = skb.route()?;
     check_settled(net)?;
+    if net.net.has_ipsec_policies() {
+        // POST_ROUTING sees whether the packets go into IPsec now.
+        net.pending.note(skb);
+    }
     if old.renew(&chosen, Stamp::new(&facts)) {
+        direction.unstage(skb.rcu());
         return Ok(Event::Renewed);
     }
     let slot = make(net, &chosen, packet.key.key, &facts)?;
-    net.pending.note(skb);
     if chosen.leads_as(old.dst(), skb.rcu()) {
         direction.replace(old, slot, skb.rcu());
+        direction.unstage(skb.rcu());
         Ok(Event::Renewed)
     } else {
+        net.pending.note(skb);
         direction.stage(slot);
         Ok(Event::Staged)
     }

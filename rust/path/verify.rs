@@ -205,12 +205,12 @@ impl Hook for CompareRoute {
 
     fn hook(net: ArcBorrow<'_, NetState>, skb: HookSkb<'_, Forward>) -> Verdict {
         if let Some(slot) = cached(&net, &skb) {
+            let stamp = slot.stamp();
+            let is_the_same = |now: &Slot| core::ptr::eq(now, slot) && now.stamp() == stamp;
             net.stats.count(match skb.goes_by(slot.dst()) {
                 Some(true) => Event::VerifiedRoute,
                 // Only if no change came just before the kernel was asked.
-                Some(false) if cached(&net, &skb).is_some_and(|now| core::ptr::eq(now, slot)) => {
-                    Event::MismatchRoute
-                }
+                Some(false) if cached(&net, &skb).is_some_and(is_the_same) => Event::MismatchRoute,
                 _ => Event::VerifySkipped,
             });
         }

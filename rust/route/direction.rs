@@ -4,7 +4,8 @@
 //! route, which was attached to a packet that has not passed confirm yet.
 //!
 //! A staged route never serves a packet. It becomes the live one when a packet leaves by it that
-//! was received by its device. So a packet that the rules drop evicts nothing. Neither does a
+//! was received by its device. An outdated live route is replaced without that, by one that leads
+//! the same way. So a packet that the rules drop evicts nothing. Neither does a
 //! packet that is spoofed from another device, as long as the connection's own packets take another
 //! route or are received by another device.
 
@@ -50,7 +51,7 @@ impl Direction {
     pub(crate) fn usable<'r>(
         &'r self,
         packet: &PacketKey,
-        facts: &Facts,
+        facts: impl FnOnce() -> Facts,
         rcu: &ReadSide<'r>,
     ) -> Result<&'r Slot, Miss> {
         let slot = self.live.load(rcu).ok_or(Miss::Empty)?;
@@ -65,12 +66,12 @@ impl Direction {
         &'r self,
         skb: &HookSkb<'r, PreRouting>,
         ct: &CtRef<'_>,
-        facts: &Facts,
+        facts: impl FnOnce() -> Facts,
     ) -> bool {
         let Some(slot) = self.live.load(skb.rcu()) else {
             return false;
         };
-        if slot.stamp().check(facts).is_err() || !skb.serve(ct, slot.dst(), slot.key()) {
+        if slot.check_stamp(facts).is_err() || !skb.serve(ct, slot.dst(), slot.key()) {
             return false;
         }
         self.count_hit();
@@ -119,9 +120,11 @@ impl Direction {
         drop(self.live.replace_if(old, new, rcu));
     }
 
-    /// Drops a live slot, unless another CPU has replaced it already.
-    pub(crate) fn discard(&self, old: &Slot, rcu: &ReadSide<'_>) {
-        drop(self.live.take_if(old, rcu));
+    /// Drops the staged slot, so that a packet of the live route does not commit it.
+    pub(crate) fn unstage(&self, rcu: &ReadSide<'_>) {
+        if self.staged.load(rcu).is_some() {
+            drop(self.staged.swap(None));
+        }
     }
 
     /// Drops the routes for which `bad` returns a reason, and returns the reason of each.

@@ -62,8 +62,9 @@ pub(crate) struct PacketKey {
 
 /// A cached route. Once it is published, only the time of its lookup changes, when a later lookup
 /// chooses the same route: the stamp and the cookie. They are written one after the other, so a
-/// reader may see those of two lookups. That does no harm: each of the two lookups has chosen this
-/// route, and what the older one could not know, the other's part detects.
+/// reader may see those of two lookups. Both values only grow. If a reader finds both current, the
+/// lookup that read its value earlier has seen the same value of the other. So the pair is one that
+/// a single lookup could have written.
 pub(crate) struct Slot {
     dst: Dst,
     refs: Arc<RefCounts>,
@@ -90,12 +91,24 @@ impl Slot {
     /// Returns whether a packet may take the route, apart from the kernel's own check of the route,
     /// or the reason why not.
     #[inline(always)]
-    pub(crate) fn check(&self, packet: &PacketKey, facts: &Facts) -> Result<(), Miss> {
+    pub(crate) fn check(
+        &self,
+        packet: &PacketKey,
+        facts: impl FnOnce() -> Facts,
+    ) -> Result<(), Miss> {
         match key::difference(&self.key, &packet.key) {
             Some(miss) => Err(miss),
             None if !self.dst.suits(packet.path_hash) => Err(Miss::Multipath),
-            None => self.stamp().check(facts),
+            None => self.check_stamp(facts),
         }
+    }
+
+    /// Returns whether the stamp is valid, or the reason why not. The facts are read after the
+    /// stamp, because another CPU may renew it, and no stamp may be younger than its facts.
+    #[inline(always)]
+    pub(crate) fn check_stamp(&self, facts: impl FnOnce() -> Facts) -> Result<(), Miss> {
+        let stamp = self.stamp();
+        stamp.check(&facts())
     }
 
     /// Returns whether the route was chosen for packets like this one.
@@ -115,8 +128,14 @@ impl Slot {
     }
 
     /// Returns whether a packet with the slot's own key would be served, or the reason why not.
-    pub(crate) fn check_now(&self, facts: &Facts, rcu: &ReadSide<'_>) -> Result<(), Miss> {
-        self.stamp().check(facts)?;
+    /// `stamp` is the slot's, read before the facts.
+    pub(crate) fn check_now(
+        &self,
+        stamp: Stamp,
+        facts: &Facts,
+        rcu: &ReadSide<'_>,
+    ) -> Result<(), Miss> {
+        stamp.check(facts)?;
         self.dst.is_valid(rcu).then_some(()).ok_or(Miss::Obsolete)
     }
 

@@ -23,7 +23,7 @@ pub(crate) struct Facts {
 
 /// When a route was looked up. Taken before the lookup, so that a change during the lookup makes
 /// the stamp invalid.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     generation: u32,
     born: u32,

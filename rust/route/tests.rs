@@ -145,7 +145,12 @@ mod slot_cases {
     fn a_slot_is_good_until_it_is_old() -> Result {
         let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
         let slot = all.slot(&dst);
-        let at = |jiffies| read(|rcu| slot.check_now(&Facts { jiffies, ..NOW }, rcu).err());
+        let at = |jiffies| {
+            read(|rcu| {
+                slot.check_now(slot.stamp(), &Facts { jiffies, ..NOW }, rcu)
+                    .err()
+            })
+        };
         let good = [
             NOW.jiffies,
             NOW.jiffies.wrapping_add(249),
@@ -160,7 +165,12 @@ mod slot_cases {
     fn a_slot_is_good_until_something_happens() -> Result {
         let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
         let slot = all.slot(&dst);
-        let at = |generation| read(|rcu| slot.check_now(&Facts { generation, ..NOW }, rcu).err());
+        let at = |generation| {
+            read(|rcu| {
+                slot.check_now(slot.stamp(), &Facts { generation, ..NOW }, rcu)
+                    .err()
+            })
+        };
         let good = [4, 5, 6].map(at);
         let changed = Some(Miss::RuleChanged);
         assert_eq!(good, [changed, None, changed]);
@@ -171,9 +181,9 @@ mod slot_cases {
     fn a_slot_is_good_until_routes_change() -> Result {
         let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
         let slot = all.slot(&dst);
-        let before = read(|rcu| slot.check_now(&NOW, rcu).err());
+        let before = read(|rcu| slot.check_now(slot.stamp(), &NOW, rcu).err());
         routes_changed();
-        let after = read(|rcu| slot.check_now(&NOW, rcu).err());
+        let after = read(|rcu| slot.check_now(slot.stamp(), &NOW, rcu).err());
         assert_eq!((before, after), (None, Some(Miss::Obsolete)));
         Ok(())
     }
@@ -188,9 +198,9 @@ mod slot_cases {
             ..NOW
         };
         let by_other = slot.renew(&other.chosen(), Stamp::new(&later));
-        let before = read(|rcu| slot.check_now(&later, rcu).err());
+        let before = read(|rcu| slot.check_now(slot.stamp(), &later, rcu).err());
         let by_its_own = slot.renew(&dst.chosen(), Stamp::new(&later));
-        let after = read(|rcu| slot.check_now(&later, rcu).err());
+        let after = read(|rcu| slot.check_now(slot.stamp(), &later, rcu).err());
         assert_eq!((by_other, by_its_own), (false, true));
         assert_eq!((before, after), (Some(Miss::RuleChanged), None));
         assert_eq!(dst.refs(), 2);

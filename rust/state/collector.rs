@@ -45,8 +45,8 @@ pub(super) const FLOWS_PER_PASS: usize = 16384;
 /// How many flows are looked at for a process, even if none of their connections is dead.
 pub(crate) const FLOWS_PER_PROCESS: usize = 131_072;
 
-/// How many flows a packet of a new connection looks at. A connection makes at most one flow, so
-/// the flows of ended connections do not outgrow the others, even with `learn_after=0`.
+/// How many flows a packet of a new connection looks at. A connection has at most one flow,
+/// so the flows of ended connections do not outgrow the others, even with `learn_after=0`.
 const FLOWS_PER_NEW: u32 = 1;
 
 /// The same if conntrack is nearly full. A quarter of its room is left then, so until it is full,

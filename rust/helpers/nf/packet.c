@@ -173,6 +173,17 @@ bool nfzr_helper_forwarded(struct sk_buff *skb, const struct nf_hook_state *stat
 	return true;
 }
 
+/* Returns whether forwarded packets of the netns may go into IPsec, as xfrm_route_forward() does. */
+bool nfzr_helper_may_transform(const struct net *net)
+{
+#ifdef CONFIG_XFRM
+	return net->xfrm.policy_count[XFRM_POLICY_OUT] ||
+	       net->xfrm.policy_default[XFRM_POLICY_OUT] != XFRM_USERPOLICY_ACCEPT;
+#else
+	return false;
+#endif
+}
+
 /* Returns the route that the kernel chooses for the packet now, or NULL if there is none. */
 static const struct dst_entry *nfzr_choose(struct sk_buff *skb, u16 family)
 {

@@ -18,7 +18,8 @@ use crate::{
     kapi::{
         net::{
             dst::{Choice, Dst, DstId},
-            family::Family, //
+            family::Family,
+            netns::Net, //
         },
         nf::{
             conn::CtRef,
@@ -317,5 +318,13 @@ impl HookSkb<'_, PostRouting> {
             unassured: raw.unassured,
             xfrm: raw.xfrm,
         })
+    }
+}
+
+impl Net {
+    /// Returns whether forwarded packets of this netns may go into IPsec. Any context.
+    pub(crate) fn has_ipsec_policies(&self) -> bool {
+        // SAFETY: A `&Net` is valid.
+        unsafe { bindings::nfzr_helper_may_transform(self.as_raw()) }
     }
 }

@@ -63,12 +63,6 @@ impl<'r> ConnPeek<'r> {
         Family::of_ipv6(unsafe { bindings::nfzr_helper_ct_is_ipv6(self.ct) })
     }
 
-    /// Returns the zone id of a direction.
-    pub(crate) fn zone(&self, dir: Dir) -> u16 {
-        // SAFETY: By the type invariant; the helper reads the zone.
-        unsafe { bindings::nfzr_helper_ct_zone(self.ct, dir.as_raw()) }
-    }
-
     /// Returns a copy of a direction's tuple.
     pub(crate) fn tuple(&self, dir: Dir) -> Tuple {
         // SAFETY: By the type invariant; the helper reads the tuple and the zone.
