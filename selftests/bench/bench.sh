@@ -36,6 +36,9 @@ fi
 # If routes become stale during the run, not every packet is served.
 PARTLY=
 [ "$churn$quote" = 00 ] && [ "$max_age" -ge 60000 ] || PARTLY=1
+# The counter by which the module shows that it noticed.
+TELLER=invalidated_route
+[ "$quote" = 0 ] || TELLER=miss_obsolete
 # If nothing else happens during the run, it is measured twice.
 TWICE=
 [ "$new" != 0 ] || [ -n "$PARTLY$HUGE$profile" ] || TWICE=1
@@ -117,6 +120,8 @@ went() {
 	route | both)
 		if [ "$churn" != 0 ]; then
 			[ "$TOLD" -ge "$CHANGES" ] || is "told of $TOLD" "told of $CHANGES"
+		elif [ "$quote" != 0 ]; then
+			[ "$TOLD" -gt 0 ] || is 'no route was given up' 'some routes were given up'
 		elif [ -n "$PARTLY" ]; then
 			[ "$HITS" -gt 0 ]
 		else
@@ -214,11 +219,11 @@ for way in "${WAYS[@]}"; do
 		read -r SENT before _ <<<"$ANSWER"
 	fi
 	forwarded=$(forwarded) got=$(got) hits=$(counted hit) found=$(counted lookup_hit) made=$(counted flow_new)
-	told=$(counted invalidated_route) unlearned=$(counted miss_no_flow)
+	told=$(counted "$TELLER") unlearned=$(counted miss_no_flow)
 	unknown=$(counted lookup_miss_unknown)
 	tell "$([ "$new" = 0 ] && echo run || echo new)" "$N"
 	read -r SENT ns CHANGES <<<"$ANSWER"
-	TOLD=$(($(counted invalidated_route) - told))
+	TOLD=$(($(counted "$TELLER") - told))
 	FORWARDED=$(($(forwarded) - forwarded)) GOT=$(($(got) - got)) HITS=$(($(counted hit) - hits))
 	FOUND=$(($(counted lookup_hit) - found)) NEW=$(($(counted flow_new) - made))
 	UNLEARNED=$(($(counted miss_no_flow) - unlearned))
