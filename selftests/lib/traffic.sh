@@ -35,6 +35,12 @@ serve() {
 	esac
 }
 
+# serve6 udp|tcp: starts an echo server on SERVER6.
+serve6() {
+	background s python3 tools/traffic.py echo "$1" "$SERVER6" "$PORT"
+	until_true 10 in_ns s grep -q ':0007 ' "/proc/net/${1}6"
+}
+
 # ask NS PROTO COUNT [OPTION...]: sends COUNT requests to SERVER; prints how many were answered.
 ask() {
 	local ns=$1 proto=$2 count=$3

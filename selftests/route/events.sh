@@ -21,8 +21,7 @@ load
 router
 six_router
 serve udp
-background s python3 tools/traffic.py echo udp "$SERVER6" "$PORT"
-until_true 10 in_ns s grep -q ':0007 ' /proc/net/udp6
+serve6 udp
 
 # send FAMILY: sends one packet there and back.
 send() {

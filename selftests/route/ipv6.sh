@@ -14,10 +14,8 @@ plan 57
 load
 router
 six_router
-background s python3 tools/traffic.py echo udp "$SERVER6" "$PORT"
-background s python3 tools/traffic.py echo tcp "$SERVER6" "$PORT"
-until_true 10 eval "in_ns s grep -q ':0007 ' /proc/net/udp6 &&
-	in_ns s grep -q ':0007 ' /proc/net/tcp6"
+serve6 udp
+serve6 tcp
 
 in_ns s nft -f - <<-'END'
 	table ip6 seen {

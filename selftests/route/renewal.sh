@@ -15,8 +15,7 @@ load
 router
 six_router
 serve udp
-background s python3 tools/traffic.py echo udp "$SERVER6" "$PORT"
-until_true 10 in_ns s grep -q ':0007 ' /proc/net/udp6
+serve6 udp
 ip -n r route add 10.8.0.0/24 via 10.0.2.2
 ip -n r route add fd00:8::/64 via fd00:2::2
 
