@@ -119,9 +119,8 @@ impl Slot {
     /// Makes the route valid again if it is the one that the kernel chose for a packet that it
     /// suits. `stamp` was taken before that lookup. Returns whether it is.
     pub(crate) fn renew(&self, chosen: &Chosen<'_>, stamp: Stamp) -> bool {
-        let is_same = chosen.is(&self.dst);
+        let is_same = chosen.renew(&self.dst);
         if is_same {
-            chosen.renew(&self.dst);
             self.stamp.store(stamp.to_raw(), Relaxed);
         }
         is_same

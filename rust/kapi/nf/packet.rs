@@ -158,14 +158,14 @@ pub(crate) struct Chosen<'p> {
 }
 
 impl Chosen<'_> {
-    /// Returns whether this is the route `old`, chosen in the same way.
-    pub(crate) fn is(&self, old: &Dst) -> bool {
-        ptr::eq(self.dst.as_ptr(), old.as_raw()) && self.choice == old.choice()
-    }
-
-    /// Notes in `old`, which this route is, that the kernel chose it again.
-    pub(crate) fn renew(&self, old: &Dst) {
-        old.set_cookie(self.cookie);
+    /// If this is the route `old`, chosen in the same way, notes there that the kernel chose it
+    /// again. Returns whether it is.
+    pub(crate) fn renew(&self, old: &Dst) -> bool {
+        let is_same = ptr::eq(self.dst.as_ptr(), old.as_raw()) && self.choice == old.choice();
+        if is_same {
+            old.set_cookie(self.cookie);
+        }
+        is_same
     }
 
     /// Returns whether packets go the same way by this route as by `old`: by one device, to one

@@ -48,6 +48,9 @@ macro_rules! read_once {
 
 read_once!(bool i8 i32 u32 i64 u64);
 
+// Values of 64 bits are read at once.
+kernel::static_assert!(usize::BITS == u64::BITS);
+
 impl<T> ReadOnce for Atomic<*mut T> {
     type Value = *mut T;
 
