@@ -6,8 +6,8 @@
 //! The extension has the kernel's own id `NF_CT_EXT_ACT_CT`, whose data is two device indices. Both
 //! halves of a handle are negative as `int`, so foreign readers find no valid index, and foreign
 //! writes are recognised at once. The salt is drawn for each netns at each insmod, so a handle that
-//! an earlier load left is not mistaken for a current one. The caller has to check that the number
-//! leads to a flow of the same connection.
+//! an earlier load left is not mistaken for a current one. Code that uses the flow has to check
+//! that it is of the same connection.
 //!
 //! Pure: also built and tested on the host.
 

@@ -33,8 +33,9 @@ fn low_jiffies(jiffies: u32) -> i16 {
     jiffies as i16
 }
 
-/// How many packets a renewed route must serve before its renewal has saved more than it cost.
-const RENEWAL_PAYS: i16 = 2;
+/// How many packets a renewed route must serve before its renewal has saved more than it cost, if
+/// there are no rules.
+const RENEWAL_PAYS: i16 = 3;
 
 /// Notes about a direction's packets.
 struct Notes {
@@ -42,7 +43,7 @@ struct Notes {
     last: Atomic<i8>,
     /// When a route was last tried: the low 16 bits of jiffies.
     tried: Atomic<i16>,
-    /// How many packets were served until a renewal: the low 16 bits.
+    /// How many packets had been served at the last renewal that was paid: the low 16 bits.
     hits: Atomic<i16>,
 }
 

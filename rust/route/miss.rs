@@ -49,7 +49,8 @@ named_enum! {
         Obsolete = "obsolete",
         /// The route's device was unregistered.
         DeviceGone = "device_gone",
-        /// The direction has already tried a new route in this jiffy: it may try one a jiffy.
+        /// The direction has already tried a new route in this jiffy. It may try one a jiffy, or
+        /// renew the live route if that has served enough packets.
         Limited = "limited",
         /// No memory for the route.
         NoMemory = "no_memory",

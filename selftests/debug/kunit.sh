@@ -8,7 +8,7 @@
 # Kernel: debug
 
 SUITES=21
-CASES=108
+CASES=109
 
 . lib/test.sh
 plan $((CASES + 2))

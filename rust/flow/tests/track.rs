@@ -7,7 +7,10 @@ use kernel::prelude::*;
 
 use super::{random::Random, Fixture, SALT};
 use crate::{
-    flow::table::{FlowTable, NoFlow},
+    flow::{
+        table::{FlowTable, NoFlow},
+        Flow, //
+    },
     kapi::{
         nf::{
             conn::{Conn, Dir},
@@ -283,6 +286,25 @@ mod track_cases {
         assert!(again.is_ok());
         assert!(leads());
         Ok(())
+    }
+
+    #[test]
+    fn a_renewal_is_paid_by_packets_once() {
+        let flow = Flow::new(0);
+        let serve = |times| (0..times).for_each(|_| flow.direction(Dir::Reply).count_hit());
+        let paid = || flow.is_renewal_paid(Dir::Reply);
+        let before = paid();
+        serve(2);
+        let too_few = paid();
+        serve(1);
+        let (enough, again) = (paid(), paid());
+        serve(40_000);
+        let many = paid();
+        assert_eq!(
+            (before, too_few, enough, again, many),
+            (false, false, true, false, true)
+        );
+        assert!(!flow.is_renewal_paid(Dir::Original));
     }
 
     #[test]
