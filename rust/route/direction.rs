@@ -5,9 +5,9 @@
 //!
 //! A staged route never serves a packet. It becomes the live one when a packet leaves by it that
 //! was received by its device. An outdated live route is replaced without that, by one that leads
-//! the same way. So a packet that the rules drop evicts nothing. Neither does a
-//! packet that is spoofed from another device, as long as the connection's own packets take another
-//! route or are received by another device.
+//! the same way. So a packet that the rules drop evicts nothing. Neither does a packet that is
+//! spoofed from another device, as long as the connection's own packets take another route or are
+//! received by another device.
 
 use kernel::sync::atomic::{Atomic, Relaxed};
 
