@@ -81,6 +81,18 @@ gained() {
 	echo $(($(stat_of "$name") - before))
 }
 
+# misses REASON COUNT COMMAND...: succeeds if COMMAND makes COUNT packets miss for REASON, or fewer,
+# if the others are limited: if several come in a jiffy, the route is looked up for the first only.
+misses() {
+	local reason=$1 count=$2 limited missed
+	shift 2
+	limited=$(stat_of miss_limited)
+	missed=$(gained "miss_$reason" "$@" 2>/dev/null)
+	limited=$(($(stat_of miss_limited) - limited))
+	[ "$missed" -gt 0 ] && [ "$missed" -le "$count" ] && [ $((missed + limited)) -ge "$count" ] ||
+		is "$missed, and $limited limited" "$count"
+}
+
 # jiffies: prints the kernel's jiffies.
 jiffies() {
 	awk '$1 == "jiffies:" { print $2; exit }' /proc/timer_list

@@ -28,13 +28,6 @@ flow_lives() {
 	is "$(gained hit ask "$1" udp "$n" --sport "$2" 2>/dev/null)" $((2 * n - ${3-0}))
 }
 
-# misses REASON COUNT COMMAND...: succeeds if COMMAND makes COUNT packets miss for REASON.
-misses() {
-	local reason=$1 count=$2
-	shift 2
-	is "$(gained "miss_$reason" "$@" 2>/dev/null)" "$count"
-}
-
 # to_r OPTION...: sends a handmade packet from c for r to forward.
 to_r() {
 	traffic c frame c0 "$mac_of_r" 10.0.1.2 "$SERVER" --dport "$PORT" "$@"

@@ -41,13 +41,6 @@ warm() {
 		echo "# the flow from port $1 is not being served" "$((FAILED = 1))"
 }
 
-# misses REASON COUNT COMMAND...: the command causes COUNT misses for REASON.
-misses() {
-	local reason=$1 count=$2
-	shift 2
-	is "$(gained "miss_$reason" "$@" 2>/dev/null)" "$count"
-}
-
 # shown_as SPORT WORD...: the original direction's line contains these words.
 shown_as() {
 	routes 'ipv6 ' "sport=$1 " dir=orig "${@:2}" >/dev/null
