@@ -61,14 +61,17 @@ enum nfzr_neigh_effect {
 #define NFZR_GATEWAY_WORDS 4
 #define NFZR_GATEWAY_BITS (NFZR_GATEWAY_WORDS * 64)
 
+struct nfzr_links;
+
 /* The connection of a packet, and the direction in which the packet goes. */
 struct nfzr_ct_ref {
 	struct nf_conn *ct;	/* borrowed from the skb; never a template */
 	u64 handle;		/* in the ct's extension; 0 when has_ext is false */
+	struct nfzr_links *links;	/* of its entry; set by nfzr_helper_find_entry() only */
 	enum ip_conntrack_info ctinfo;
 	bool has_ext;
 	bool confirmed;
-	bool counted;		/* set by nfzr_helper_count_ct() only */
+	bool counted;		/* set by nfzr_helper_count_ct() and _find_entry() only */
 };
 
 /* Where the parts of nfzr_key.rest are. The flow label is in the lowest bits. */
@@ -102,6 +105,15 @@ struct nfzr_choice {
 	u32 cookie;		/* see nfzr_dst_is_valid6() */
 	u16 path_hash;		/* of the packet, if the nexthop was chosen by it, else 0 */
 	bool multipath;		/* the lookup set IPSKB_MULTIPATH or IP6SKB_MULTIPATH */
+};
+
+/* A cached route. rust/kapi/net/dst.rs repeats this struct. */
+struct nfzr_cached {
+	struct dst_entry *dst;
+	u32 cookie;
+	u16 path_hash;
+	bool multipath;
+	u8 family;		/* an enum of Rust's, which C does not read */
 };
 
 /* The route that the kernel chose for a packet. */
@@ -142,6 +154,7 @@ struct nfzr_tuple {
  */
 enum nfzr_track {
 	NFZR_TRACK = 0,
+	NFZR_UNTRACK_UNKNOWN,
 	/* reasons of the packet */
 	NFZR_UNTRACK_PROTOCOL,
 	NFZR_UNTRACK_OPTIONS,
@@ -168,11 +181,11 @@ struct nfzr_probe {
 	u32 end;		/* seq plus length */
 	u16 win;
 	u8 flags;		/* byte 13 of the header */
-	bool plain;		/* without options that conntrack looks at */
+	bool plain;		/* without selective acknowledgments */
 	bool has_checksum;
+	bool is_tcp;
 	u16 zone[IP_CT_DIR_MAX];	/* the packet's zone, for each direction */
 	u32 dataoff;		/* offset of the transport header from skb->data */
-	enum nfzr_track why;	/* the rest is filled only if this is NFZR_TRACK */
 };
 
 /* The timeouts of a TCP connection in jiffies, and the sysctl nf_conntrack_tcp_max_retrans. */
@@ -192,13 +205,26 @@ struct nfzr_udp {
 	bool assured;
 };
 
-/* A lookup in a zone's table. */
-struct nfzr_links;
-struct nfzr_query {
-	const struct nfzr_probe *probe;
-	struct nfzr_links *gone;	/* out: a matching entry of a dead connection, or NULL */
-	u32 others;		/* out: non-matching entries compared during the lookup */
-	u16 zone;		/* the table's zone id */
+/* The beginning of an object with a table: `Tabled' in rust/kapi/entry/table.rs. */
+struct nfzr_tabled {
+	struct rhashtable *table;
+};
+
+/* A lookup of a packet in the tables of its zones. */
+struct nfzr_lookup {
+	enum nfzr_track why;		/* NFZR_TRACK: the packet's connection was found */
+	/* For each direction, the zone that was searched and how many other entries were met. */
+	struct nfzr_tabled *zone[IP_CT_DIR_MAX];
+	u32 met[IP_CT_DIR_MAX];
+	struct nfzr_links *gone;	/* a matching entry of a dead connection, or NULL */
+	/* The rest is valid only if the packet's connection was found. */
+	u8 at;				/* the direction whose zone was searched last */
+	struct nfzr_links *found;	/* with a reference to its ct for the caller */
+	struct nfzr_tabled *found_in;	/* the zone in whose table it was found */
+	u8 dir;				/* the direction in which the packet goes */
+	struct nfzr_probe probe;
+	struct nfzr_tcp_timeouts tcp;	/* for TCP only */
+	struct nfzr_udp udp;		/* for UDP only */
 };
 
 /* The seats of all limits of a netns: helpers/nf/seat.c. */
@@ -230,6 +256,9 @@ struct nfzr_links {
 	int state;		/* enum nfzr_state */
 } __aligned(16);
 
+/* The highest index of an entry; the lowest is 1. */
+#define NFZR_MAX_INDEX 0x3fffffff
+
 /* The life cycle of an entry. */
 enum nfzr_state {
 	NFZR_NEW,		/* being linked */
@@ -250,13 +279,13 @@ bool nfzr_helper_headers4(struct sk_buff *skb, const struct nf_hook_state *state
 void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r);
 bool nfzr_helper_serve4(struct sk_buff *skb, const struct nf_hook_state *state,
 			const struct nfzr_ct_ref *c, const struct nfzr_key *key,
-			struct dst_entry *dst, struct nfzr_choice choice);
+			const struct nfzr_cached *cached);
 bool nfzr_helper_headers6(struct sk_buff *skb, const struct nf_hook_state *state,
 			  const struct nfzr_ct_ref *c, struct nfzr_headers *h);
 void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r);
 bool nfzr_helper_serve6(struct sk_buff *skb, const struct nf_hook_state *state,
 			const struct nfzr_ct_ref *c, const struct nfzr_key *key,
-			struct dst_entry *dst, struct nfzr_choice choice);
+			const struct nfzr_cached *cached);
 bool nfzr_helper_forwarded(struct sk_buff *skb, const struct nf_hook_state *state,
 			   struct nfzr_forwarded *f);
 
@@ -269,15 +298,8 @@ void nfzr_helper_dst_put(struct dst_entry *dst);
 u16 nfzr_helper_dst_gateway(const struct dst_entry *dst, u8 gw[16]);
 
 bool nfzr_helper_is_tracking_verified(void);
-bool nfzr_helper_probe(struct sk_buff *skb, const struct nf_hook_state *state,
-		       struct nfzr_probe *p);
-struct ip_ct_tcp *nfzr_helper_tcp_begin(struct sk_buff *skb, const struct nf_hook_state *state,
-					struct nf_conn *ct, const struct nfzr_probe *p,
-					struct nfzr_tcp_timeouts *t, enum nfzr_track *why);
-void nfzr_helper_tcp_end(struct nf_conn *ct);
-enum nfzr_track nfzr_helper_udp_begin(struct sk_buff *skb, const struct nf_hook_state *state,
-				      struct nf_conn *ct, const struct nfzr_probe *p,
-				      struct nfzr_udp *u);
+struct ip_ct_tcp *nfzr_helper_tcp_lock(struct nf_conn *ct);
+void nfzr_helper_tcp_unlock(struct nf_conn *ct);
 void nfzr_helper_attach(struct sk_buff *skb, struct nf_conn *ct, u8 dir, u32 timeout);
 void nfzr_helper_tcp_copy(struct nf_conn *ct, struct ip_ct_tcp *to);
 bool nfzr_helper_ct_expiry(const struct nf_conn *ct, u32 *expiry);
@@ -316,7 +338,10 @@ int nfzr_helper_table_init(struct rhashtable *ht);
 struct rhash_head *nfzr_helper_table_insert(struct rhashtable *ht, struct rhash_head *link);
 bool nfzr_helper_table_remove(struct rhashtable *ht, struct rhash_head *link);
 struct rhash_head *nfzr_helper_table_find(struct rhashtable *ht, const struct nf_conn *ct, u8 dir);
-struct rhash_head *nfzr_helper_table_lookup(struct rhashtable *ht, struct nfzr_query *query);
+bool nfzr_helper_lookup(struct sk_buff *skb, const struct nf_hook_state *state,
+			struct __genradix *zones, struct nfzr_lookup *l);
+bool nfzr_helper_find_entry(const struct sk_buff *skb, u64 first, u8 most, u64 zero,
+			    struct __genradix *entries, struct nfzr_ct_ref *c);
 bool nfzr_helper_links_get_ct(const struct nfzr_links *links);
 int nfzr_helper_table_walk(struct rhashtable *ht,
 			   void (*visit)(void *context, struct rhash_head *link), void *context);

@@ -2,12 +2,11 @@
 
 //! The flows of a netns: by connection, by tuple in their zones, and by number.
 
-use core::cell::Cell;
+use core::{cell::Cell, mem::MaybeUninit};
 
 use kernel::{
     prelude::*,
     sync::{
-        aref::ARef,
         atomic::Relaxed,
         Arc, //
     },
@@ -20,21 +19,22 @@ use crate::{
             stock::Stock,
             zones::Zones,
             Tally,
-            Zone, //
+            Zone,
+            ZoneData, //
         },
         Flow, //
     },
     kapi::{
         entry::{
+            lookup::{self, LookupBuf},
             registry::{NewEntry, Registry},
-            table::FoundEntry,
             Entry, //
         },
         mem::slab::Cache,
         net::netns::NetHandle,
         nf::{
             conn::{Conn, CtRef, Dir},
-            track::Probe, //
+            skb::{HookSkb, PreRouting}, //
         },
         sync::rcu::ReadSide, //
     },
@@ -80,17 +80,14 @@ pub(crate) struct Made<'r> {
     pub(crate) ended: u32,
 }
 
+/// The result of a packet's lookup.
+pub(crate) type Looked<'p, 'r> = lookup::Looked<'p, 'r, Flow, ZoneData>;
+
+/// What a packet's lookup met.
+pub(crate) type Trail<'p, 'r> = lookup::Trail<'p, 'r, Flow, ZoneData>;
+
 /// The flow that a packet belongs to.
-pub(crate) struct Found<'r> {
-    /// The flow.
-    pub(crate) flow: &'r Entry<Flow>,
-    /// The connection.
-    pub(crate) conn: ARef<Conn>,
-    /// The direction in which the packet goes.
-    pub(crate) dir: Dir,
-    /// The zone in whose table the flow was found.
-    pub(crate) zone: &'r Zone,
-}
+pub(crate) type Found<'p, 'r> = lookup::Found<'p, 'r, Flow, ZoneData>;
 
 /// What is known of a connection without a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,14 +98,6 @@ pub(crate) enum Unlearned {
     Lost,
     /// Its packets cannot be counted: it has no extension, or another module wrote it.
     Uncounted,
-}
-
-/// Why a packet has no flow.
-pub(crate) enum NotFound<'r> {
-    /// There is none with its tuple.
-    Unknown,
-    /// The connection of the flow with its tuple is dead.
-    Gone(&'r Entry<Flow>),
 }
 
 /// All flows of a netns.
@@ -141,6 +130,20 @@ impl FlowTable {
     /// Returns the zones.
     pub(crate) fn zones(&self) -> &Zones {
         &self.zones
+    }
+
+    /// Reads a packet's connection into `buf`, and returns it with its flow if the extension leads
+    /// there. If the packet is one of the first `learn_after`, counts it. Any context.
+    #[inline(always)]
+    pub(crate) fn of_packet<'p, 'b, 'r>(
+        &'r self,
+        skb: &'p HookSkb<'r, PreRouting>,
+        learn_after: u8,
+        buf: &'b mut MaybeUninit<CtRef<'p>>,
+    ) -> Option<(&'b CtRef<'p>, Option<&'r Entry<Flow>>)> {
+        let counts = (self.handle_of_count(0), learn_after);
+        self.registry
+            .of_packet(skb, counts, self.salt.index(0), buf)
     }
 
     /// Returns the flow of a packet's connection, or what is known of a connection without one. If
@@ -182,47 +185,27 @@ impl FlowTable {
             .ok_or(Unlearned::Uncounted)
     }
 
-    /// Returns the flow that a packet belongs to by its tuple and its zone. As in
-    /// `resolve_normal_ct()`, the zone of the original direction is searched first, then the zone
-    /// of the reply direction. `original` is the former, if it exists. Any context.
+    /// Looks up the flow that a packet belongs to by its tuple and its zone. Returns `None` if
+    /// the packet has a connection, is untracked or comes from br_netfilter. Any context.
     #[inline(always)]
-    pub(crate) fn by_tuple<'r>(
+    pub(crate) fn look_up<'p, 'r>(
         &'r self,
-        probe: &Probe<'_, 'r>,
-        original: Option<&'r Zone>,
-    ) -> Result<Found<'r>, NotFound<'r>> {
-        let id = probe.zone(Dir::Original);
-        let result = match original {
-            Some(zone) => self.by_tuple_in(zone, id, probe),
-            None => Err(NotFound::Unknown),
-        };
-        let reply = probe.zone(Dir::Reply);
-        if result.is_ok() || reply == id {
-            return result;
+        skb: &'p HookSkb<'r, PreRouting>,
+        buf: &'p mut LookupBuf,
+    ) -> Option<Looked<'p, 'r>> {
+        let looked = self.zones.look_up(skb, buf)?;
+        for dir in Dir::ALL {
+            if looked.trail.met(dir) != 0 {
+                Self::count_met(&looked.trail, dir);
+            }
         }
-        match self.zones.get(reply, probe.rcu()) {
-            Some(zone) => self.by_tuple_in(zone, reply, probe).or(result),
-            None => result,
-        }
+        Some(looked)
     }
 
-    #[inline(always)]
-    fn by_tuple_in<'r>(
-        &'r self,
-        zone: &'r Zone,
-        id: u16,
-        probe: &Probe<'_, 'r>,
-    ) -> Result<Found<'r>, NotFound<'r>> {
-        let looked = self.registry.lookup(&zone.table, probe, id);
-        zone.count_met(looked.others);
-        match looked.found {
-            Some(FoundEntry { entry, dir, conn }) => Ok(Found {
-                flow: entry,
-                conn,
-                dir,
-                zone,
-            }),
-            None => Err(looked.gone.map_or(NotFound::Unknown, NotFound::Gone)),
+    #[cold]
+    fn count_met(trail: &Trail<'_, '_>, dir: Dir) {
+        if let Some(zone) = trail.zone(dir) {
+            zone.count_met(trail.met(dir));
         }
     }
 
@@ -243,7 +226,7 @@ impl FlowTable {
         };
         for _ in 0..ROUNDS {
             let mut flushed = false;
-            zone.table.walk(|flow, _dir, rcu| {
+            zone.table.walk(|flow, rcu| {
                 let Some(conn) = flow.conn_ref(rcu) else {
                     return;
                 };

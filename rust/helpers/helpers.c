@@ -31,6 +31,7 @@
 #include "nf/track.c"
 
 #include "entry/table.c"
+#include "entry/lookup.c"
 
 #ifdef NFZR_KUNIT
 #include "kunit.c"

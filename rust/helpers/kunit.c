@@ -110,7 +110,8 @@ void nfzr_kunit_ct_status(struct nf_conn *ct, unsigned long set, unsigned long c
 
 /*
  * Returns a segment of the connection as PRE_ROUTING sees it, or NULL if there is no memory.
- * options: 0 none, 1 the timestamp only, 2 a selective acknowledgment.
+ * options: 0 none, 1 the timestamp only, 2 a selective acknowledgment, 3 another option, 4 another
+ * option and then a selective acknowledgment.
  */
 struct sk_buff *nfzr_kunit_segment(const struct nf_conn *ct, bool reply, const struct nfzr_probe *p,
 				   u8 options)
@@ -118,6 +119,9 @@ struct sk_buff *nfzr_kunit_segment(const struct nf_conn *ct, bool reply, const s
 	static const u8 timestamp[] = { TCPOPT_NOP, TCPOPT_NOP, TCPOPT_TIMESTAMP, TCPOLEN_TIMESTAMP };
 	static const u8 sack[] = { TCPOPT_NOP, TCPOPT_NOP, TCPOPT_SACK,
 				   TCPOLEN_SACK_BASE + TCPOLEN_SACK_PERBLOCK };
+	static const u8 other[] = { TCPOPT_MPTCP, 12 };
+	static const u8 other_sack[] = { TCPOPT_MPTCP, 2, TCPOPT_SACK,
+					 TCPOLEN_SACK_BASE + TCPOLEN_SACK_PERBLOCK };
 	const struct nf_conntrack_tuple *t = nf_ct_tuple(ct, reply);
 	u32 header = sizeof(struct tcphdr) + (options ? 12 : 0);
 	u32 len = sizeof(struct iphdr) + header + (p->end - p->seq);
@@ -148,8 +152,10 @@ struct sk_buff *nfzr_kunit_segment(const struct nf_conn *ct, bool reply, const s
 	((u8 *)th)[13] = p->flags;
 	if (options == 1)
 		memcpy(th + 1, timestamp, sizeof(timestamp));
-	if (options == 2) {
-		memcpy(th + 1, sack, sizeof(sack));
+	if (options == 3)
+		memcpy(th + 1, other, sizeof(other));
+	if (options == 2 || options == 4) {
+		memcpy(th + 1, options == 2 ? sack : other_sack, sizeof(sack));
 		put_unaligned_be32(p->ack + 1, (u8 *)(th + 1) + 4);
 		put_unaligned_be32(p->ack + 2, (u8 *)(th + 1) + 8);
 	}

@@ -57,7 +57,7 @@ impl Hook for Learn {
 /// Returns a packet's connection. If the packet is one of the first, counts it: then there is
 /// nothing else to do.
 #[inline(always)]
-pub(super) fn read<'p, 'b>(
+fn read<'p, 'b>(
     net: &NetState,
     skb: &'p HookSkb<'_, PreRouting>,
     buf: &'b mut MaybeUninit<CtRef<'p>>,
@@ -82,7 +82,7 @@ pub(super) fn begin(net: ArcBorrow<'_, NetState>, skb: &HookSkb<'_, PreRouting>,
     }
 }
 
-/// Counts a packet of a confirmed connection that has no flow, if [`read`] did not.
+/// Counts a packet of a confirmed connection that has no flow, if reading it did not.
 pub(super) fn count(
     net: &NetState,
     skb: &HookSkb<'_, PreRouting>,

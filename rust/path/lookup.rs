@@ -9,16 +9,17 @@ use kernel::sync::ArcBorrow;
 
 use crate::{
     flow::{
-        table::{Found, NotFound},
-        zone::{Tally, Zone}, //
+        table::{Found, Trail},
+        zone::Tally, //
     },
     kapi::{
+        entry::lookup::LookupBuf,
         nf::{
             conn::Dir,
             hook::{priority, Hook},
             skb::{HookSkb, PreRouting, Verdict},
             tcp::Tracking,
-            track::{Probe, ProbeBuf, Session, Untracked}, //
+            track::{Session, Untracked}, //
         },
         sync::once::ReadOnce, //
     },
@@ -33,6 +34,7 @@ use crate::{
 impl From<Untracked> for LookupMiss {
     fn from(untracked: Untracked) -> Self {
         match untracked {
+            Untracked::Unknown => Self::Unknown,
             Untracked::Protocol => Self::Protocol,
             Untracked::Options => Self::Options,
             Untracked::Fragment => Self::Fragment,
@@ -63,75 +65,75 @@ impl Hook for Lookup {
     fn hook(net: ArcBorrow<'_, NetState>, skb: HookSkb<'_, PreRouting>) -> Verdict {
         // A netns in which nothing is tracked has no flows.
         if net.refs.flows.read_once() != 0 {
-            let mut buf = ProbeBuf::new();
-            if let Some(probe) = skb.probe(&mut buf) {
-                let result = probe
-                    .map_err(LookupMiss::from)
-                    .and_then(|probe| lookup(&net, &probe));
-                net.stats.count_lookup(result);
-            }
+            lookup(net, &skb);
         }
         skb.accept()
     }
 }
 
+/// Looks up a packet, and attaches it to its connection or leaves it to conntrack.
 #[inline(always)]
-fn lookup(net: &ArcBorrow<'_, NetState>, probe: &Probe<'_, '_>) -> Result<(), LookupMiss> {
-    let zone = original_zone(net, probe);
-    let result = attach(net, probe, zone);
-    if let (Err(_), Some(zone)) = (result, zone) {
-        zone.count(Tally::Miss);
+fn lookup(net: ArcBorrow<'_, NetState>, skb: &HookSkb<'_, PreRouting>) {
+    let mut buf = LookupBuf::new();
+    let Some(looked) = net.flows.look_up(skb, &mut buf) else {
+        return;
+    };
+    let result = match looked.result {
+        Ok(found) => attach(found),
+        Err(untracked) => Err(untracked.into()),
+    };
+    if let Err(miss) = result {
+        leave(net, skb, &looked.trail, miss);
     }
-    result
+    net.stats.count_lookup(result);
 }
 
 /// Attaches the packet to its connection, or returns the reason why it is left to conntrack.
 #[inline(always)]
-fn attach<'r>(
-    net: &'r ArcBorrow<'_, NetState>,
-    probe: &Probe<'_, 'r>,
-    zone: Option<&'r Zone>,
-) -> Result<(), LookupMiss> {
-    let found = find(net, probe, zone)?;
-    let timeout = track(&found, probe)?;
-    probe.attach(found.conn, found.dir, timeout);
-    found.zone.count(Tally::Hit);
+fn attach(found: Found<'_, '_>) -> Result<(), LookupMiss> {
+    let timeout = track(&found)?;
+    let zone = found.zone();
+    found.attach(timeout);
+    zone.count(Tally::Hit);
     Ok(())
 }
 
-/// Returns the zone that the packet belongs to if it goes in the original direction, if that zone
-/// is in use.
-#[inline(always)]
-pub(super) fn original_zone<'r>(net: &'r NetState, probe: &Probe<'_, 'r>) -> Option<&'r Zone> {
-    net.flows
-        .zones()
-        .get(probe.zone(Dir::Original), probe.rcu())
+/// Leaves a packet to conntrack, and counts it in its zone.
+#[cold]
+fn leave(
+    net: ArcBorrow<'_, NetState>,
+    skb: &HookSkb<'_, PreRouting>,
+    trail: &Trail<'_, '_>,
+    miss: LookupMiss,
+) {
+    end_gone(net, skb, trail, miss);
+    if let Some(zone) = trail.zone(Dir::Original) {
+        zone.count(Tally::Miss);
+    }
 }
 
-/// Returns the flow of a packet whose [`original_zone`] is `zone`, or the reason why the packet is
-/// left to conntrack. If the flow's connection is dead, the flow ends, so that conntrack finds room
-/// and NAT the port when they process the packet.
-#[inline(always)]
-pub(super) fn find<'r>(
-    net: &'r ArcBorrow<'_, NetState>,
-    probe: &Probe<'_, 'r>,
-    zone: Option<&'r Zone>,
-) -> Result<Found<'r>, LookupMiss> {
-    net.flows.by_tuple(probe, zone).map_err(|not_found| {
-        if let NotFound::Gone(flow) = not_found {
-            NetState::met_gone(*net, flow, probe.rcu());
+/// Ends the flow of a dead connection that an unknown packet met, so that conntrack finds room and
+/// NAT the port when they process the packet.
+pub(super) fn end_gone(
+    net: ArcBorrow<'_, NetState>,
+    skb: &HookSkb<'_, PreRouting>,
+    trail: &Trail<'_, '_>,
+    miss: LookupMiss,
+) {
+    if miss == LookupMiss::Unknown {
+        if let Some(flow) = trail.gone() {
+            NetState::met_gone(net, flow, skb.rcu());
         }
-        LookupMiss::Unknown
-    })
+    }
 }
 
 /// Tracks the packet as conntrack would. Returns the connection's new timeout, in jiffies.
 #[inline(always)]
-fn track(found: &Found<'_>, probe: &Probe<'_, '_>) -> Result<u32, LookupMiss> {
-    match probe.begin(&found.conn)? {
+fn track(found: &Found<'_, '_>) -> Result<u32, LookupMiss> {
+    match found.begin()? {
         Session::Tcp(mut guard) => {
             let timeouts = guard.timeouts();
-            let segment = probe.segment(found.dir);
+            let segment = found.segment();
             Ok(tcp::track(guard.tracking(), &segment, &timeouts)?)
         }
         Session::Udp(stream) => udp::track(&stream).ok_or(LookupMiss::Assuring),
@@ -140,15 +142,12 @@ fn track(found: &Found<'_>, probe: &Probe<'_, '_>) -> Result<u32, LookupMiss> {
 
 /// Predicts how conntrack would track the packet, without any change. Returns the connection's
 /// new timeout, in jiffies, and its new TCP state.
-pub(super) fn predict(
-    found: &Found<'_>,
-    probe: &Probe<'_, '_>,
-) -> Result<(u32, Option<Tracking>), LookupMiss> {
-    match probe.begin(&found.conn)? {
+pub(super) fn predict(found: &Found<'_, '_>) -> Result<(u32, Option<Tracking>), LookupMiss> {
+    match found.begin()? {
         Session::Tcp(mut guard) => {
             let timeouts = guard.timeouts();
             let mut copy = *guard.tracking();
-            let timeout = tcp::track(&mut copy, &probe.segment(found.dir), &timeouts)?;
+            let timeout = tcp::track(&mut copy, &found.segment(), &timeouts)?;
             Ok((timeout, Some(copy)))
         }
         Session::Udp(stream) => {

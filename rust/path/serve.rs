@@ -43,11 +43,15 @@ impl Hook for LearnAndServe {
     #[inline(always)]
     fn hook(net: ArcBorrow<'_, NetState>, skb: HookSkb<'_, PreRouting>) -> Verdict {
         let mut buf = MaybeUninit::uninit();
-        if let Some(ct) = learn::read(&net, &skb, &mut buf) {
+        let learn_after = net.settings.learn_after();
+        if let Some((ct, flow)) = net.flows.of_packet(&skb, learn_after, &mut buf) {
             if ct.was_counted() {
                 net.stats.count_packet(Err(Miss::NoFlow));
+            } else if let Some(flow) = flow {
+                // Only confirmed connections have a flow.
+                serve(&net, &skb, ct, flow);
             } else if ct.is_confirmed() {
-                serve(&net, &skb, ct);
+                serve_searched(&net, &skb, ct);
             } else {
                 learn::begin(net, &skb, ct);
             }
@@ -56,15 +60,22 @@ impl Hook for LearnAndServe {
     }
 }
 
-/// Serves a packet of a confirmed connection, and counts the result. Not inlined, so that the hook
-/// saves few registers for packets that are only counted.
+/// Serves a packet of a flow, and counts the result. Not inlined, so that the hook saves few
+/// registers for packets that are only counted.
 #[inline(never)]
-fn serve(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>) {
+fn serve(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>, flow: &Flow) {
+    if flow.direction(ct.dir()).serve(skb, ct, || net.facts()) {
+        net.stats.count_packet(Ok(()));
+    } else {
+        leave(net, skb, ct, flow);
+    }
+}
+
+/// As [`serve`], for a packet of a confirmed connection whose extension does not lead to a flow.
+#[cold]
+fn serve_searched(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>) {
     match net.flows.of_conn(ct, skb.rcu()) {
-        Ok(flow) if flow.direction(ct.dir()).serve(skb, ct, || net.facts()) => {
-            net.stats.count_packet(Ok(()));
-        }
-        Ok(flow) => leave(net, skb, ct, flow),
+        Ok(flow) => serve(net, skb, ct, flow),
         Err(unlearned) => count(net, skb, ct, unlearned),
     }
 }

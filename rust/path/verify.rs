@@ -19,11 +19,11 @@ use kernel::sync::ArcBorrow;
 
 use crate::{
     kapi::{
+        entry::lookup::LookupBuf,
         nf::{
             conn::CtRef,
             hook::{priority, Hook},
-            skb::{Forward, HookSkb, PostRouting, PreRouting, Verdict},
-            track::ProbeBuf, //
+            skb::{Forward, HookSkb, PostRouting, PreRouting, Verdict}, //
         },
         sync::time, //
     },
@@ -60,22 +60,23 @@ impl Hook for Predict {
 
 /// Predicts what conntrack does with a packet.
 fn predict(net: &ArcBorrow<'_, NetState>, skb: &HookSkb<'_, PreRouting>) -> Forecast {
-    let mut buf = ProbeBuf::new();
-    let Some(probe) = skb.probe(&mut buf) else {
+    let mut buf = LookupBuf::new();
+    let Some(looked) = net.flows.look_up(skb, &mut buf) else {
         return Forecast::Anything;
     };
-    let tracked = probe.map_err(LookupMiss::from).and_then(|probe| {
-        let zone = lookup::original_zone(net, &probe);
-        let found = lookup::find(net, &probe, zone)?;
-        let (timeout, tcp) = lookup::predict(&found, &probe)?;
+    let tracked = looked.result.map_err(LookupMiss::from).and_then(|found| {
+        let (timeout, tcp) = lookup::predict(&found)?;
         Ok(Prediction {
-            ct: found.conn.id(),
-            flow: found.flow.index(),
-            dir: found.dir,
+            ct: found.conn().id(),
+            flow: found.entry().index(),
+            dir: found.dir(),
             tcp,
             timeout,
         })
     });
+    if let Err(miss) = tracked {
+        lookup::end_gone(*net, skb, &looked.trail, miss);
+    }
     net.stats.count_lookup(tracked.map(|_| ()));
     match tracked {
         Ok(prediction) => Forecast::Known(prediction),

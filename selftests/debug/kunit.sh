@@ -8,7 +8,7 @@
 # Kernel: debug
 
 SUITES=21
-CASES=109
+CASES=110
 
 . lib/test.sh
 plan $((CASES + 2))

@@ -153,9 +153,11 @@ impl Random {
     }
 
     pub(super) fn options(&mut self) -> Options {
-        match self.below(8) {
+        match self.below(16) {
             0 => Options::Sack,
-            1..4 => Options::TimeStamp,
+            1 => Options::OtherAndSack,
+            2 | 3 => Options::Other,
+            4..8 => Options::TimeStamp,
             _ => Options::None,
         }
     }

@@ -3,7 +3,12 @@
 //! KUnit suites of tracking: predictions compared with conntrack's own result, and lookups of
 //! packets in a zone's table.
 
-use kernel::prelude::*;
+use core::mem::MaybeUninit;
+
+use kernel::{
+    prelude::*,
+    sync::aref::ARef, //
+};
 
 use super::{random::Random, Fixture, SALT};
 use crate::{
@@ -12,10 +17,11 @@ use crate::{
         Flow, //
     },
     kapi::{
+        entry::lookup::LookupBuf,
         nf::{
             conn::{Conn, Dir},
             tcp::{Segment, Tracking},
-            track::{ProbeBuf, Session, Untracked}, //
+            track::{Session, Untracked}, //
         },
         sync::time,
         tests::{
@@ -48,26 +54,27 @@ fn acknowledgment(reply: bool) -> Segment {
 
 /// Returns the predicted state and timeout of a packet's connection; `None` if the packet is left
 /// to conntrack.
-fn predict(ct: &Conn, packet: &TestPacket, dir: Dir) -> Option<(Tracking, u32)> {
+fn predict(flows: &FlowTable, packet: &TestPacket) -> Option<(Tracking, u32)> {
     packet.in_hook(|skb| {
-        let mut buf = ProbeBuf::new();
-        let probe = skb.probe(&mut buf)?.ok()?;
-        let Ok(Session::Tcp(mut guard)) = probe.begin(ct) else {
+        let mut buf = LookupBuf::new();
+        let found = flows.look_up(skb, &mut buf)?.result.ok()?;
+        let Ok(Session::Tcp(mut guard)) = found.begin() else {
             return None;
         };
         let mut copy = *guard.tracking();
-        let timeout = tcp::track(&mut copy, &probe.segment(dir), &guard.timeouts()).ok()?;
+        let timeout = tcp::track(&mut copy, &found.segment(), &guard.timeouts()).ok()?;
         Some((copy, timeout))
     })
 }
 
 /// Returns why a packet of the connection would be left to conntrack.
-fn why(ct: &Conn) -> Result<Option<Untracked>> {
+fn why(flows: &FlowTable, ct: &Conn) -> Result<Option<Untracked>> {
     let segment = acknowledgment(false);
     let packet = TestPacket::new(ct, &segment, Options::None)?;
     Ok(packet.in_hook(|skb| {
-        let mut buf = ProbeBuf::new();
-        skb.probe(&mut buf)?.ok()?.begin(ct).err()
+        let mut buf = LookupBuf::new();
+        let looked = flows.look_up(skb, &mut buf);
+        looked.and_then(|looked| looked.result.err())
     }))
 }
 
@@ -77,11 +84,20 @@ fn lookup(flows: &FlowTable, ct: &Conn, reply: bool) -> Result<Option<(u32, bool
     let segment = acknowledgment(reply);
     let packet = TestPacket::new(ct, &segment, Options::None)?;
     Ok(packet.in_hook(|skb| {
-        let mut buf = ProbeBuf::new();
-        let probe = skb.probe(&mut buf)?.ok()?;
-        let zone = flows.zones().get(probe.zone(Dir::Original), probe.rcu());
-        let found = flows.by_tuple(&probe, zone).ok()?;
-        Some((found.flow.index(), found.dir == Dir::Reply))
+        let mut buf = LookupBuf::new();
+        let found = flows.look_up(skb, &mut buf)?.result.ok()?;
+        Some((found.entry().index(), found.dir() == Dir::Reply))
+    }))
+}
+
+/// Returns the number of the flow to which the extension of a packet's connection leads.
+fn led_to(flows: &FlowTable, carrier: &Conn, ct: &ARef<Conn>) -> Result<Option<u32>> {
+    let packet = TestPacket::new(carrier, &acknowledgment(false), Options::None)?;
+    packet.attach(ct.clone(), Dir::Original);
+    Ok(packet.in_hook(|skb| {
+        let mut buf = MaybeUninit::uninit();
+        let (_, flow) = flows.of_packet(skb, 0, &mut buf)?;
+        flow.map(|flow| flow.index())
     }))
 }
 
@@ -93,7 +109,8 @@ mod track_cases {
     fn a_prediction_is_what_conntrack_does() -> Result {
         const PACKETS: u32 = 60_000;
 
-        let ct = TcpConn::new(4000)?;
+        let (all, ct) = (Fixture::new()?, TcpConn::new(4000)?);
+        all.make(&ct, None).map_err(|_| EINVAL)?;
         let mut random = Random::new();
         let (mut predicted, mut wrong) = (0, 0);
         let mut bases = [0, 0];
@@ -110,7 +127,7 @@ mod track_cases {
             } else {
                 Dir::Original
             };
-            let Some((expected, timeout)) = predict(&ct, &packet, dir) else {
+            let Some((expected, timeout)) = predict(&all.flows, &packet) else {
                 continue;
             };
             predicted += 1;
@@ -140,22 +157,27 @@ mod track_cases {
 
     #[test]
     fn what_is_unusual_about_a_connection_is_a_reason() -> Result {
-        let ct = TcpConn::new(4001)?;
+        let (all, ct) = (Fixture::new()?, TcpConn::new(4001)?);
+        all.make(&ct, None).map_err(|_| EINVAL)?;
         let mut reasons = KVec::new();
-        reasons.push(why(&ct)?, GFP_KERNEL)?;
+        reasons.push(why(&all.flows, &ct)?, GFP_KERNEL)?;
         // Cleared: SEEN_REPLY, ASSURED. Set below: SEQ_ADJUST, NAT_CLASH, OFFLOAD, HW_OFFLOAD.
         for bit in [1, 2] {
             ct.status(0, 1 << bit);
-            reasons.push(why(&ct)?, GFP_KERNEL)?;
+            reasons.push(why(&all.flows, &ct)?, GFP_KERNEL)?;
             ct.status(1 << bit, 0);
         }
         for bit in [6, 12, 14, 15] {
             ct.status(1 << bit, 0);
-            reasons.push(why(&ct)?, GFP_KERNEL)?;
+            reasons.push(why(&all.flows, &ct)?, GFP_KERNEL)?;
             ct.status(0, 1 << bit);
         }
+        // Cleared: CONFIRMED.
+        ct.status(0, 1 << 3);
+        reasons.push(why(&all.flows, &ct)?, GFP_KERNEL)?;
+        ct.status(1 << 3, 0);
         expire(&ct);
-        reasons.push(why(&ct)?, GFP_KERNEL)?;
+        reasons.push(why(&all.flows, &ct)?, GFP_KERNEL)?;
         let expected = [
             None,
             Some(Untracked::Unreplied),
@@ -165,6 +187,7 @@ mod track_cases {
             Some(Untracked::Offload),
             Some(Untracked::Offload),
             Some(Untracked::Gone),
+            Some(Untracked::Unknown),
         ];
         assert!(reasons.as_slice() == expected);
         Ok(())
@@ -191,18 +214,13 @@ mod track_cases {
 
     #[test]
     fn a_packet_that_is_attached_has_a_reference_and_conntrack_passes_it_by() -> Result {
-        let ct = TcpConn::new(4004)?;
+        let (all, ct) = (Fixture::new()?, TcpConn::new(4004)?);
         let segment = acknowledgment(true);
         let packet = TestPacket::new(&ct, &segment, Options::None)?;
         let before = (conn_refs(&ct), ct.tcp());
-        packet.in_hook(|skb| {
-            let mut buf = ProbeBuf::new();
-            if let Some(Ok(probe)) = skb.probe(&mut buf) {
-                probe.attach((&*ct).into(), Dir::Reply, 10_000);
-            }
-        });
+        packet.attach((&*ct).into(), Dir::Reply);
         let during = conn_refs(&ct);
-        let known = packet.in_hook(|skb| skb.probe(&mut ProbeBuf::new()).is_none());
+        let known = packet.in_hook(|skb| all.flows.look_up(skb, &mut LookupBuf::new()).is_none());
         packet.conntrack();
         let after = (conn_refs(&ct), ct.tcp());
         let left = ct
@@ -289,6 +307,28 @@ mod track_cases {
     }
 
     #[test]
+    fn a_packet_takes_its_own_connections_flow_only() -> Result {
+        let (all, carrier) = (Fixture::new()?, TcpConn::new(4006)?);
+        let both = ZoneDirs::Both;
+        let (ct, other) = (conn(12, 0, both)?, conn(13, 0, both)?);
+        let led = |ct| led_to(&all.flows, &carrier, ct);
+        scribble(&ct, SALT.count(3));
+        let before = led(&ct)?;
+        let made = all.make(&ct, Some(handle_of(&ct))).map_err(|_| EINVAL)?;
+        scribble(&other, handle_of(&ct));
+        let (own, foreign) = (led(&ct)?, led(&other)?);
+        scribble(&other, handle_of(&ct) ^ 1 << 63);
+        let old_salt = led(&other)?;
+        let killed = all.kill(made);
+        scribble(&ct, SALT.index(made));
+        let dead = led(&ct)?;
+        assert!(killed);
+        assert_eq!((before, own), (None, Some(made)));
+        assert_eq!((foreign, old_salt, dead), (None, None, None));
+        Ok(())
+    }
+
+    #[test]
     fn a_renewal_is_paid_by_packets_once() {
         let flow = Flow::new(0);
         let serve = |times| (0..times).for_each(|_| flow.direction(Dir::Reply).count_hit());
@@ -311,12 +351,7 @@ mod track_cases {
     fn a_stolen_packet_is_freed_once() -> Result {
         let ct = TcpConn::new(4005)?;
         let packet = TestPacket::new(&ct, &acknowledgment(false), Options::None)?;
-        packet.in_hook(|skb| {
-            let mut buf = ProbeBuf::new();
-            if let Some(Ok(probe)) = skb.probe(&mut buf) {
-                probe.attach((&*ct).into(), Dir::Original, 10_000);
-            }
-        });
+        packet.attach((&*ct).into(), Dir::Original);
         let during = conn_refs(&ct);
         let verdict = packet.steal();
         // `NF_STOLEN`.

@@ -21,7 +21,7 @@ use kernel::{
 use crate::{
     flow::Flow,
     kapi::{
-        entry::table::TupleTable,
+        entry::table::Tabled,
         sync::percpu::{CounterSet, Counters}, //
     },
     named_enum::named_enum, //
@@ -87,12 +87,14 @@ impl ConnCount {
     }
 }
 
-/// A zone of a netns that has flows, or had some a moment ago.
-pub(crate) struct Zone {
+/// A zone of a netns that has flows, or had some a moment ago. Its table has the flows with a
+/// direction in the zone.
+pub(crate) type Zone = Tabled<Flow, ZoneData>;
+
+/// What a zone has besides its table.
+pub(crate) struct ZoneData {
     /// Set once, before the zone is published.
     id: Atomic<u32>,
-    /// The flows with a direction in this zone.
-    pub(crate) table: TupleTable<Flow>,
     flows: Atomic<i64>,
     connections: ConnCount,
     counters: Counters<Tally>,
@@ -102,18 +104,15 @@ pub(crate) struct Zone {
 
 impl Zone {
     /// Creates an empty zone, whose id must be set before it is published. Process context.
-    fn new() -> Result<Arc<Self>> {
-        Ok(Arc::new(
-            Self {
-                id: Atomic::new(0),
-                table: TupleTable::new()?,
-                flows: Atomic::new(0),
-                connections: ConnCount::new(),
-                counters: Counters::new()?,
-                idle: Atomic::new(false),
-            },
-            GFP_KERNEL_ACCOUNT,
-        )?)
+    fn make() -> Result<Arc<Self>> {
+        let data = ZoneData {
+            id: Atomic::new(0),
+            flows: Atomic::new(0),
+            connections: ConnCount::new(),
+            counters: Counters::new()?,
+            idle: Atomic::new(false),
+        };
+        Ok(Arc::new(Self::new(data)?, GFP_KERNEL_ACCOUNT)?)
     }
 
     /// Returns the zone's id.
@@ -139,9 +138,7 @@ impl Zone {
 
     /// Counts the non-matching entries of a lookup. Any context.
     pub(super) fn count_met(&self, others: u32) {
-        if others != 0 {
-            self.counters.add(Tally::Met, others.into());
-        }
+        self.counters.add(Tally::Met, others.into());
     }
 
     pub(super) fn count_new(&self) {

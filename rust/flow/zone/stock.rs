@@ -49,7 +49,7 @@ impl Stock {
     /// Fills the stock. Process context.
     pub(crate) fn refill(&self) -> Result {
         while self.zones.lock().len() < Self::SIZE {
-            let zone = Zone::new()?;
+            let zone = Zone::make()?;
             let full = self.zones.lock().push_within_capacity(zone);
             if full.is_err() {
                 break;

@@ -14,18 +14,26 @@ use kernel::{
 };
 
 use crate::{
-    flow::zone::{
-        info::ZoneInfo,
-        limit::Limit,
-        stock::Stock,
-        ConnCount,
-        Tally,
-        Zone, //
+    flow::{
+        zone::{
+            info::ZoneInfo,
+            limit::Limit,
+            stock::Stock,
+            ConnCount,
+            Tally,
+            Zone,
+            ZoneData, //
+        },
+        Flow, //
     },
     kapi::{
+        entry::lookup::{Looked, LookupBuf},
         mem::array::{RcuArray, Removed},
         net::netns::NetHandle,
-        nf::seats::Seats,
+        nf::{
+            seats::Seats,
+            skb::{HookSkb, PreRouting}, //
+        },
         sync::{
             once::ReadOnce,
             rcu::ReadSide,
@@ -76,6 +84,17 @@ impl Zones {
     /// Returns the zone with this id, if it is in use. Any context.
     pub(crate) fn get<'r>(&'r self, id: u16, rcu: &ReadSide<'r>) -> Option<&'r Zone> {
         self.zones.get(id.into(), rcu)
+    }
+
+    /// Looks up a packet in the tables of its zones. Returns `None` if the packet has a
+    /// connection, is untracked or comes from br_netfilter.
+    #[inline(always)]
+    pub(in crate::flow) fn look_up<'p, 'r>(
+        &'r self,
+        skb: &'p HookSkb<'r, PreRouting>,
+        buf: &'p mut LookupBuf,
+    ) -> Option<Looked<'p, 'r, Flow, ZoneData>> {
+        self.zones.look_up(skb, buf)
     }
 
     /// Returns a reference on the zone with this id. The reference must be dropped in process

@@ -36,11 +36,14 @@ static const struct nfzr_links *nfzr_links_of(const struct rhash_head *link)
 	return links;
 }
 
+static u8 nfzr_dir_of(const struct rhash_head *link)
+{
+	return (unsigned long)link / sizeof(*link) % IP_CT_DIR_MAX;
+}
+
 static struct nfzr_table_key nfzr_table_key_of(const struct rhash_head *link)
 {
-	const struct nfzr_links *links = nfzr_links_of(link);
-
-	return (struct nfzr_table_key){ .ct = links->ct, .dir = link != &links->link[0] };
+	return (struct nfzr_table_key){ .ct = nfzr_links_of(link)->ct, .dir = nfzr_dir_of(link) };
 }
 
 static __always_inline u32 nfzr_tuple_hash(const struct nf_conntrack_tuple *t, u32 net_mix,
@@ -99,33 +102,6 @@ static const struct rhashtable_params nfzr_table_params = {
 	.automatic_shrinking = true,
 };
 
-static u32 nfzr_query_hash(const void *data, u32 len, u32 seed)
-{
-	const struct nfzr_query *query = data;
-
-	return nfzr_tuple_hash(&query->probe->tuple, query->probe->net_mix, seed);
-}
-
-/*
- * As nf_ct_key_equal(): compares the tuple, and the packet's zone for the tuple's direction, which
- * must be the table's zone. Entries of dead connections do not match.
- */
-static int nfzr_query_cmp(struct rhashtable_compare_arg *arg, const void *obj)
-{
-	/* The caller's query, which counts the non-matching entries. */
-	struct nfzr_query *query = (struct nfzr_query *)arg->key;
-	struct nfzr_table_key key = nfzr_table_key_of(obj);
-
-	if (nf_ct_tuple_equal(nf_ct_tuple(key.ct, key.dir), &query->probe->tuple) &&
-	    query->probe->zone[key.dir] == query->zone) {
-		if (!nfzr_ct_is_gone(key.ct))
-			return 0;
-		query->gone = (struct nfzr_links *)nfzr_links_of(obj);
-	}
-	query->others++;
-	return 1;
-}
-
 /* Compares a connection and a direction. */
 static int nfzr_find_cmp(struct rhashtable_compare_arg *arg, const void *obj)
 {
@@ -135,21 +111,13 @@ static int nfzr_find_cmp(struct rhashtable_compare_arg *arg, const void *obj)
 	return key->ct != other.ct || key->dir != other.dir;
 }
 
-/* The next two are constants for lookups only; rhashtable's own code never sees them. */
+/* A constant for nfzr_helper_table_find() only; rhashtable's own code never sees it. */
 static const struct rhashtable_params nfzr_find_params = {
 	.key_len = sizeof(struct nfzr_table_key),
 	.head_offset = 0,
 	.hashfn = nfzr_hash,
 	.obj_hashfn = nfzr_obj_hash,
 	.obj_cmpfn = nfzr_find_cmp,
-};
-
-static const struct rhashtable_params nfzr_query_params = {
-	.key_len = sizeof(struct nfzr_query),
-	.head_offset = 0,
-	.hashfn = nfzr_query_hash,
-	.obj_hashfn = nfzr_obj_hash,
-	.obj_cmpfn = nfzr_query_cmp,
 };
 
 /*
@@ -215,19 +183,6 @@ static __always_inline bool nfzr_links_get_ct(const struct nfzr_links *links)
 bool nfzr_helper_links_get_ct(const struct nfzr_links *links)
 {
 	return nfzr_links_get_ct(links);
-}
-
-/*
- * Returns the link of a packet's connection and direction, with a reference to the connection for
- * the caller, or NULL if it is not in the table.
- */
-struct rhash_head *nfzr_helper_table_lookup(struct rhashtable *ht, struct nfzr_query *query)
-{
-	struct rhash_head *link;
-
-	BUILD_BUG_ON(!__builtin_constant_p(nfzr_query_params.key_len));
-	link = rhashtable_lookup_likely(ht, query, nfzr_query_params);
-	return link && nfzr_links_get_ct(nfzr_links_of(link)) ? link : NULL;
 }
 
 /* How often a walk starts over because the table was resized during it. */

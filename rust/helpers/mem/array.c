@@ -17,7 +17,7 @@ static void **nfzr_array_place(struct __genradix *array, u32 index)
  * As nfzr_array_place(), for packets. Indices and shifts are masked, so that no check of bounds is
  * compiled in. An index takes 32 bits, so a shift is less than 32.
  */
-void *nfzr_helper_array_load(struct __genradix *array, u32 index)
+static __always_inline void *nfzr_array_load(struct __genradix *array, u32 index)
 {
 	struct genradix_root *root = READ_ONCE(array->root);
 	const struct genradix_node *node = genradix_root_to_node(root);
@@ -29,6 +29,11 @@ void *nfzr_helper_array_load(struct __genradix *array, u32 index)
 	for (; node && shift; shift -= GENRADIX_ARY_SHIFT)
 		node = READ_ONCE(node->children[(index >> shift % 32) % GENRADIX_ARY]);
 	return node ? READ_ONCE(((void *const *)node->data)[index % NFZR_LEAF]) : NULL;
+}
+
+void *nfzr_helper_array_load(struct __genradix *array, u32 index)
+{
+	return nfzr_array_load(array, index);
 }
 
 /* Stores entry at index. Returns -EBUSY if the slot is taken, -ENOMEM if there is no memory. */

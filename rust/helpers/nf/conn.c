@@ -171,6 +171,7 @@ static __always_inline u64 *nfzr_read_ext(struct nfzr_ct_ref *c)
 	c->has_ext = ext;
 	c->handle = ext ? READ_ONCE(*ext) : 0;
 	c->counted = false;
+	c->links = NULL;
 	return ext;
 }
 
@@ -199,7 +200,8 @@ bool nfzr_helper_read_ct(const struct sk_buff *skb, struct nfzr_ct_ref *c)
  * As nfzr_helper_read_ct(). If the ct is confirmed and its handle is one of the `most' from `first'
  * on, increments the handle, unless it changes at the same moment, and sets c->counted.
  */
-bool nfzr_helper_count_ct(const struct sk_buff *skb, u64 first, u8 most, struct nfzr_ct_ref *c)
+static __always_inline bool nfzr_count_ct(const struct sk_buff *skb, u64 first, u8 most,
+					  struct nfzr_ct_ref *c)
 {
 	u64 *ext;
 
@@ -212,6 +214,11 @@ bool nfzr_helper_count_ct(const struct sk_buff *skb, u64 first, u8 most, struct 
 		c->counted = true;
 	}
 	return true;
+}
+
+bool nfzr_helper_count_ct(const struct sk_buff *skb, u64 first, u8 most, struct nfzr_ct_ref *c)
+{
+	return nfzr_count_ct(skb, first, most, c);
 }
 
 /*

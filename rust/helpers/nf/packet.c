@@ -43,10 +43,11 @@ static __always_inline u16 nfzr_path_hash(const struct sk_buff *skb)
  */
 static __always_inline bool nfzr_is_for(const struct sk_buff *skb,
 					const struct nf_hook_state *state, u32 rest,
-					const struct nfzr_key *key, struct nfzr_choice choice)
+					const struct nfzr_key *key,
+					const struct nfzr_cached *cached)
 {
 	return state->in->ifindex == key->iif && skb->mark == key->mark && rest == key->rest &&
-	       (likely(!choice.path_hash) || choice.path_hash == nfzr_path_hash(skb));
+	       (likely(!cached->path_hash) || cached->path_hash == nfzr_path_hash(skb));
 }
 
 /* Returns the tuple of the packet's direction, or of the other one. */

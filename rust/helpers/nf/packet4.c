@@ -183,18 +183,18 @@ void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r)
  */
 bool nfzr_helper_serve4(struct sk_buff *skb, const struct nf_hook_state *state,
 			const struct nfzr_ct_ref *c, const struct nfzr_key *key,
-			struct dst_entry *dst, struct nfzr_choice choice)
+			const struct nfzr_cached *cached)
 {
 	const struct iphdr *iph = ip_hdr(skb);
 	const struct in_device *in_dev = state->in ? __in_dev_get_rcu(state->in) : NULL;
 
-	if (!in_dev || !nfzr_is_for(skb, state, nfzr_key_rest4(iph, in_dev), key, choice) ||
+	if (!in_dev || !nfzr_is_for(skb, state, nfzr_key_rest4(iph, in_dev), key, cached) ||
 	    nfzr_packet_fit4(skb, iph, state, c) != NFZR_FIT ||
-	    !nfzr_dst_is_valid4(dst, choice.cookie))
+	    !nfzr_dst_is_valid4(cached->dst, READ_ONCE(cached->cookie)))
 		return false;
 	/* Keeps list receive from using this packet's route as a hint for other flows. */
-	if (choice.multipath)
+	if (cached->multipath)
 		IPCB(skb)->flags |= IPSKB_MULTIPATH;
-	skb_dst_set_noref(skb, dst);
+	skb_dst_set_noref(skb, cached->dst);
 	return true;
 }

@@ -41,8 +41,6 @@ static __always_inline enum nfzr_fit nfzr_packet_fit6(const struct sk_buff *skb,
 	fit = nfzr_packet_fit(skb, state, c);
 	if (fit != NFZR_FIT)
 		return fit;
-	if (nfzr_is_scoped(&ip6h->saddr) || nfzr_is_scoped(&ip6h->daddr))
-		return NFZR_UNFIT_SCOPE;
 	/* Rules see the protocol number of the first header. */
 	if (ip6h->nexthdr != nf_ct_protonum(c->ct))
 		return NFZR_UNFIT_OPTIONS;
@@ -72,6 +70,8 @@ bool nfzr_helper_headers6(struct sk_buff *skb, const struct nf_hook_state *state
 	h->key.rest = nfzr_key_rest6(ip6h);
 	h->path_hash = nfzr_path_hash(skb);
 	h->fit = nfzr_packet_fit6(skb, ip6h, state, c);
+	if (h->fit == NFZR_FIT && (nfzr_is_scoped(&ip6h->saddr) || nfzr_is_scoped(&ip6h->daddr)))
+		h->fit = NFZR_UNFIT_SCOPE;
 	return true;
 }
 
@@ -157,20 +157,23 @@ void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r)
 		r->choice.path_hash = nfzr_path_hash(skb);
 }
 
-/* As nfzr_helper_serve4(). */
+/*
+ * As nfzr_helper_serve4(). The addresses are those that the connection fixes, so a route that was
+ * chosen for one of its packets proves that they have no scope.
+ */
 bool nfzr_helper_serve6(struct sk_buff *skb, const struct nf_hook_state *state,
 			const struct nfzr_ct_ref *c, const struct nfzr_key *key,
-			struct dst_entry *dst, struct nfzr_choice choice)
+			const struct nfzr_cached *cached)
 {
 	const struct ipv6hdr *ip6h = ipv6_hdr(skb);
 
-	if (!state->in || !nfzr_is_for(skb, state, nfzr_key_rest6(ip6h), key, choice) ||
+	if (!state->in || !nfzr_is_for(skb, state, nfzr_key_rest6(ip6h), key, cached) ||
 	    nfzr_packet_fit6(skb, ip6h, state, c) != NFZR_FIT ||
-	    !nfzr_dst_is_valid6(dst, choice.cookie))
+	    !nfzr_dst_is_valid6(cached->dst, READ_ONCE(cached->cookie)))
 		return false;
 	/* Keeps list receive from using this packet's route as a hint for other flows. */
-	if (choice.multipath)
+	if (cached->multipath)
 		IP6CB(skb)->flags |= IP6SKB_MULTIPATH;
-	skb_dst_set_noref(skb, dst);
+	skb_dst_set_noref(skb, cached->dst);
 	return true;
 }

@@ -2,7 +2,7 @@
 /*
  * Tracking of packets whose connection is in a zone's table: reads a packet before conntrack sees
  * it, and does what conntrack would do with it. All functions run in a PRE_ROUTING hook: softirq or
- * process context, under rcu_read_lock(). nfzr_helper_tcp_begin() takes ct->lock; no other lock
+ * process context, under rcu_read_lock(). nfzr_helper_tcp_lock() takes ct->lock; no other lock
  * nests inside it.
  *
  * Buffers of skb_header_pointer() are __uninitialized, because most kernels zero variables otherwise.
@@ -113,6 +113,7 @@ static __always_inline enum nfzr_track nfzr_probe_tcp(const struct sk_buff *skb,
 	p->tuple.src.u.tcp.port = th->source;
 	p->tuple.dst.u.tcp.port = th->dest;
 	p->has_checksum = true;
+	p->is_tcp = true;
 	p->win = ntohs(th->window);
 	p->seq = ntohl(th->seq);
 	p->ack = ntohl(th->ack_seq);
@@ -136,6 +137,7 @@ static __always_inline enum nfzr_track nfzr_probe_udp(const struct sk_buff *skb,
 	p->tuple.src.u.udp.port = uh->source;
 	p->tuple.dst.u.udp.port = uh->dest;
 	p->has_checksum = uh->check;
+	p->is_tcp = false;
 	p->seq = p->ack = p->end = 0;
 	p->win = 0;
 	p->flags = 0;
@@ -143,7 +145,10 @@ static __always_inline enum nfzr_track nfzr_probe_udp(const struct sk_buff *skb,
 	return NFZR_TRACK;
 }
 
-/* Fills all of *p but p->why, if it returns NFZR_TRACK: the packet is of a kind that is looked up. */
+/*
+ * Reads a packet that conntrack has not seen yet. Fills *p if it returns NFZR_TRACK: the packet is
+ * of a kind that is looked up.
+ */
 static __always_inline enum nfzr_track nfzr_probe(const struct sk_buff *skb,
 						  const struct nf_hook_state *state,
 						  const struct nf_conn *tmpl, struct nfzr_probe *p)
@@ -176,28 +181,10 @@ static __always_inline enum nfzr_track nfzr_probe(const struct sk_buff *skb,
 	return NFZR_TRACK;
 }
 
-/*
- * Reads a packet that conntrack has not seen yet. Returns false if conntrack has seen it, if it is
- * marked untracked, or if it comes from a bridge. Otherwise p->why says whether the packet is of a
- * kind that is looked up. The rest of *p is filled only if it is.
- */
-bool nfzr_helper_probe(struct sk_buff *skb, const struct nf_hook_state *state, struct nfzr_probe *p)
-{
-	enum ip_conntrack_info ctinfo;
-	const struct nf_conn *tmpl = nf_ct_get(skb, &ctinfo);
-
-	if (ctinfo == IP_CT_UNTRACKED || (tmpl && !nf_ct_is_template(tmpl)))
-		return false;
-	if (nf_bridge_info_exists(skb))
-		return false;
-	p->why = nfzr_probe(skb, state, tmpl, p);
-	return true;
-}
-
 /* Returns the reason why a status rules the ct out, or NFZR_TRACK. */
 static enum nfzr_track nfzr_status_why(const struct nf_conn *ct, unsigned long status)
 {
-	if (!(status & IPS_CONFIRMED))
+	if (!(status & IPS_CONFIRMED) || status & IPS_DYING)
 		return NFZR_UNTRACK_GONE;
 	if (!(status & IPS_SEEN_REPLY))
 		return NFZR_UNTRACK_UNREPLIED;
@@ -220,12 +207,11 @@ static enum nfzr_track nfzr_status_why(const struct nf_conn *ct, unsigned long s
 static __always_inline enum nfzr_track nfzr_ct_why(const struct nf_conn *ct)
 {
 	const unsigned long good = IPS_CONFIRMED | IPS_SEEN_REPLY | IPS_ASSURED;
-	const unsigned long bad = IPS_SEQ_ADJUST | IPS_NAT_CLASH | IPS_OFFLOAD | IPS_HW_OFFLOAD;
+	const unsigned long bad = IPS_DYING | IPS_SEQ_ADJUST | IPS_NAT_CLASH | IPS_OFFLOAD |
+				  IPS_HW_OFFLOAD;
 	unsigned long status = READ_ONCE(ct->status);
 	enum nfzr_track why;
 
-	if (nfzr_ct_is_gone(ct))
-		return NFZR_UNTRACK_GONE;
 	/* In most cases nothing rules the ct out. */
 	if (unlikely((status & (good | bad)) != good)) {
 		why = nfzr_status_why(ct, status);
@@ -245,44 +231,49 @@ static __always_inline bool nfzr_checksum_good(struct sk_buff *skb,
 						const struct nf_hook_state *state,
 						const struct nfzr_probe *p)
 {
+	/* nf_checksum() looks at no other packets. */
+	if (skb->ip_summed != CHECKSUM_NONE && skb->ip_summed != CHECKSUM_COMPLETE)
+		return true;
 	return !p->has_checksum || !state->net->ct.sysctl_checksum ||
 	       !nf_checksum(skb, state->hook, p->dataoff, p->tuple.dst.protonum, state->pf);
 }
 
-static __always_inline enum nfzr_track nfzr_track_why(struct sk_buff *skb,
-						const struct nf_hook_state *state,
-						const struct nf_conn *ct, const struct nfzr_probe *p)
+/* Reads the timeouts that a TCP connection may get. */
+static __always_inline void nfzr_read_tcp(struct net *net, const struct nf_conn *ct,
+					  struct nfzr_tcp_timeouts *t)
 {
-	enum nfzr_track why = nfzr_ct_why(ct);
+	const struct nf_tcp_net *tn = nf_tcp_pernet(net);
+	const unsigned int *timeouts = nf_ct_timeout_lookup(ct);
 
-	if (why == NFZR_TRACK && !nfzr_checksum_good(skb, state, p))
-		why = NFZR_UNTRACK_CHECKSUM;
-	return why;
-}
-
-/*
- * Locks a TCP connection and returns its state, and in *t the timeouts that it may get. The caller
- * unlocks it with nfzr_helper_tcp_end(). On failure, returns NULL without the lock, and the reason
- * in *why.
- */
-struct ip_ct_tcp *nfzr_helper_tcp_begin(struct sk_buff *skb, const struct nf_hook_state *state,
-					struct nf_conn *ct, const struct nfzr_probe *p,
-					struct nfzr_tcp_timeouts *t, enum nfzr_track *why)
-{
-	const struct nf_tcp_net *tn = nf_tcp_pernet(state->net);
-	const unsigned int *timeouts;
-
-	*why = nfzr_track_why(skb, state, ct, p);
-	if (*why != NFZR_TRACK)
-		return NULL;
-	timeouts = nf_ct_timeout_lookup(ct);
 	if (!timeouts)
 		timeouts = tn->timeouts;
 	t->established = READ_ONCE(timeouts[TCP_CONNTRACK_ESTABLISHED]);
 	t->retrans = READ_ONCE(timeouts[TCP_CONNTRACK_RETRANS]);
 	t->unack = READ_ONCE(timeouts[TCP_CONNTRACK_UNACK]);
 	t->max_retrans = READ_ONCE(tn->tcp_max_retrans);
+}
 
+/* Reads the inputs of a UDP connection's timeout. */
+static __always_inline void nfzr_read_udp(struct net *net, const struct nf_conn *ct,
+					  struct nfzr_udp *u)
+{
+	const unsigned int *timeouts = nf_ct_timeout_lookup(ct);
+
+	if (!timeouts)
+		timeouts = nf_udp_pernet(net)->timeouts;
+	u->now = jiffies;
+	u->since = ct->proto.udp.stream_ts;
+	u->unreplied = READ_ONCE(timeouts[UDP_CT_UNREPLIED]);
+	u->replied = READ_ONCE(timeouts[UDP_CT_REPLIED]);
+	u->assured = test_bit(IPS_ASSURED_BIT, &ct->status);
+}
+
+/*
+ * Locks a TCP connection and returns its state. Returns NULL, without the lock, if sequence numbers
+ * of the connection are rewritten.
+ */
+struct ip_ct_tcp *nfzr_helper_tcp_lock(struct nf_conn *ct)
+{
 	spin_lock_bh(&ct->lock);
 	/*
 	 * The bit is set before the lock is taken to write the offsets. If the bit is clear here,
@@ -290,36 +281,14 @@ struct ip_ct_tcp *nfzr_helper_tcp_begin(struct sk_buff *skb, const struct nf_hoo
 	 */
 	if (test_bit(IPS_SEQ_ADJUST_BIT, &ct->status)) {
 		spin_unlock_bh(&ct->lock);
-		*why = NFZR_UNTRACK_SEQ_ADJUST;
 		return NULL;
 	}
 	return &ct->proto.tcp;
 }
 
-void nfzr_helper_tcp_end(struct nf_conn *ct)
+void nfzr_helper_tcp_unlock(struct nf_conn *ct)
 {
 	spin_unlock_bh(&ct->lock);
-}
-
-/* Reads the inputs of a UDP connection's timeout, unless the ct is left to conntrack. */
-enum nfzr_track nfzr_helper_udp_begin(struct sk_buff *skb, const struct nf_hook_state *state,
-				      struct nf_conn *ct, const struct nfzr_probe *p,
-				      struct nfzr_udp *u)
-{
-	enum nfzr_track why = nfzr_track_why(skb, state, ct, p);
-	const unsigned int *timeouts;
-
-	if (why != NFZR_TRACK)
-		return why;
-	timeouts = nf_ct_timeout_lookup(ct);
-	if (!timeouts)
-		timeouts = nf_udp_pernet(state->net)->timeouts;
-	u->now = jiffies;
-	u->since = ct->proto.udp.stream_ts;
-	u->unreplied = READ_ONCE(timeouts[UDP_CT_UNREPLIED]);
-	u->replied = READ_ONCE(timeouts[UDP_CT_REPLIED]);
-	u->assured = test_bit(IPS_ASSURED_BIT, &ct->status);
-	return NFZR_TRACK;
 }
 
 /*

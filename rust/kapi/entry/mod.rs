@@ -16,8 +16,8 @@
 //! The connection of an entry does not stay valid that long: it is put at once, because until then
 //! conntrack counts it and NAT keeps its port. Conntrack may use its memory for another connection
 //! without a grace period (`SLAB_TYPESAFE_BY_RCU`). Therefore an entry does not give its connection
-//! away, but either a reference of the reader's own ([`Entry::conn_ref`]) or what the reader read
-//! in it ([`Entry::peek`]). Both fail if the entry is not live afterwards.
+//! away, but either a reference of the reader's own ([`Entry::conn_ref`] and [`lookup::Found`]) or
+//! what the reader read in it ([`Entry::peek`]). All fail if the entry is not live afterwards.
 //!
 //! # Locks
 //!
@@ -27,6 +27,7 @@
 //!
 //! This is the module's own domain. It is here because it needs `unsafe`.
 
+pub(crate) mod lookup;
 mod raw_table;
 pub(crate) mod registry;
 pub(crate) mod table;

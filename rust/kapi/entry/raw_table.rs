@@ -12,12 +12,10 @@ use kernel::{
     types::Opaque, //
 };
 
-use crate::{
-    bindings,
-    kapi::sync::once::ReadOnce, //
-};
+use crate::bindings;
 
 /// A `struct rhashtable` of links.
+#[repr(C)]
 pub(super) struct RawTable {
     pub(super) ht: Opaque<bindings::rhashtable>,
     /// Directions of entries, counted from before they are linked until RCU frees their entry.
@@ -67,11 +65,5 @@ impl RawTable {
         let owner = owner.cast_mut().cast();
         let set = self.owner.cmpxchg(ptr::null_mut(), owner, Full);
         set.is_ok() || set == Err(owner)
-    }
-
-    /// Returns whether the table belongs to `owner`.
-    #[inline(always)]
-    pub(super) fn is_of<T>(&self, owner: *const T) -> bool {
-        ptr::eq(self.owner.read_once(), owner.cast())
     }
 }

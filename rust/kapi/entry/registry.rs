@@ -5,6 +5,7 @@
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
+    mem::MaybeUninit,
     ptr::{self, NonNull}, //
 };
 
@@ -22,7 +23,7 @@ use crate::{
     bindings,
     kapi::{
         entry::{
-            table::{Looked, TupleTable},
+            table::TupleTable,
             Entry,
             DEAD,
             LIVE,
@@ -35,8 +36,8 @@ use crate::{
             slab::{Cache, Object}, //
         },
         nf::{
-            conn::{Conn, Dir},
-            track::Probe, //
+            conn::{Conn, CtRef, Dir},
+            skb::HookSkb, //
         },
         sync::rcu::ReadSide, //
     },
@@ -71,7 +72,7 @@ pub(crate) struct Registry<T: Send + Sync> {
 
 impl<T: Send + Sync> Registry<T> {
     /// The highest number.
-    pub(crate) const MAX_INDEX: u32 = (1 << 30) - 1;
+    pub(crate) const MAX_INDEX: u32 = bindings::NFZR_MAX_INDEX;
 
     /// Creates an empty registry.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
@@ -181,7 +182,7 @@ impl<T: Send + Sync> Registry<T> {
                 return Ok(());
             };
             // SAFETY: The link was in the table in this read-side critical section.
-            let (met, _) = unsafe { TupleTable::<T>::entry_of(met) };
+            let met = unsafe { TupleTable::<T>::entry_of(met) };
             if ptr::eq(met.ct(), entry.ct()) {
                 return Err(EEXIST);
             }
@@ -202,6 +203,33 @@ impl<T: Send + Sync> Registry<T> {
         let entry = NonNull::new(self.raw.load(index).cast::<Entry<T>>())?;
         // SAFETY: By the type invariant an entry; a removed one is freed after a grace period.
         Some(unsafe { entry.as_ref() })
+    }
+
+    /// Reads a packet's connection into `buf`, and counts the packet, as [`HookSkb::count_ct`].
+    /// Also returns the connection's entry if the handle is the sum of `zero` and the entry's
+    /// number. Any context.
+    #[inline(always)]
+    pub(crate) fn of_packet<'p, 'b, 'r, P>(
+        &'r self,
+        skb: &'p HookSkb<'r, P>,
+        (first, most): (u64, u8),
+        zero: u64,
+        buf: &'b mut MaybeUninit<CtRef<'p>>,
+    ) -> Option<(&'b CtRef<'p>, Option<&'r Entry<T>>)> {
+        let (tree, skb) = (self.raw.tree(), skb.as_raw());
+        // CAST: A `CtRef` is transparent.
+        let to = buf.as_mut_ptr().cast::<bindings::nfzr_ct_ref>();
+        // SAFETY: The packet is in a hook, under RCU. By the type invariant these are entries,
+        // which begin with their links.
+        if !unsafe { bindings::nfzr_helper_find_entry(skb, first, most, zero, tree, to) } {
+            return None;
+        }
+        // SAFETY: The helper filled it.
+        let links = NonNull::new(unsafe { (*to).links });
+        // SAFETY: As in `get`: an entry that is not freed before `'r` ends.
+        let entry = links.map(|links| unsafe { links.cast().as_ref() });
+        // SAFETY: The helper filled it from this packet, which is in a hook while it is borrowed.
+        Some((unsafe { buf.assume_init_ref() }, entry))
     }
 
     /// Returns the first entry numbered `from` or higher, with its number. Any context.
@@ -232,23 +260,6 @@ impl<T: Send + Sync> Registry<T> {
         // SAFETY: As in `get`: an entry that is not freed before `'r` ends.
         let entry = entry.map(|entry| unsafe { entry.cast::<Entry<T>>().as_ref() });
         (entry, next)
-    }
-
-    /// Looks up the entry that a packet belongs to in `table`, if the packet's zone is `zone`,
-    /// which is the table's. Any context.
-    #[inline(always)]
-    pub(crate) fn lookup<'r>(
-        &'r self,
-        table: &TupleTable<T>,
-        probe: &Probe<'_, 'r>,
-        zone: u16,
-    ) -> Looked<'r, T> {
-        // A table without entries has no owner yet.
-        if table.raw().is_of(self) {
-            table.lookup(probe, zone)
-        } else {
-            Looked::NOTHING
-        }
     }
 
     /// Kills an entry of this registry, and gives its reference on the connection back. Returns

@@ -6,24 +6,23 @@
 
 use core::{
     marker::PhantomData,
-    mem::align_of,
+    mem::{align_of, offset_of},
+    ops::Deref,
     ptr::{self, NonNull}, //
 };
 
 use kernel::{
     error::to_result,
     prelude::*,
-    sync::{aref::ARef, atomic::Relaxed}, //
+    static_assert,
+    sync::atomic::Relaxed, //
 };
 
 use crate::{
     bindings,
     kapi::{
         entry::{raw_table::RawTable, Entry},
-        nf::{
-            conn::{Conn, Dir},
-            track::Probe, //
-        },
+        nf::conn::{Conn, Dir},
         sync::rcu::ReadSide, //
     },
 };
@@ -35,40 +34,12 @@ pub(crate) fn draw_secret() {
     unsafe { bindings::nfzr_helper_table_draw_secret() };
 }
 
-/// The entry that a packet belongs to.
-pub(crate) struct FoundEntry<'r, T: Send + Sync> {
-    /// The entry.
-    pub(crate) entry: &'r Entry<T>,
-    /// The direction in which the packet goes.
-    pub(crate) dir: Dir,
-    /// The connection.
-    pub(crate) conn: ARef<Conn>,
-}
-
-/// The result of a lookup.
-pub(crate) struct Looked<'r, T: Send + Sync> {
-    /// The entry that the packet belongs to.
-    pub(crate) found: Option<FoundEntry<'r, T>>,
-    /// An entry that the packet would belong to if its connection were not dead. It may have been
-    /// killed meanwhile.
-    pub(crate) gone: Option<&'r Entry<T>>,
-    /// The number of non-matching entries that were compared.
-    pub(crate) others: u32,
-}
-
-impl<T: Send + Sync> Looked<'_, T> {
-    pub(super) const NOTHING: Self = Self {
-        found: None,
-        gone: None,
-        others: 0,
-    };
-}
-
 /// A table of entries, keyed by tuple.
 ///
 /// # Invariants
 ///
 /// `raw` is boxed memory owned by the table, with an initialised rhashtable.
+#[repr(transparent)]
 pub(crate) struct TupleTable<T: Send + Sync> {
     pub(super) raw: NonNull<RawTable>,
     _entries: PhantomData<fn() -> T>,
@@ -110,63 +81,30 @@ impl<T: Send + Sync> TupleTable<T> {
         };
         let link = NonNull::new(link)?;
         // SAFETY: Found under RCU, so the entry is not freed before `'r` ends.
-        Some(unsafe { Self::entry_of(link) }.0).filter(|entry| entry.is_of(ct))
+        Some(unsafe { Self::entry_of(link) }).filter(|entry| entry.is_of(ct))
     }
 
-    /// Looks up the entry that a packet belongs to if its zone is `zone`, which is this table's.
-    /// Any context.
-    #[inline(always)]
-    pub(super) fn lookup<'r>(&self, probe: &Probe<'_, 'r>, zone: u16) -> Looked<'r, T> {
-        let mut query = bindings::nfzr_query {
-            probe: probe.as_raw(),
-            gone: ptr::null_mut(),
-            others: 0,
-            zone,
-        };
-        // SAFETY: By the type invariant the table is initialised, and a probe is under RCU.
-        let link = unsafe { bindings::nfzr_helper_table_lookup(self.raw().ht.get(), &mut query) };
-        let found = NonNull::new(link).map(|link| {
-            // SAFETY: The link was found under RCU, so its entry is not freed before `'r` ends.
-            let (entry, dir) = unsafe { Self::entry_of(link) };
-            // SAFETY: The helper took a reference for us.
-            let conn = unsafe { entry.owned_conn() };
-            FoundEntry { entry, dir, conn }
-        });
-        // SAFETY: As above: the links of an `Entry<T>` of this table.
-        let gone = NonNull::new(query.gone).map(|links| unsafe { links.cast().as_ref() });
-        Looked {
-            found,
-            gone,
-            others: query.others,
-        }
-    }
-
-    /// Returns the entry that contains a link of this table, and the link's direction.
+    /// Returns the entry that contains a link of this table.
     ///
     /// # Safety
     ///
     /// The link is in the table, or was in this read-side critical section, which lasts for `'r`.
-    pub(super) unsafe fn entry_of<'r>(link: NonNull<bindings::rhash_head>) -> (&'r Entry<T>, Dir) {
+    pub(super) unsafe fn entry_of<'r>(link: NonNull<bindings::rhash_head>) -> &'r Entry<T> {
         // An entry is aligned to 16 bytes, and its two links are its first 16 bytes.
         let offset = link.addr().get() % align_of::<bindings::nfzr_links>();
-        let dir = if offset == 0 {
-            Dir::Original
-        } else {
-            Dir::Reply
-        };
         // SAFETY: Every link is one of the two at the start of an `Entry<T>`.
         let entry = unsafe { link.byte_sub(offset) }.cast::<Entry<T>>();
         // SAFETY: By the function's requirement the entry is not freed before `'r` ends.
-        (unsafe { entry.as_ref() }, dir)
+        unsafe { entry.as_ref() }
     }
 
-    /// Calls `f` with every entry and the direction that it has in this table. An entry with both
-    /// directions in this table is visited twice. `f` may kill the entry. If no entry is killed
-    /// meanwhile, no entry that stays is missed. Process context; lets other tasks run.
+    /// Calls `f` with every entry. An entry with both directions in this table is visited twice.
+    /// `f` may kill the entry. If no entry is killed meanwhile, no entry that stays is missed.
+    /// Process context; lets other tasks run.
     ///
     /// Errors, after some entries were visited: `EINTR`, a fatal signal; `EAGAIN`, the table was
     /// resized too often.
-    pub(crate) fn walk<F: FnMut(&Entry<T>, Dir, &ReadSide<'_>)>(&self, mut f: F) -> Result {
+    pub(crate) fn walk<F: FnMut(&Entry<T>, &ReadSide<'_>)>(&self, mut f: F) -> Result {
         /// # Safety
         ///
         /// Called by the walk through a `TupleTable<T>`, under RCU, with the context passed to the
@@ -174,16 +112,16 @@ impl<T: Send + Sync> TupleTable<T> {
         unsafe extern "C" fn visit<T, F>(context: *mut c_void, link: *mut bindings::rhash_head)
         where
             T: Send + Sync,
-            F: FnMut(&Entry<T>, Dir, &ReadSide<'_>),
+            F: FnMut(&Entry<T>, &ReadSide<'_>),
         {
             // SAFETY: By the function's requirement.
             let rcu = unsafe { ReadSide::assume_held() };
             // SAFETY: The walk passes links of the table, which are not null.
             let link = unsafe { NonNull::new_unchecked(link) };
             // SAFETY: The link was in the table in this read-side critical section.
-            let (entry, dir) = unsafe { TupleTable::<T>::entry_of(link) };
+            let entry = unsafe { TupleTable::<T>::entry_of(link) };
             // SAFETY: The context is the walk's own closure, which has no other user meanwhile.
-            (unsafe { &mut *context.cast::<F>() })(entry, dir, &rcu);
+            (unsafe { &mut *context.cast::<F>() })(entry, &rcu);
         }
 
         // SAFETY: By the type invariant the table is initialised; `f` lives until the walk ends.
@@ -220,5 +158,33 @@ impl<T: Send + Sync> Drop for TupleTable<T> {
         unsafe { bindings::nfzr_helper_table_destroy(self.raw().ht.get()) };
         // SAFETY: The pointer is from `KBox::leak` in `new`.
         drop(unsafe { KBox::from_raw(self.raw.as_ptr()) });
+    }
+}
+
+/// A table with data of its user, as a lookup of packets expects it: `struct nfzr_tabled`.
+#[repr(C)]
+pub(crate) struct Tabled<T: Send + Sync, U> {
+    /// The table.
+    pub(crate) table: TupleTable<T>,
+    data: U,
+}
+
+static_assert!(offset_of!(Tabled<(), ()>, table) == offset_of!(bindings::nfzr_tabled, table));
+// A pointer to the memory of a table is one to its rhashtable.
+static_assert!(offset_of!(RawTable, ht) == 0);
+
+impl<T: Send + Sync, U> Tabled<T, U> {
+    /// Creates an empty table with this data. Process context.
+    pub(crate) fn new(data: U) -> Result<Self> {
+        let table = TupleTable::new()?;
+        Ok(Self { table, data })
+    }
+}
+
+impl<T: Send + Sync, U> Deref for Tabled<T, U> {
+    type Target = U;
+
+    fn deref(&self) -> &U {
+        &self.data
     }
 }

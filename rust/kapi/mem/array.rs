@@ -50,6 +50,11 @@ impl RawArray {
         })
     }
 
+    /// Returns the tree, for a helper that reads it.
+    pub(in crate::kapi) fn tree(&self) -> *mut bindings::__genradix {
+        self.tree.get()
+    }
+
     /// Returns the pointer at `index`, or null. Any context.
     pub(in crate::kapi) fn load(&self, index: u32) -> *mut c_void {
         // SAFETY: `tree` was initialised by `new`.
@@ -113,6 +118,11 @@ impl<T: Send + Sync> RcuArray<T> {
             raw <- RawArray::new(),
             _owner: PhantomData,
         })
+    }
+
+    /// As [`RawArray::tree`]. The pointers are to `T`.
+    pub(in crate::kapi) fn tree(&self) -> *mut bindings::__genradix {
+        self.raw.tree()
     }
 
     /// Returns the object at `index`. Any context.

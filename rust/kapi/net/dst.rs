@@ -4,9 +4,15 @@
 //!
 //! C header: [`include/net/dst.h`](srctree/include/net/dst.h)
 
-use core::ptr::NonNull;
+use core::{
+    mem::{offset_of, size_of},
+    ptr::{self, NonNull}, //
+};
 
-use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::{
+    static_assert,
+    sync::atomic::{Atomic, Relaxed}, //
+};
 
 use crate::{
     bindings,
@@ -25,23 +31,32 @@ use crate::{
 ///
 /// `dst` is a `struct rtable` or a `struct rt6_info`, as the family of `choice` says, and we own
 /// one reference on it.
+#[repr(C)]
 pub(crate) struct Dst {
     dst: NonNull<bindings::dst_entry>,
-    choice: Choice,
     /// What `dst_check()` compares, read before the last lookup that chose the route.
     cookie: Atomic<u32>,
+    choice: Choice,
 }
 
 /// How the kernel chose a route.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
 pub(in crate::kapi) struct Choice {
-    /// The family of the lookup.
-    pub(in crate::kapi) family: Family,
     /// The packet's hash, if it decided about the nexthop, else 0.
     pub(in crate::kapi) path_hash: u16,
     /// The lookup set `IPSKB_MULTIPATH` or `IP6SKB_MULTIPATH`.
     pub(in crate::kapi) multipath: bool,
+    /// The family of the lookup.
+    pub(in crate::kapi) family: Family,
 }
+
+static_assert!(size_of::<Dst>() == size_of::<bindings::nfzr_cached>());
+static_assert!(offset_of!(Dst, dst) == offset_of!(bindings::nfzr_cached, dst));
+static_assert!(offset_of!(Dst, cookie) == offset_of!(bindings::nfzr_cached, cookie));
+static_assert!(offset_of!(Dst, choice.path_hash) == offset_of!(bindings::nfzr_cached, path_hash));
+static_assert!(offset_of!(Dst, choice.multipath) == offset_of!(bindings::nfzr_cached, multipath));
+static_assert!(offset_of!(Dst, choice.family) == offset_of!(bindings::nfzr_cached, family));
 
 // SAFETY: A `struct dst_entry` is used by all CPUs, and the operations used here allow that.
 unsafe impl Send for Dst {}
@@ -88,14 +103,10 @@ impl Dst {
         self.cookie.store(cookie, Relaxed);
     }
 
-    /// Returns how the kernel chose the route, as the helpers take it.
-    #[inline(always)]
-    pub(in crate::kapi) fn raw_choice(&self) -> bindings::nfzr_choice {
-        bindings::nfzr_choice {
-            cookie: self.cookie(),
-            path_hash: self.choice.path_hash,
-            multipath: self.choice.multipath,
-        }
+    /// Returns the route as the helpers take it.
+    pub(in crate::kapi) fn as_cached(&self) -> *const bindings::nfzr_cached {
+        // CAST: The layouts are equal, as asserted above.
+        ptr::from_ref(self).cast()
     }
 
     /// Returns whether a packet with this hash would be given the same nexthop.

@@ -6,6 +6,7 @@ use crate::bindings;
 
 /// A protocol family, as a hook is registered for one.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub(crate) enum Family {
     /// IPv4.
     Ipv4,

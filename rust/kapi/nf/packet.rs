@@ -262,8 +262,8 @@ impl<'r> HookSkb<'r, PreRouting> {
         if dst.family() != self.family() {
             return false;
         }
-        let (skb, state, ct, raw) = (self.as_raw(), self.state(), ct.as_raw(), dst.as_raw());
-        let choice = dst.raw_choice();
+        let (skb, state, ct) = (self.as_raw(), self.state(), ct.as_raw());
+        let cached = dst.as_cached();
         // CAST: The layouts are equal, as asserted above.
         let key = ptr::from_ref(key).cast();
         match self.family() {
@@ -271,13 +271,9 @@ impl<'r> HookSkb<'r, PreRouting> {
             // The route is of the packet's family. Its owner outlives `'r`, the read-side critical
             // section in which the packet is processed; code that queues the packet takes a
             // reference.
-            Family::Ipv4 => unsafe {
-                bindings::nfzr_helper_serve4(skb, state, ct, key, raw, choice)
-            },
+            Family::Ipv4 => unsafe { bindings::nfzr_helper_serve4(skb, state, ct, key, cached) },
             // SAFETY: As above.
-            Family::Ipv6 => unsafe {
-                bindings::nfzr_helper_serve6(skb, state, ct, key, raw, choice)
-            },
+            Family::Ipv6 => unsafe { bindings::nfzr_helper_serve6(skb, state, ct, key, cached) },
         }
     }
 }

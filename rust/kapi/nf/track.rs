@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Packets before conntrack sees them: reading a packet, the inputs of conntrack's tracking, and
-//! attaching the packet to its connection.
+//! Packets before conntrack sees them: why conntrack must track a packet itself, the inputs of its
+//! tracking, and attaching the packet to its connection.
 //!
 //! A [`TcpGuard`] holds the lock of its `struct nf_conn`. No other lock is taken under it.
 //!
 //! C header: [`nf_conntrack_core.h`](srctree/include/net/netfilter/nf_conntrack_core.h)
 
 use core::{
-    mem::{offset_of, size_of, MaybeUninit},
+    mem::{offset_of, size_of},
     ptr::NonNull, //
 };
 
@@ -20,20 +20,19 @@ use kernel::{
 
 use crate::{
     bindings,
-    kapi::{
-        nf::{
-            conn::{Conn, Dir},
-            skb::{HookSkb, PreRouting},
-            tcp::{Peer, Segment, Timeouts, Tracking},
-            udp::Stream, //
-        },
-        sync::rcu::ReadSide, //
+    kapi::nf::{
+        conn::{Conn, Dir},
+        skb::{HookSkb, PreRouting},
+        tcp::{Peer, Timeouts, Tracking},
+        udp::Stream, //
     },
 };
 
 /// A reason why a packet is left to conntrack: `enum nfzr_track`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Untracked {
+    /// No table of the packet's zones holds its tuple.
+    Unknown,
     /// Neither TCP nor UDP, or IPv6 extension headers.
     Protocol,
     /// IP options.
@@ -64,10 +63,21 @@ pub(crate) enum Untracked {
 
 impl Untracked {
     #[inline(always)]
-    fn check(why: bindings::nfzr_track) -> Result<(), Self> {
+    pub(in crate::kapi) fn check(why: bindings::nfzr_track) -> Result<(), Self> {
+        if matches!(why, bindings::nfzr_track::NFZR_TRACK) {
+            Ok(())
+        } else {
+            Self::of(why)
+        }
+    }
+
+    #[cold]
+    fn of(why: bindings::nfzr_track) -> Result<(), Self> {
         use bindings::nfzr_track::*;
         Err(match why {
+            // Not a reason.
             NFZR_TRACK => return Ok(()),
+            NFZR_UNTRACK_UNKNOWN => Self::Unknown,
             NFZR_UNTRACK_PROTOCOL => Self::Protocol,
             NFZR_UNTRACK_OPTIONS => Self::Options,
             NFZR_UNTRACK_FRAGMENT => Self::Fragment,
@@ -90,28 +100,6 @@ impl Untracked {
 pub(crate) fn is_tracking_verified() -> bool {
     // SAFETY: No requirements.
     unsafe { bindings::nfzr_helper_is_tracking_verified() }
-}
-
-/// Memory for a [`Probe`], which is too large to be copied.
-pub(crate) struct ProbeBuf(MaybeUninit<bindings::nfzr_probe>);
-
-impl ProbeBuf {
-    /// Creates memory that is not initialised.
-    #[inline(always)]
-    pub(crate) fn new() -> Self {
-        Self(MaybeUninit::uninit())
-    }
-}
-
-/// A packet that conntrack has not seen yet, of a kind that is looked up, and the fields that were
-/// read from it.
-///
-/// # Invariants
-///
-/// `raw` was read from `skb`.
-pub(crate) struct Probe<'p, 'r> {
-    raw: &'p bindings::nfzr_probe,
-    skb: &'p HookSkb<'r, PreRouting>,
 }
 
 // Tracking changes conntrack's own memory.
@@ -158,7 +146,35 @@ pub(crate) struct TcpGuard<'a> {
     _lock: NotThreadSafe,
 }
 
-impl TcpGuard<'_> {
+impl<'a> TcpGuard<'a> {
+    /// Locks a connection, and fails if its sequence numbers are rewritten. `timeouts` are those
+    /// that it may get.
+    ///
+    /// # Safety
+    ///
+    /// The connection is TCP.
+    pub(in crate::kapi) unsafe fn lock(
+        ct: &'a Conn,
+        timeouts: &bindings::nfzr_tcp_timeouts,
+    ) -> Result<Self, Untracked> {
+        // SAFETY: By the function's requirement.
+        let tracking = unsafe { bindings::nfzr_helper_tcp_lock(ct.as_raw()) };
+        // CAST: The layouts are equal, as asserted above.
+        let tracking = NonNull::new(tracking.cast()).ok_or(Untracked::SeqAdjust)?;
+        // INVARIANT: The helper took the lock.
+        Ok(Self {
+            ct,
+            tracking,
+            timeouts: Timeouts {
+                established: timeouts.established,
+                retrans: timeouts.retrans,
+                unack: timeouts.unack,
+                max_retrans: timeouts.max_retrans,
+            },
+            _lock: NotThreadSafe,
+        })
+    }
+
     /// Returns the state, for changing it.
     pub(crate) fn tracking(&mut self) -> &mut Tracking {
         // SAFETY: By the type invariant the lock is held, for as long as the guard is borrowed.
@@ -174,7 +190,7 @@ impl TcpGuard<'_> {
 impl Drop for TcpGuard<'_> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant the lock is held.
-        unsafe { bindings::nfzr_helper_tcp_end(self.ct.as_raw()) };
+        unsafe { bindings::nfzr_helper_tcp_unlock(self.ct.as_raw()) };
     }
 }
 
@@ -186,140 +202,14 @@ pub(crate) enum Session<'a> {
     Udp(Stream),
 }
 
-impl<'r> HookSkb<'r, PreRouting> {
-    /// Reads a packet before conntrack does. Returns `None` if the packet has a connection, is
-    /// untracked or comes from br_netfilter; the reason, if it is not of a kind that is looked up.
-    #[inline(always)]
-    pub(crate) fn probe<'p>(
-        &'p self,
-        buf: &'p mut ProbeBuf,
-    ) -> Option<Result<Probe<'p, 'r>, Untracked>> {
-        let (skb, state, to) = (self.as_raw(), self.state(), buf.0.as_mut_ptr());
-        // SAFETY: The packet is in this hook, with this state, under RCU.
-        if !unsafe { bindings::nfzr_helper_probe(skb, state, to) } {
-            return None;
-        }
-        // SAFETY: The helper filled this field.
-        let fit = Untracked::check(unsafe { (*to).why });
-        // INVARIANT: Read above.
-        Some(fit.map(|()| Probe {
-            // SAFETY: The helper filled all fields, because the packet is fit.
-            raw: unsafe { buf.0.assume_init_ref() },
-            skb: self,
-        }))
-    }
-}
-
-impl<'r> Probe<'_, 'r> {
-    pub(in crate::kapi) fn as_raw(&self) -> *const bindings::nfzr_probe {
-        self.raw
-    }
-
-    /// Returns the read side that the hook is called in.
-    #[inline(always)]
-    pub(crate) fn rcu(&self) -> &ReadSide<'r> {
-        self.skb.rcu()
-    }
-
-    /// Returns the packet's zone, if the packet goes in this direction.
-    #[inline(always)]
-    pub(crate) fn zone(&self, dir: Dir) -> u16 {
-        let [original, reply] = self.raw.zone;
-        match dir {
-            Dir::Original => original,
-            Dir::Reply => reply,
-        }
-    }
-
-    /// Returns the fields of a TCP packet that tracking looks at, if the packet goes in this
-    /// direction.
-    pub(crate) fn segment(&self, dir: Dir) -> Segment {
-        Segment {
-            reply: dir == Dir::Reply,
-            flags: self.raw.flags,
-            plain: self.raw.plain,
-            win: self.raw.win,
-            seq: self.raw.seq,
-            ack: self.raw.ack,
-            end: self.raw.end,
-        }
-    }
-
-    /// Checks that conntrack would accept the packet and do nothing unusual with `ct`, and returns
-    /// the inputs of the rest of the tracking. For TCP, this takes the connection's lock.
-    #[inline(always)]
-    pub(crate) fn begin<'a>(&self, ct: &'a Conn) -> Result<Session<'a>, Untracked> {
-        if ct.is_tcp() {
-            self.begin_tcp(ct).map(Session::Tcp)
-        } else {
-            self.begin_udp(ct).map(Session::Udp)
-        }
-    }
-
-    fn begin_tcp<'a>(&self, ct: &'a Conn) -> Result<TcpGuard<'a>, Untracked> {
-        let mut raw = bindings::nfzr_tcp_timeouts::default();
-        let mut why = bindings::nfzr_track::NFZR_TRACK;
-        // SAFETY: By the type invariant the packet is in this hook, with this state, under RCU, and
-        // `raw` was read from it; the connection is TCP.
-        let tracking = unsafe {
-            bindings::nfzr_helper_tcp_begin(
-                self.skb.as_raw(),
-                self.skb.state(),
-                ct.as_raw(),
-                self.as_raw(),
-                &mut raw,
-                &mut why,
-            )
-        };
-        Untracked::check(why)?;
-        // CAST: The layouts are equal, as asserted above.
-        let tracking = NonNull::new(tracking.cast()).ok_or(Untracked::Gone)?;
-        // INVARIANT: The helper took the lock.
-        Ok(TcpGuard {
-            ct,
-            tracking,
-            timeouts: Timeouts {
-                established: raw.established,
-                retrans: raw.retrans,
-                unack: raw.unack,
-                max_retrans: raw.max_retrans,
-            },
-            _lock: NotThreadSafe,
-        })
-    }
-
-    #[inline(always)]
-    fn begin_udp(&self, ct: &Conn) -> Result<Stream, Untracked> {
-        let mut raw = MaybeUninit::<bindings::nfzr_udp>::uninit();
-        // SAFETY: As in `begin_tcp`; the connection is UDP.
-        let why = unsafe {
-            bindings::nfzr_helper_udp_begin(
-                self.skb.as_raw(),
-                self.skb.state(),
-                ct.as_raw(),
-                self.as_raw(),
-                raw.as_mut_ptr(),
-            )
-        };
-        Untracked::check(why)?;
-        // SAFETY: The helper filled it.
-        let raw = unsafe { raw.assume_init() };
-        Ok(Stream {
-            now: raw.now,
-            since: raw.since,
-            assured: raw.assured,
-            unreplied: raw.unreplied,
-            replied: raw.replied,
-        })
-    }
-
+impl HookSkb<'_, PreRouting> {
     /// Attaches the packet to its connection, in place of a template, and updates the connection's
     /// timeout (in jiffies) and counters.
     #[inline(always)]
-    pub(crate) fn attach(&self, ct: ARef<Conn>, dir: Dir, timeout: u32) {
+    pub(in crate::kapi) fn attach(&self, ct: ARef<Conn>, dir: Dir, timeout: u32) {
         let ct = ARef::into_raw(ct).as_ptr().cast();
         // SAFETY: The packet is in a hook, and gives up at most a template. It gets our reference.
-        unsafe { bindings::nfzr_helper_attach(self.skb.as_raw(), ct, dir.as_raw(), timeout) };
+        unsafe { bindings::nfzr_helper_attach(self.as_raw(), ct, dir.as_raw(), timeout) };
     }
 }
 

@@ -215,6 +215,10 @@ pub(crate) enum Options {
     TimeStamp,
     /// A selective acknowledgment (SACK).
     Sack,
+    /// An option of another kind (MPTCP).
+    Other,
+    /// An option of another kind, and then a selective acknowledgment.
+    OtherAndSack,
 }
 
 /// A packet that arrives at PRE_ROUTING.
@@ -247,6 +251,11 @@ impl TestPacket {
         let state = unsafe { &*bindings::nfzr_kunit_state() };
         // SAFETY: We own the packet, and the state is that of PRE_ROUTING for IPv4.
         f(&unsafe { HookSkb::from_raw(self.0, state, Family::Ipv4, rcu) })
+    }
+
+    /// Attaches it to a connection, as the lookup does.
+    pub(crate) fn attach(&self, ct: ARef<Conn>, dir: Dir) {
+        self.in_hook(|skb| skb.attach(ct, dir, 10_000));
     }
 
     /// Lets a hook steal the packet. Returns the verdict, after the packet was freed.
