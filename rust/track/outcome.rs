@@ -42,7 +42,7 @@ named_enum! {
         Helper = "helper",
         /// The TCP connection is not established, or one side is unknown.
         TcpState = "tcp_state",
-        /// The segment has options that may be selective acknowledgments.
+        /// The segment has selective acknowledgments, or its options cannot be read.
         TcpOptions = "tcp_options",
         /// The segment is outside of the window.
         TcpWindow = "tcp_window",

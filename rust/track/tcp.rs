@@ -18,7 +18,7 @@ pub(crate) enum TcpMiss {
     Flags,
     /// The connection is not established, or one side is unknown.
     State,
-    /// The segment has options that may be selective acknowledgments.
+    /// The segment has selective acknowledgments, or its options cannot be read.
     Options,
     /// The segment is outside one of the bounds.
     Window,

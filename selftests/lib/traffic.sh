@@ -27,10 +27,12 @@ traffic() {
 
 # serve PROTO: starts an echo server on SERVER.
 serve() {
+	local hex
+	printf -v hex '%04X' "$PORT"
 	background s python3 tools/traffic.py echo "$1" "$SERVER" "$PORT"
 	case $1 in
-	udp) until_true 10 in_ns s grep -q ':0007 ' /proc/net/udp ;;
-	tcp) until_true 10 in_ns s grep -q ':0007 ' /proc/net/tcp ;;
+	udp) until_true 10 in_ns s grep -q ":$hex " /proc/net/udp ;;
+	tcp | mptcp) until_true 10 in_ns s grep -q ":$hex .* 0A " /proc/net/tcp ;;
 	*) until_true 10 in_ns s grep -q '09090' /proc/net/raw ;;
 	esac
 }

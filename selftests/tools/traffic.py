@@ -20,12 +20,19 @@ import sys
 import time
 
 
+STREAMS = ("tcp", "mptcp")
+# The protocols with ports.
+PORTS = ("udp", *STREAMS)
+
+
 def open_socket(proto, addr):
     family = socket.AF_INET6 if ":" in addr else socket.AF_INET
     if proto == "udp":
         return socket.socket(family, socket.SOCK_DGRAM)
     if proto == "tcp":
         return socket.socket(family, socket.SOCK_STREAM)
+    if proto == "mptcp":
+        return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_MPTCP)
     return socket.socket(family, socket.SOCK_RAW, int(proto))
 
 
@@ -36,8 +43,8 @@ def echo(args):
     if args.transparent:
         six = sock.family == socket.AF_INET6
         sock.setsockopt(socket.IPPROTO_IPV6 if six else socket.IPPROTO_IP, 75 if six else 19, 1)
-    sock.bind((args.addr, args.port if args.proto in ("udp", "tcp") else 0))
-    if args.proto == "tcp":
+    sock.bind((args.addr, args.port if args.proto in PORTS else 0))
+    if args.proto in STREAMS:
         sock.listen(64)
         while True:
             conn, _ = sock.accept()
@@ -69,9 +76,9 @@ def ask(args):
     if args.sport or args.src:
         sock.bind((args.src or ("::" if ":" in args.dst else "0.0.0.0"), args.sport))
     sock.settimeout(args.timeout)
-    if args.proto == "tcp":
+    if args.proto in STREAMS:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.connect((args.dst, args.port if args.proto in ("udp", "tcp") else 0))
+    sock.connect((args.dst, args.port if args.proto in PORTS else 0))
     sent = answered = strange = 0
     for number in range(args.count):
         request = struct.pack("!I", number) + bytes(args.size - 4)
@@ -85,7 +92,7 @@ def ask(args):
                     answer = sock.recv(args.size + 64)
                     if not answer:
                         raise OSError("closed")
-                    answer = answer if args.proto in ("udp", "tcp") else answer[20:]
+                    answer = answer if args.proto in PORTS else answer[20:]
                     if answer[:4] == request[:4]:
                         answered += answer[args.size:] == name
                         strange += answer[args.size:] != name

@@ -8,7 +8,7 @@
 # Kernel: stock quick
 
 . lib/test.sh
-plan 57
+plan 59
 
 load
 router
@@ -216,6 +216,20 @@ test_ip_options_are_left_to_conntrack() {
 	check 'with IP options: answered' \
 		is "$(ask c udp "$n" --sport "$sport" --options 01010101)" "$n"
 	check 'with IP options: not looked up' [ $(($(looked_up miss_options) - before)) -ge "$n" ]
+}
+
+# An MPTCP segment has options that conntrack does not look at.
+test_mptcp_is_found() {
+	local n=20 hits
+	if [ ! -e /proc/sys/net/mptcp ]; then
+		skip 'MPTCP: answered' 'this kernel has no MPTCP'
+		skip 'MPTCP: found' 'this kernel has no MPTCP'
+		return
+	fi
+	PORT=78 serve mptcp
+	hits=$(PORT=78 found ask c mptcp "$n" 2>/tmp/answered)
+	check 'MPTCP: answered' is "$(cat /tmp/answered)" "$n"
+	check 'MPTCP: found' [ "$hits" -ge $((2 * n)) ]
 }
 
 test_fragments_are_reassembled_and_found() {

@@ -81,20 +81,45 @@ static __always_inline void nfzr_probe_tuple(const struct sk_buff *skb, u8 pf, u
 	}
 }
 
-/* Returns whether a segment has no options, or only those that tcp_sack() ignores. */
-static bool nfzr_tcp_is_plain(const struct sk_buff *skb, const struct nfzr_probe *p,
-			      const struct tcphdr *th)
+/* Returns whether tcp_sack() would find no selective acknowledgment among these options. */
+static noinline bool nfzr_tcp_has_no_sack(const u8 *option, int length)
 {
-	__be32 _option __uninitialized;
-	const __be32 *option;
+	const int base = TCPOLEN_SACK_BASE, block = TCPOLEN_SACK_PERBLOCK;
+	int size;
 
-	if (th->doff == sizeof(*th) / 4)
+	for (; length > 0 && option[0] != TCPOPT_EOL; option += size, length -= size) {
+		size = 1;
+		if (option[0] == TCPOPT_NOP)
+			continue;
+		/* tcp_sack() looks at no options after one whose length is wrong. */
+		if (length < 2 || option[1] < 2 || option[1] > length)
+			return true;
+		size = option[1];
+		if (option[0] == TCPOPT_SACK && size >= base + block && (size - base) % block == 0)
+			return false;
+	}
+	return true;
+}
+
+/* Returns whether tcp_sack() would find no selective acknowledgment in a segment. */
+static __always_inline bool nfzr_tcp_is_plain(const struct sk_buff *skb, const struct nfzr_probe *p,
+					      const struct tcphdr *th)
+{
+	u8 _options[MAX_TCP_OPTION_SPACE] __uninitialized;
+	int length = th->doff * 4 - sizeof(*th);
+	const u8 *options;
+
+	if (!length)
 		return true;
-	if (th->doff * 4 != sizeof(*th) + TCPOLEN_TSTAMP_ALIGNED)
+	options = skb_header_pointer(skb, p->dataoff + sizeof(*th), length, _options);
+	if (!options)
 		return false;
-	option = skb_header_pointer(skb, p->dataoff + sizeof(*th), sizeof(_option), &_option);
-	return option && get_unaligned_be32(option) == ((TCPOPT_NOP << 24) | (TCPOPT_NOP << 16) |
-							(TCPOPT_TIMESTAMP << 8) | TCPOLEN_TIMESTAMP);
+	/* In most cases there is only the timestamp. */
+	if (length == TCPOLEN_TSTAMP_ALIGNED &&
+	    get_unaligned_be32(options) == ((TCPOPT_NOP << 24) | (TCPOPT_NOP << 16) |
+					    (TCPOPT_TIMESTAMP << 8) | TCPOLEN_TIMESTAMP))
+		return true;
+	return nfzr_tcp_has_no_sack(options, length);
 }
 
 /* Mirrors tcp_error() and segment_seq_plus_len(). */

@@ -75,8 +75,7 @@ pub(crate) struct Segment {
     pub(crate) reply: bool,
     /// The flags: the header's byte 13.
     pub(crate) flags: u8,
-    /// The segment has no option that conntrack examines: either no option at all, or only the time
-    /// stamp in the layout that RFC 7323 recommends.
+    /// The segment has no selective acknowledgment, the only option that conntrack examines here.
     pub(crate) plain: bool,
     /// The window, as in the header.
     pub(crate) win: u16,
