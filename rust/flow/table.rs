@@ -7,7 +7,8 @@ use core::{cell::Cell, mem::MaybeUninit};
 use kernel::{
     prelude::*,
     sync::{
-        atomic::Relaxed,
+        atomic::{self, Atomic, Relaxed},
+        barrier::{smp_mb, Full},
         Arc, //
     },
 };
@@ -36,7 +37,7 @@ use crate::{
             conn::{Conn, CtRef, Dir},
             skb::{HookSkb, PreRouting}, //
         },
-        sync::rcu::ReadSide, //
+        sync::{once::ReadOnce, rcu::ReadSide}, //
     },
     refs::RefCounts, //
 };
@@ -109,6 +110,9 @@ pub(crate) struct FlowTable {
     zones: Zones,
     pub(super) salt: Salt,
     refs: Arc<RefCounts>,
+    /// Whether there may be flows. Packets look here, because the count of flows changes with each
+    /// flow, and this seldom changes.
+    any: Atomic<bool>,
 }
 
 impl FlowTable {
@@ -124,7 +128,39 @@ impl FlowTable {
             zones <- Zones::new(net),
             salt,
             refs,
+            any: Atomic::new(false),
         })
+    }
+
+    /// Returns whether there may be flows. Any context.
+    #[inline(always)]
+    pub(crate) fn has_any(&self) -> bool {
+        self.any.read_once()
+    }
+
+    /// Makes [`Self::has_any`] return `false` if there are no flows. Returns whether there are. Any
+    /// context.
+    pub(crate) fn note_none(&self) -> bool {
+        let has_some = || self.refs.flows.load(Relaxed) != 0;
+        if !has_some() && self.any.load(Relaxed) {
+            self.any.store(false, Relaxed);
+            // ORDERING: Full, pairs with the full addition in `note_one`: if another CPU has seen
+            // the flag set, this one sees its flow.
+            smp_mb(Full);
+            if has_some() {
+                self.any.store(true, Relaxed);
+            }
+        }
+        has_some()
+    }
+
+    /// Counts a flow that is about to be made.
+    fn note_one(&self) {
+        // ORDERING: Full, see `note_none`.
+        self.refs.flows.fetch_add(1, atomic::Full);
+        if !self.any.load(Relaxed) {
+            self.any.store(true, Relaxed);
+        }
     }
 
     /// Returns the zones.
@@ -267,7 +303,7 @@ impl FlowTable {
                 value: flow,
             };
             // Counted first, because another CPU may remove the flow at once.
-            self.refs.flows.add(1, Relaxed);
+            self.note_one();
             let inserted = self.registry.insert(from.flows, new, end, rcu);
             let entry = inserted.inspect_err(|&err| {
                 self.uncount();

@@ -21,7 +21,6 @@ use crate::{
             tcp::Tracking,
             track::{Session, Untracked}, //
         },
-        sync::once::ReadOnce, //
     },
     state::NetState,
     track::{
@@ -64,7 +63,7 @@ impl Hook for Lookup {
     #[inline(always)]
     fn hook(net: ArcBorrow<'_, NetState>, skb: HookSkb<'_, PreRouting>) -> Verdict {
         // A netns in which nothing is tracked has no flows.
-        if net.refs.flows.read_once() != 0 {
+        if net.flows.has_any() {
             lookup(net, &skb);
         }
         skb.accept()

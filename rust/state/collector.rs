@@ -149,7 +149,7 @@ impl NetState {
         }
         position.next.store(from, Relaxed);
         let zones = self.flows.zones().collect();
-        self.refs.flows.load(Relaxed) != 0 || zones != 0
+        self.flows.note_none() || zones != 0
     }
 
     /// Looks at [`FLOWS_PER_PASS`] flows. Returns where to continue, and whether to do so at once:
@@ -193,7 +193,7 @@ impl NetState {
     /// the flow holds the connection. Called for each new connection. Any context, but not under a
     /// spinlock.
     pub(crate) fn make_room(this: ArcBorrow<'_, Self>, rcu: &ReadSide<'_>) {
-        if this.refs.flows.load(Relaxed) == 0 {
+        if !this.flows.has_any() {
             return;
         }
         let scarce = this.net.is_conntrack_nearly_full();

@@ -128,6 +128,27 @@ mod zone_cases {
     }
 
     #[test]
+    fn packets_are_told_whether_there_may_be_flows() -> Result {
+        let (all, ct) = (Fixture::new()?, conn(2, 0, ZoneDirs::Both)?);
+        let has_any = || all.flows.has_any();
+        let before = has_any();
+        let index = all.make(&ct, None).map_err(|_| EINVAL)?;
+        let during = (has_any(), all.flows.note_none(), has_any());
+        all.kill(index);
+        // Until the collector has looked.
+        let killed = has_any();
+        let after = (all.flows.note_none(), has_any());
+        all.make(&ct, None).map_err(|_| EINVAL)?;
+        let again = has_any();
+        assert!(!before);
+        assert_eq!(during, (true, true, true));
+        assert!(killed);
+        assert_eq!(after, (false, false));
+        assert!(again);
+        Ok(())
+    }
+
+    #[test]
     fn a_limit_keeps_the_counts_of_a_zone_that_went() -> Result {
         let (all, ct) = (Fixture::new()?, conn(1, 5, ZoneDirs::Both)?);
         let zones = all.flows.zones();

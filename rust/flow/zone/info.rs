@@ -34,7 +34,7 @@ impl ZoneInfo<'_> {
     /// Returns how many connections of the zone conntrack has, as of the last
     /// [`zones::Zones::count_connections`].
     pub(crate) fn connections(&self) -> u32 {
-        let zone = self.zone.map(|zone| &zone.connections);
+        let zone = self.zone.map(|zone| &zone.written.connections);
         let limit = self.limit.map(|limit| &limit.connections);
         limit.or(zone).map_or(0, ConnCount::last)
     }

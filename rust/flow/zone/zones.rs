@@ -169,7 +169,7 @@ impl Zones {
             if let Some(limit) = self.limit(id, rcu) {
                 limit.connections.add();
             } else if let Some(zone) = self.get(id, rcu) {
-                zone.connections.add();
+                zone.written.connections.add();
             }
         });
         self.for_each_count(ConnCount::end);
@@ -184,7 +184,7 @@ impl Zones {
                 break;
             };
             if let Some(zone) = self.zones.get(id, &rcu) {
-                f(&zone.connections);
+                f(&zone.written.connections);
             }
             if let Some(limit) = self.limits.get(id, &rcu) {
                 f(&limit.connections);
@@ -296,7 +296,7 @@ impl Zones {
             let Some(zone) = self.zones.get(id, &rcu) else {
                 continue;
             };
-            let idle = zone.flows() == 0 && zone.idle.xchg(true, Relaxed);
+            let idle = zone.flows() == 0 && zone.written.idle.xchg(true, Relaxed);
             if !idle || !zone.table.close() {
                 left = left.saturating_add(1);
                 continue;
