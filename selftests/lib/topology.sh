@@ -265,15 +265,33 @@ in_xtables() {
 }
 
 # receive_in_batches NS DEV...: lets devices hand packets over in lists, as most NICs do, by threaded
-# NAPI with GRO.
+# NAPI with GRO. A veth device does so if the other end has no TSO.
 receive_in_batches() {
-	local ns=$1 dev
-	shift
-	for dev; do
-		in_ns "$ns" ethtool -K "$dev" gro on >/dev/null
-		in_ns "$ns" sh -c "mount -t sysfs sysfs /sys &&
+	receive on off "$@"
+}
+
+# receive_singly NS DEV...: undoes that.
+receive_singly() {
+	receive off on "$@"
+}
+
+# receive GRO TSO NS DEV...: a device in NS is named as the other end's namespace, with a 1. Without
+# GRO it has no NAPI.
+receive() {
+	local gro=$1 tso=$2 ns=$3 dev other
+	for dev in "${@:4}"; do
+		for other in $(ip -n "${dev%1}" -o link show type veth | sed 's/^[0-9]*: \([^@:]*\).*/\1/'); do
+			in_ns "${dev%1}" ethtool -K "$other" tso "$tso" >/dev/null
+		done
+		in_ns "$ns" ethtool -K "$dev" gro "$gro" >/dev/null
+		[ "$gro" = off ] || in_ns "$ns" sh -c "mount -t sysfs sysfs /sys &&
 			echo 1 >/sys/class/net/$dev/threaded && umount /sys"
 	done
+}
+
+# by_napi NS DEV: prints how many packets a veth device has received by NAPI.
+by_napi() {
+	in_ns "$1" ethtool -S "$2" | awk '/rx_queue_.*_xdp_packets:/ { sum += $2 } END { print sum + 0 }'
 }
 
 # ipsec FROM-NS FROM TO-NS TO DIRECTION-IN: sends packets for the server from FROM to TO by ESP.

@@ -10,7 +10,7 @@
 # Long: kcsan
 
 . lib/test.sh
-plan 79
+plan 80
 
 # Requests that `connect` sends for each connection.
 REQUESTS=3
@@ -369,6 +369,8 @@ test_a_receive_batch_does_not_evade_the_limit() {
 	put "zone 1 max $max" >/dev/null
 	flood $((2000 / SLOW))
 	check 'a batch: no more than the limit' is "$(entries 1)" "$max"
+	check 'a batch: by NAPI' [ "$(by_napi r c1)" -gt 0 ]
+	receive_singly r c1
 	start_over
 }
 

@@ -10,7 +10,7 @@
 # Long: kcsan
 
 . lib/test.sh
-plan 67
+plan 68
 
 # Requests of each tenant in an exchange: by UDP, in two turns, and over one TCP connection.
 UDP_TURN=5
@@ -423,6 +423,7 @@ test_packets_of_a_batch_are_found() {
 	rules "$BOTH"
 	receive_in_batches r c1 d1 s1 t1
 	matrix 'receive batches' "$SERVER" t
+	check 'receive batches: by NAPI' [ "$(by_napi r c1)" -gt 0 ]
 }
 
 # Depends on all cases.
