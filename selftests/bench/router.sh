@@ -14,7 +14,7 @@ ROW=$1
 shift
 # shellcheck disable=SC2034
 proto=udp family=4 flows=100 ports=100 zones=0 rules=0 routes=0 rp_filter=0 chain=2 snat=0 churn=0 quote=0 new=0 lasting=0 forget=0 \
-	max_age=60000 idle=0 profile=
+	napi=0 max_age=60000 idle=0 profile=
 for setting; do
 	declare "${setting%%=*}=${setting#*=}"
 done
@@ -57,6 +57,7 @@ ip -n r -b - <<-END
 	route add fd00:1::/64 via fd00:a::2
 	route add $SERVER6 via fd00:b::2
 END
+[ "$napi" = 0 ] || receive_in_batches r c1 s1
 # Other hosts behind the gateway, about which the client sends errors.
 if [ "$quote" != 0 ]; then
 	ip -n r -b - <<-END
@@ -193,6 +194,7 @@ start_send() {
 	exec 7>/tmp/send.in 8</tmp/send.out
 	[ "$churn" = 0 ] || tell churn "$churn" r
 	[ "$quote" = 0 ] || tell quote "$quote"
+	[ "$napi" = 0 ] || tell yield
 	[ "$forget" = 0 ] || tell forget r
 }
 

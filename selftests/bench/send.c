@@ -22,6 +22,7 @@
  *              packets are sent
  *   quote HZ   from now on the client sends HZ ICMP errors per second while packets are sent. Each
  *              says that a packet which the router sent to some other host was too big
+ *   yield      from now on lets other threads run after each batch, such as those that receive it
  *
  * Packets are sent in batches of up to 64: a batch from the clients, then one of the same size from
  * the server. The answer to `run', `one' and `new' has the number of packets (new: connections),
@@ -326,6 +327,8 @@ static uint8_t frames[BATCH][ETH_FRAME_LEN];
 static struct iovec iov[BATCH];
 static struct mmsghdr batch[BATCH];
 
+static bool yields;
+
 static void flush(enum dir from, unsigned int count)
 {
 	unsigned int done = 0;
@@ -336,6 +339,8 @@ static void flush(enum dir from, unsigned int count)
 		if (n <= 0)
 			err(1, "sendmmsg");
 	}
+	if (yields)
+		sched_yield();
 }
 
 static void add(unsigned int slot, enum dir from, unsigned int client, uint16_t port, uint8_t flags,
@@ -549,6 +554,9 @@ int main(int argc, char **argv)
 		if (!strcmp(line, "open\n")) {
 			do_open();
 			puts("open");
+		} else if (!strcmp(line, "yield\n")) {
+			yields = true;
+			puts("yield");
 		} else if (sscanf(line, "run %u", &n) == 1) {
 			do_run(n, false);
 		} else if (sscanf(line, "one %u", &n) == 1) {

@@ -89,8 +89,9 @@ misses() {
 	limited=$(stat_of miss_limited)
 	missed=$(gained "miss_$reason" "$@" 2>/dev/null)
 	limited=$(($(stat_of miss_limited) - limited))
-	[ "$missed" -gt 0 ] && [ "$missed" -le "$count" ] && [ $((missed + limited)) -ge "$count" ] ||
+	if [ "$missed" = 0 ] || [ "$missed" -gt "$count" ] || [ $((missed + limited)) -lt "$count" ]; then
 		is "$missed, and $limited limited" "$count"
+	fi
 }
 
 # jiffies: prints the kernel's jiffies.
