@@ -20,6 +20,8 @@ import sys
 import time
 
 
+# For how long, in seconds, to wait for an answer after one did not come.
+HURRY = 1.0
 STREAMS = ("tcp", "mptcp")
 # The protocols with ports.
 PORTS = ("udp", *STREAMS)
@@ -98,7 +100,7 @@ def ask(args):
                         strange += answer[args.size:] != name
                         break
         except OSError:
-            pass
+            sock.settimeout(min(args.timeout, HURRY))
         if args.until and os.path.exists(args.until):
             break
         if args.interval:
@@ -109,18 +111,19 @@ def ask(args):
 def flows(args):
     """Sends requests of many flows in turn, each after the previous one's answer."""
     sent = answered = 0
+    timeout = args.timeout
     for _ in range(args.rounds):
         for sport in range(args.first, args.first + args.count):
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
                 sock.bind(("0.0.0.0", sport))
                 sock.connect((args.dst, args.port))
-                sock.settimeout(args.timeout)
+                sock.settimeout(timeout)
                 sent += 1
                 try:
                     sock.send(b"x" * 16)
                     answered += len(sock.recv(64)) == 16
                 except OSError:
-                    pass
+                    timeout = min(args.timeout, HURRY)
         time.sleep(args.interval)
     return f"sent={sent} answered={answered}"
 
