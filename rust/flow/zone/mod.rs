@@ -96,11 +96,11 @@ pub(crate) struct ZoneData {
     /// Set once, before the zone is published.
     id: Atomic<u32>,
     counters: Counters<Tally>,
-    written: Written,
+    /// Not in the cache line that each packet reads.
+    written: KBox<Written>,
 }
 
-/// What changes with each flow. It has a cache line of its own, because each packet reads the rest.
-#[repr(align(64))]
+/// What changes with each flow.
 struct Written {
     flows: Atomic<i64>,
     connections: ConnCount,
@@ -111,14 +111,15 @@ struct Written {
 impl Zone {
     /// Creates an empty zone, whose id must be set before it is published. Process context.
     fn make() -> Result<Arc<Self>> {
+        let written = Written {
+            flows: Atomic::new(0),
+            connections: ConnCount::new(),
+            idle: Atomic::new(false),
+        };
         let data = ZoneData {
             id: Atomic::new(0),
             counters: Counters::new()?,
-            written: Written {
-                flows: Atomic::new(0),
-                connections: ConnCount::new(),
-                idle: Atomic::new(false),
-            },
+            written: KBox::new(written, GFP_KERNEL_ACCOUNT)?,
         };
         Ok(Arc::new(Self::new(data)?, GFP_KERNEL_ACCOUNT)?)
     }
