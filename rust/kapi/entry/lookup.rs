@@ -122,16 +122,20 @@ impl<'r, T: Send + Sync, U> Found<'_, 'r, T, U> {
     /// Returns the packet's entry.
     #[inline(always)]
     pub(crate) fn entry(&self) -> &'r Entry<T> {
-        // SAFETY: By the type invariant this field is filled, and the links of an `Entry<T>` are
-        // its beginning. It was found under RCU, so it is not freed before `'r` ends.
-        unsafe { &*(*self.raw.as_ptr()).found.cast() }
+        // SAFETY: By the type invariant this field is filled.
+        let links = unsafe { (*self.raw.as_ptr()).found };
+        // SAFETY: The links of an `Entry<T>` are its beginning. It was found under RCU, so it is
+        // not freed before `'r` ends.
+        unsafe { &*links.cast() }
     }
 
     /// Returns the zone in whose table the entry was found.
     #[inline(always)]
     pub(crate) fn zone(&self) -> &'r Tabled<T, U> {
-        // SAFETY: By the type invariant this field is filled. A zone begins with its table.
-        unsafe { &*(*self.raw.as_ptr()).found_in.cast() }
+        // SAFETY: By the type invariant this field is filled.
+        let zone = unsafe { (*self.raw.as_ptr()).found_in };
+        // SAFETY: A zone begins with its table, and is not dropped before `'r` ends.
+        unsafe { &*zone.cast() }
     }
 
     /// Returns the direction in which the packet goes.
