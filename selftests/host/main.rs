@@ -4,6 +4,8 @@
 
 #![cfg(test)]
 #![deny(unsafe_code)]
+// The other files of the module, which are not built here, use the rest.
+#![allow(dead_code)]
 
 #[path = "../../rust/named_enum.rs"]
 mod named_enum;
