@@ -39,7 +39,7 @@ pinned_tree() {
 # Each kernel's build has its own copy of the sources, so that builds do not undo each other.
 copy_sources() {
 	mkdir -p "$1"
-	in_toolchain rsync -a --exclude='*.o' --exclude='.*.cmd' --exclude='*_generated.*' \
+	in_toolchain rsync -a --delete --exclude='*.o' --exclude='.*.cmd' --exclude='*_generated.*' \
 		"$NFZR_TOP/Kbuild" "$NFZR_TOP/include" "$NFZR_TOP/rust" "$1/"
 }
 
