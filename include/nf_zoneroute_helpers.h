@@ -279,13 +279,13 @@ bool nfzr_helper_headers4(struct sk_buff *skb, const struct nf_hook_state *state
 void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r);
 bool nfzr_helper_serve4(struct sk_buff *skb, const struct nf_hook_state *state,
 			const struct nfzr_ct_ref *c, const struct nfzr_key *key,
-			const struct nfzr_cached *cached);
+			const struct nfzr_cached *cached, atomic64_t *hits);
 bool nfzr_helper_headers6(struct sk_buff *skb, const struct nf_hook_state *state,
 			  const struct nfzr_ct_ref *c, struct nfzr_headers *h);
 void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r);
 bool nfzr_helper_serve6(struct sk_buff *skb, const struct nf_hook_state *state,
 			const struct nfzr_ct_ref *c, const struct nfzr_key *key,
-			const struct nfzr_cached *cached);
+			const struct nfzr_cached *cached, atomic64_t *hits);
 bool nfzr_helper_forwarded(struct sk_buff *skb, const struct nf_hook_state *state,
 			   struct nfzr_forwarded *f);
 
@@ -300,7 +300,8 @@ u16 nfzr_helper_dst_gateway(const struct dst_entry *dst, u8 gw[16]);
 bool nfzr_helper_is_tracking_verified(void);
 struct ip_ct_tcp *nfzr_helper_tcp_lock(struct nf_conn *ct);
 void nfzr_helper_tcp_unlock(struct nf_conn *ct);
-void nfzr_helper_attach(struct sk_buff *skb, struct nf_conn *ct, u8 dir, u32 timeout);
+void nfzr_helper_attach(struct sk_buff *skb, struct nf_conn *ct, u8 dir, u32 timeout,
+			u64 __percpu *in_zone, u64 __percpu *in_net);
 void nfzr_helper_tcp_copy(struct nf_conn *ct, struct ip_ct_tcp *to);
 bool nfzr_helper_ct_expiry(const struct nf_conn *ct, u32 *expiry);
 

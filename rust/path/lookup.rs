@@ -78,26 +78,25 @@ fn lookup(net: ArcBorrow<'_, NetState>, skb: &HookSkb<'_, PreRouting>) {
         return;
     };
     let result = match looked.result {
-        Ok(found) => attach(found),
+        Ok(found) => attach(&net, found),
         Err(untracked) => Err(untracked.into()),
     };
     if let Err(miss) = result {
         leave(net, skb, &looked.trail, miss);
     }
-    net.stats.count_lookup(result);
 }
 
-/// Attaches the packet to its connection, or returns the reason why it is left to conntrack.
+/// Attaches the packet to its connection and counts it, or returns the reason why it is left to
+/// conntrack.
 #[inline(always)]
-fn attach(found: Found<'_, '_>) -> Result<(), LookupMiss> {
+fn attach(net: &NetState, found: Found<'_, '_>) -> Result<(), LookupMiss> {
     let timeout = track(&found)?;
-    let zone = found.zone();
-    found.attach(timeout);
-    zone.count(Tally::Hit);
+    let hits = [found.zone().counter(Tally::Hit), net.stats.lookup_hits()];
+    found.attach(timeout, hits);
     Ok(())
 }
 
-/// Leaves a packet to conntrack, and counts it in its zone.
+/// Leaves a packet to conntrack, and counts it.
 #[cold]
 fn leave(
     net: ArcBorrow<'_, NetState>,
@@ -109,6 +108,7 @@ fn leave(
     if let Some(zone) = trail.zone(Dir::Original) {
         zone.count(Tally::Miss);
     }
+    net.stats.count_lookup(Err(miss));
 }
 
 /// Ends the flow of a dead connection that an unknown packet met, so that conntrack finds room and

@@ -71,11 +71,7 @@ impl Direction {
         let Some(slot) = self.live.load(skb.rcu()) else {
             return false;
         };
-        if slot.check_stamp(facts).is_err() || !skb.serve(ct, slot.dst(), slot.key()) {
-            return false;
-        }
-        self.count_hit();
-        true
+        slot.check_stamp(facts).is_ok() && skb.serve(ct, slot.dst(), slot.key(), &self.hits)
     }
 
     /// Counts a packet as if it had been served.

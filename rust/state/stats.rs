@@ -5,7 +5,7 @@
 use kernel::prelude::*;
 
 use crate::{
-    kapi::sync::percpu::{CounterSet, Counters},
+    kapi::sync::percpu::{CounterSet, Counters, OneCounter},
     named_enum::named_enum,
     route::miss::Miss,
     track::outcome::LookupMiss, //
@@ -145,6 +145,12 @@ impl Stats {
     /// Creates zero counters. Process context.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self(Counters::new()?))
+    }
+
+    /// Returns the counter of packets that the lookup attached to their connection.
+    #[inline(always)]
+    pub(crate) fn lookup_hits(&self) -> OneCounter<'_> {
+        self.0.one(Counter::LookupHit)
     }
 
     /// Counts a packet by the result of its lookup. Any context.

@@ -22,7 +22,7 @@ use crate::{
     flow::Flow,
     kapi::{
         entry::table::Tabled,
-        sync::percpu::{CounterSet, Counters}, //
+        sync::percpu::{CounterSet, Counters, OneCounter}, //
     },
     named_enum::named_enum, //
 };
@@ -138,6 +138,12 @@ impl Zone {
     /// Returns the sum of a counter.
     pub(crate) fn tally(&self, counter: Tally) -> u64 {
         self.counters.sum(counter)
+    }
+
+    /// Returns a counter, for a helper that increments it.
+    #[inline(always)]
+    pub(crate) fn counter(&self, counter: Tally) -> OneCounter<'_> {
+        self.counters.one(counter)
     }
 
     /// Increments a counter. Any context.

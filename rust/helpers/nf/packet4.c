@@ -178,12 +178,12 @@ void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r)
 }
 
 /*
- * Attaches the route to a packet if it was chosen for such packets, and is valid for the kernel now.
- * Otherwise returns false.
+ * Attaches the route to a packet if it was chosen for such packets, and is valid for the kernel now,
+ * and increments *hits. Otherwise returns false.
  */
 bool nfzr_helper_serve4(struct sk_buff *skb, const struct nf_hook_state *state,
 			const struct nfzr_ct_ref *c, const struct nfzr_key *key,
-			const struct nfzr_cached *cached)
+			const struct nfzr_cached *cached, atomic64_t *hits)
 {
 	const struct iphdr *iph = ip_hdr(skb);
 	const struct in_device *in_dev = state->in ? __in_dev_get_rcu(state->in) : NULL;
@@ -196,5 +196,6 @@ bool nfzr_helper_serve4(struct sk_buff *skb, const struct nf_hook_state *state,
 	if (cached->multipath)
 		IPCB(skb)->flags |= IPSKB_MULTIPATH;
 	skb_dst_set_noref(skb, cached->dst);
+	atomic64_inc(hits);
 	return true;
 }

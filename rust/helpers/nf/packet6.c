@@ -163,7 +163,7 @@ void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r)
  */
 bool nfzr_helper_serve6(struct sk_buff *skb, const struct nf_hook_state *state,
 			const struct nfzr_ct_ref *c, const struct nfzr_key *key,
-			const struct nfzr_cached *cached)
+			const struct nfzr_cached *cached, atomic64_t *hits)
 {
 	const struct ipv6hdr *ip6h = ipv6_hdr(skb);
 
@@ -175,5 +175,6 @@ bool nfzr_helper_serve6(struct sk_buff *skb, const struct nf_hook_state *state,
 	if (cached->multipath)
 		IP6CB(skb)->flags |= IP6SKB_MULTIPATH;
 	skb_dst_set_noref(skb, cached->dst);
+	atomic64_inc(hits);
 	return true;
 }

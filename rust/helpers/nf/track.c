@@ -199,9 +199,14 @@ static __always_inline enum nfzr_track nfzr_probe(const struct sk_buff *skb,
 		return why;
 
 	nfzr_probe_tuple(skb, state->pf, protocol, &p->tuple);
-	zone = nf_ct_zone_tmpl(tmpl, skb, &tmp);
-	p->zone[IP_CT_DIR_ORIGINAL] = nf_ct_zone_id(zone, IP_CT_DIR_ORIGINAL);
-	p->zone[IP_CT_DIR_REPLY] = nf_ct_zone_id(zone, IP_CT_DIR_REPLY);
+	if (tmpl) {
+		zone = nf_ct_zone_tmpl(tmpl, skb, &tmp);
+		p->zone[IP_CT_DIR_ORIGINAL] = nf_ct_zone_id(zone, IP_CT_DIR_ORIGINAL);
+		p->zone[IP_CT_DIR_REPLY] = nf_ct_zone_id(zone, IP_CT_DIR_REPLY);
+	} else {
+		p->zone[IP_CT_DIR_ORIGINAL] = NF_CT_DEFAULT_ZONE_ID;
+		p->zone[IP_CT_DIR_REPLY] = NF_CT_DEFAULT_ZONE_ID;
+	}
 	p->net_mix = net_hash_mix(state->net);
 	return NFZR_TRACK;
 }
@@ -319,9 +324,11 @@ void nfzr_helper_tcp_unlock(struct nf_conn *ct)
 /*
  * Does the rest of conntrack's work for a packet that it would accept: refreshes the timeout (in
  * jiffies) and the counters, and attaches the ct in place of the template, if there is one. A packet
- * that has a ct already keeps it. The packet gets the caller's reference to the ct.
+ * that has a ct already keeps it. The packet gets the caller's reference to the ct. Increments both
+ * counters on this CPU.
  */
-void nfzr_helper_attach(struct sk_buff *skb, struct nf_conn *ct, u8 dir, u32 timeout)
+void nfzr_helper_attach(struct sk_buff *skb, struct nf_conn *ct, u8 dir, u32 timeout,
+			u64 __percpu *in_zone, u64 __percpu *in_net)
 {
 	enum ip_conntrack_info ctinfo = dir == IP_CT_DIR_REPLY ? IP_CT_ESTABLISHED_REPLY :
 								 IP_CT_ESTABLISHED;
@@ -338,6 +345,8 @@ void nfzr_helper_attach(struct sk_buff *skb, struct nf_conn *ct, u8 dir, u32 tim
 	nf_ct_set(skb, ct, ctinfo);
 	if (tmpl)
 		nf_ct_put(tmpl);
+	this_cpu_inc(*in_zone);
+	this_cpu_inc(*in_net);
 }
 
 /* Copies the state of a TCP connection under its lock. */

@@ -28,6 +28,7 @@ use crate::{
             track::{Session, TcpGuard, Untracked},
             udp::Stream, //
         },
+        sync::percpu::OneCounter,
     },
 };
 
@@ -197,13 +198,13 @@ impl<'r, T: Send + Sync, U> Found<'_, 'r, T, U> {
     }
 
     /// Attaches the packet to its connection, in place of a template, and updates the connection's
-    /// timeout (in jiffies) and counters.
+    /// timeout (in jiffies) and counters. Increments `hits`.
     #[inline(always)]
-    pub(crate) fn attach(self, timeout: u32) {
+    pub(crate) fn attach(self, timeout: u32, hits: [OneCounter<'_>; 2]) {
         let found = ManuallyDrop::new(self);
         // SAFETY: By the type invariant the reference is ours, and it is not dropped here.
         let conn = unsafe { ARef::from_raw(found.conn_ptr()) };
-        found.skb.attach(conn, found.dir(), timeout);
+        found.skb.attach(conn, found.dir(), timeout, hits);
     }
 }
 

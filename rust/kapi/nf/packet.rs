@@ -11,7 +11,7 @@ use core::{
     ptr::{self, NonNull}, //
 };
 
-use kernel::static_assert;
+use kernel::{static_assert, sync::atomic::Atomic};
 
 use crate::{
     bindings,
@@ -255,15 +255,23 @@ impl<'r> HookSkb<'r, PreRouting> {
     }
 
     /// Attaches a cached route, without a reference, to a packet of the connection `ct`, if the
-    /// route was chosen for packets with the packet's key and is valid for the kernel. Otherwise
-    /// returns `false`, with the packet unchanged.
+    /// route was chosen for packets with the packet's key and is valid for the kernel, and
+    /// increments `hits`. Otherwise returns `false`, with both unchanged.
     #[inline(always)]
-    pub(crate) fn serve(&self, ct: &CtRef<'_>, dst: &'r Dst, key: &Key) -> bool {
+    pub(crate) fn serve(
+        &self,
+        ct: &CtRef<'_>,
+        dst: &'r Dst,
+        key: &Key,
+        hits: &Atomic<i64>,
+    ) -> bool {
         if dst.family() != self.family() {
             return false;
         }
         let (skb, state, ct) = (self.as_raw(), self.state(), ct.as_raw());
         let cached = dst.as_cached();
+        // CAST: An `Atomic<i64>` is an `atomic64_t`.
+        let hits = hits.as_ptr().cast();
         // CAST: The layouts are equal, as asserted above.
         let key = ptr::from_ref(key).cast();
         match self.family() {
@@ -271,9 +279,13 @@ impl<'r> HookSkb<'r, PreRouting> {
             // The route is of the packet's family. Its owner outlives `'r`, the read-side critical
             // section in which the packet is processed; code that queues the packet takes a
             // reference.
-            Family::Ipv4 => unsafe { bindings::nfzr_helper_serve4(skb, state, ct, key, cached) },
+            Family::Ipv4 => unsafe {
+                bindings::nfzr_helper_serve4(skb, state, ct, key, cached, hits)
+            },
             // SAFETY: As above.
-            Family::Ipv6 => unsafe { bindings::nfzr_helper_serve6(skb, state, ct, key, cached) },
+            Family::Ipv6 => unsafe {
+                bindings::nfzr_helper_serve6(skb, state, ct, key, cached, hits)
+            },
         }
     }
 }

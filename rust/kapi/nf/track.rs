@@ -20,11 +20,14 @@ use kernel::{
 
 use crate::{
     bindings,
-    kapi::nf::{
-        conn::{Conn, Dir},
-        skb::{HookSkb, PreRouting},
-        tcp::{Peer, Timeouts, Tracking},
-        udp::Stream, //
+    kapi::{
+        nf::{
+            conn::{Conn, Dir},
+            skb::{HookSkb, PreRouting},
+            tcp::{Peer, Timeouts, Tracking},
+            udp::Stream, //
+        },
+        sync::percpu::OneCounter, //
     },
 };
 
@@ -204,12 +207,20 @@ pub(crate) enum Session<'a> {
 
 impl HookSkb<'_, PreRouting> {
     /// Attaches the packet to its connection, in place of a template, and updates the connection's
-    /// timeout (in jiffies) and counters.
+    /// timeout (in jiffies) and counters. Increments `hits`.
     #[inline(always)]
-    pub(in crate::kapi) fn attach(&self, ct: ARef<Conn>, dir: Dir, timeout: u32) {
-        let ct = ARef::into_raw(ct).as_ptr().cast();
+    pub(in crate::kapi) fn attach(
+        &self,
+        ct: ARef<Conn>,
+        dir: Dir,
+        timeout: u32,
+        hits: [OneCounter<'_>; 2],
+    ) {
+        let (skb, ct) = (self.as_raw(), ARef::into_raw(ct).as_ptr().cast());
+        let [one, two] = hits.map(OneCounter::as_raw);
         // SAFETY: The packet is in a hook, and gives up at most a template. It gets our reference.
-        unsafe { bindings::nfzr_helper_attach(self.as_raw(), ct, dir.as_raw(), timeout) };
+        // The counters are borrowed.
+        unsafe { bindings::nfzr_helper_attach(skb, ct, dir.as_raw(), timeout, one, two) };
     }
 }
 

@@ -65,6 +65,19 @@ impl<S: CounterSet> Counters<S> {
         }
     }
 
+    /// Returns a counter, for a helper that increments it.
+    #[inline(always)]
+    pub(crate) fn one(&self, counter: S) -> OneCounter<'_> {
+        let last = S::COUNT.saturating_sub(1);
+        // SAFETY: By the type invariant `base` has an element at this index.
+        let at = unsafe { self.base.add(counter.index().min(last)) };
+        // INVARIANT: `at` is in the allocation, which lives as long as `self`.
+        OneCounter {
+            at,
+            _counters: PhantomData,
+        }
+    }
+
     /// Returns the sum over all CPUs. It is exact if no CPU counts meanwhile.
     pub(crate) fn sum(&self, counter: S) -> u64 {
         let index = counter.index();
@@ -73,6 +86,24 @@ impl<S: CounterSet> Counters<S> {
         }
         // SAFETY: By the type invariant `base` has an element at `index`.
         unsafe { bindings::nfzr_helper_percpu_sum(self.base.as_ptr(), index) }
+    }
+}
+
+/// One counter of [`Counters`].
+///
+/// # Invariants
+///
+/// `at` is a per-CPU `u64` for `'a`.
+#[derive(Clone, Copy)]
+pub(crate) struct OneCounter<'a> {
+    at: NonNull<u64>,
+    _counters: PhantomData<&'a ()>,
+}
+
+impl OneCounter<'_> {
+    /// Returns the counter as the helpers take it.
+    pub(in crate::kapi) fn as_raw(self) -> *mut u64 {
+        self.at.as_ptr()
     }
 }
 

@@ -9,13 +9,14 @@
 //! Process context, in `init_net`.
 
 mod conntrack;
+mod dst;
 mod memory;
 mod netns;
 mod proc;
 mod registry;
 mod work;
 
-use core::{marker::PhantomData, ptr::NonNull};
+use core::ptr::NonNull;
 
 use kernel::{
     prelude::*,
@@ -31,19 +32,35 @@ use crate::{
     bindings,
     kapi::{
         net::{
-            dst::{Choice, Dst, DstId},
             family::Family,
             netns::{Net, NetHandle}, //
         },
         nf::{
             conn::{Conn, CtRef, Dir},
-            packet::{Chosen, Route},
             skb::{HookSkb, PreRouting},
             tcp::{Segment, Tracking}, //
         },
-        sync::{rcu::ReadSide, work::system_dfl}, //
+        sync::{
+            percpu::{CounterSet, Counters},
+            rcu::ReadSide,
+            work::system_dfl, //
+        },
     },
 };
+
+pub(crate) use dst::TestDst;
+
+/// The counters of packets that are attached.
+#[derive(Clone, Copy)]
+struct Hits;
+
+impl CounterSet for Hits {
+    const COUNT: usize = 1;
+
+    fn index(self) -> usize {
+        0
+    }
+}
 
 /// A counter of drops.
 pub(crate) struct Drops(Atomic<i32>);
@@ -255,7 +272,10 @@ impl TestPacket {
 
     /// Attaches it to a connection, as the lookup does.
     pub(crate) fn attach(&self, ct: ARef<Conn>, dir: Dir) {
-        self.in_hook(|skb| skb.attach(ct, dir, 10_000));
+        if let Ok(counters) = Counters::<Hits>::new() {
+            let hits = counters.one(Hits);
+            self.in_hook(|skb| skb.attach(ct, dir, 10_000, [hits; 2]));
+        }
     }
 
     /// Lets a hook steal the packet. Returns the verdict, after the packet was freed.
@@ -296,75 +316,6 @@ pub(crate) fn routes_changed() {
 pub(crate) fn hash_policy_changes() {
     // SAFETY: No requirements.
     unsafe { bindings::nfzr_kunit_hash_policy_changes() }
-}
-
-/// A route, with a reference that the test holds.
-pub(crate) struct TestDst(NonNull<bindings::dst_entry>);
-
-impl TestDst {
-    /// Allocates a route over the loopback device, through `gateway` if given.
-    pub(crate) fn new(gateway: Option<[u8; 4]>) -> Result<Self> {
-        let gateway = u32::from_ne_bytes(gateway.unwrap_or_default());
-        // SAFETY: No requirements.
-        let dst = unsafe { bindings::nfzr_kunit_dst(gateway) };
-        Ok(Self(NonNull::new(dst).ok_or(ENOMEM)?))
-    }
-
-    /// Returns the number of references to it, including the test's.
-    pub(crate) fn refs(&self) -> u32 {
-        // SAFETY: Our reference keeps it valid.
-        unsafe { bindings::nfzr_kunit_dst_refs(self.0.as_ptr()) }
-    }
-
-    /// Takes another reference, in the module's type.
-    pub(crate) fn hold(&self) -> Dst {
-        self.hold_by(0)
-    }
-
-    /// The same for a route that was chosen by a packet's hash.
-    pub(crate) fn hold_by(&self, path_hash: u16) -> Dst {
-        let choice = Choice {
-            family: Family::Ipv4,
-            path_hash,
-            multipath: path_hash != 0,
-        };
-        // SAFETY: Our reference keeps it valid.
-        unsafe { bindings::nfzr_kunit_dst_hold(self.0.as_ptr()) };
-        // SAFETY: It is an IPv4 route, and the `Dst` gets the new reference.
-        unsafe { Dst::from_raw(self.0, choice, 0) }
-    }
-
-    /// Returns it as the route that the kernel chose for a packet.
-    pub(crate) fn route(&self, oif: u32) -> Route {
-        Route {
-            dst: self.hold(),
-            oif,
-        }
-    }
-
-    /// Returns it as the route that the kernel chose for a packet without keeping it.
-    pub(crate) fn chosen(&self) -> Chosen<'_> {
-        // INVARIANT: It is a route, and `self` keeps it.
-        Chosen {
-            dst: self.0,
-            choice: self.hold().choice(),
-            cookie: 0,
-            oif: 9,
-            _skb: PhantomData,
-        }
-    }
-
-    /// Returns its identity, as read from a packet.
-    pub(crate) fn id(&self) -> DstId {
-        DstId(self.0.as_ptr())
-    }
-}
-
-impl Drop for TestDst {
-    fn drop(&mut self) {
-        // SAFETY: We own one reference, which this drops.
-        unsafe { bindings::nfzr_helper_dst_put(self.0.as_ptr()) };
-    }
 }
 
 /// Work that runs on another thread and can be waited for.
