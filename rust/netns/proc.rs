@@ -285,7 +285,7 @@ impl Text for Stats {
             seq_print!(to, "{} {}\n", event.name(), sum(Counter::Event(event)));
         }
         let flows = state.map_or(0, |state| state.refs.flows.load(Relaxed));
-        let slots = state.map_or(0, |state| state.refs.slots.load(Relaxed));
+        let slots = state.map_or(0, |state| state.refs.slots.count());
         seq_print!(to, "ct_references {flows}\n");
         seq_print!(to, "dst_references {slots}\n");
     }

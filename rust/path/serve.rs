@@ -269,7 +269,7 @@ fn make(
     key: Key,
     facts: &Facts,
 ) -> Result<RcuBox<Slot>, Miss> {
-    let slot = Slot::new(chosen.keep()?, key, Stamp::new(facts), net.refs.clone());
+    let slot = Slot::new(chosen.keep()?, key, Stamp::new(facts), &net.refs);
     let slot = net.shared.slots.alloc(slot).map_err(|_| Miss::NoMemory)?;
     Ok(RcuBox::from(slot))
 }

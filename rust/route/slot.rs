@@ -2,10 +2,7 @@
 
 //! Slots: cached routes, with the conditions under which they serve packets.
 
-use kernel::sync::{
-    atomic::{Atomic, Relaxed},
-    Arc, //
-};
+use kernel::sync::atomic::{Atomic, Relaxed};
 
 use crate::{
     kapi::{
@@ -14,7 +11,7 @@ use crate::{
             key::Key,
             packet::{Chosen, Route, Unfit}, //
         },
-        sync::{once::ReadOnce, rcu::ReadSide}, //
+        sync::{held::Held, once::ReadOnce, rcu::ReadSide}, //
     },
     refs::RefCounts,
     route::{
@@ -67,24 +64,23 @@ pub(crate) struct PacketKey {
 /// a single lookup could have written.
 pub(crate) struct Slot {
     dst: Dst,
-    refs: Arc<RefCounts>,
     key: Key,
     oif: u32,
     /// A [`Stamp`].
     stamp: Atomic<u64>,
+    _held: Held,
 }
 
 impl Slot {
     /// Creates a slot for the route that the kernel chose for a packet with `key`. `stamp` was
     /// taken before the lookup.
-    pub(crate) fn new(route: Route, key: Key, stamp: Stamp, refs: Arc<RefCounts>) -> Self {
-        refs.slots.add(1, Relaxed);
+    pub(crate) fn new(route: Route, key: Key, stamp: Stamp, refs: &RefCounts) -> Self {
         Self {
             dst: route.dst,
-            refs,
             key,
             oif: route.oif,
             stamp: Atomic::new(stamp.to_raw()),
+            _held: refs.slots.hold(),
         }
     }
 
@@ -169,11 +165,5 @@ impl Slot {
     #[inline(always)]
     pub(crate) fn stamp(&self) -> Stamp {
         Stamp::from_raw(self.stamp.read_once())
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.refs.slots.fetch_sub(1, Relaxed);
     }
 }

@@ -4,11 +4,7 @@
 
 use kernel::{
     prelude::*,
-    sync::{
-        atomic::Relaxed,
-        rcu::{rcu_barrier, read_lock},
-        Arc, //
-    }, //
+    sync::rcu::{rcu_barrier, read_lock}, //
 };
 
 use super::{
@@ -50,28 +46,28 @@ const NOW: Facts = Facts {
 
 /// A cache for slots, and their counter. The cache is dropped last.
 struct Fixture {
-    refs: Arc<RefCounts>,
+    refs: RefCounts,
     cache: Cache<Slot>,
 }
 
 impl Fixture {
     fn new() -> Result<Self> {
         Ok(Self {
-            refs: Arc::new(RefCounts::new(), GFP_KERNEL)?,
+            refs: RefCounts::new()?,
             cache: Cache::new(c"nf_zoneroute_kunit")?,
         })
     }
 
     fn slot(&self, dst: &TestDst) -> Slot {
-        Slot::new(dst.route(9), key(), Stamp::new(&NOW), self.refs.clone())
+        Slot::new(dst.route(9), key(), Stamp::new(&NOW), &self.refs)
     }
 
     fn boxed(&self, dst: &TestDst) -> Result<RcuBox<Slot>> {
         Ok(RcuBox::from(self.cache.alloc(self.slot(dst))?))
     }
 
-    fn count(&self) -> i64 {
-        self.refs.slots.load(Relaxed)
+    fn count(&self) -> u64 {
+        self.refs.slots.count()
     }
 }
 

@@ -75,8 +75,8 @@ impl Collected {
 
 /// The state of a netns.
 ///
-/// RCU callbacks use `refs`, which is therefore reference-counted. The other fields are dropped in
-/// process context after the callbacks, by the owner of the netns' [`PerNet`] value.
+/// The fields are dropped in process context, by the owner of the netns' [`PerNet`] value, after
+/// all callbacks of RCU, which still count in `refs`.
 ///
 /// [`PerNet`]: crate::kapi::net::netns::PerNet
 #[pin_data]
@@ -143,7 +143,7 @@ impl NetState {
     /// Creates the state of a netns. Process context.
     pub(crate) fn new(net: NetHandle, shared: &Arc<Shared>) -> Result<Arc<Self>> {
         let salt = Salt::new(time::random_u32());
-        let refs = Arc::new(RefCounts::new(), GFP_KERNEL)?;
+        let refs = Arc::new(RefCounts::new()?, GFP_KERNEL)?;
         Arc::pin_init(
             try_pin_init!(Self {
                 validity: Validity::new(net),
@@ -218,7 +218,7 @@ impl NetState {
     /// Notes that a device went, and queues the removal of its routes. The kernel has given these
     /// routes another device, so they do not keep this one. Any context.
     pub(crate) fn device_gone(this: ArcBorrow<'_, Self>, ifindex: u32) {
-        if this.refs.slots.load(Relaxed) == 0 {
+        if this.refs.slots.count() == 0 {
             return;
         }
         this.gone_devices.add(ifindex);

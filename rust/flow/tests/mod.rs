@@ -59,7 +59,7 @@ impl Fixture {
     fn new() -> Result<Self> {
         let stock = KBox::try_pin_init(Stock::new(), GFP_KERNEL)?;
         stock.refill()?;
-        let refs = Arc::new(RefCounts::new(), GFP_KERNEL)?;
+        let refs = Arc::new(RefCounts::new()?, GFP_KERNEL)?;
         let flows = FlowTable::new(init_net_handle(), SALT, refs.clone());
         Ok(Self {
             flows: KBox::try_pin_init(flows, GFP_KERNEL)?,

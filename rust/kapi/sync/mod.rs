@@ -2,6 +2,7 @@
 
 //! Concurrency and time.
 
+pub(crate) mod held;
 pub(crate) mod lock;
 pub(crate) mod once;
 pub(crate) mod percpu;
