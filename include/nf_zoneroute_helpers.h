@@ -102,7 +102,7 @@ struct nfzr_headers {
 
 /* How the kernel chose a route. */
 struct nfzr_choice {
-	u32 cookie;		/* see nfzr_dst_is_valid6() */
+	u32 cookie;		/* see nfzr_dst_is_valid4() and nfzr_dst_is_valid6() */
 	u16 path_hash;		/* of the packet, if the nexthop was chosen by it, else 0 */
 	bool multipath;		/* the lookup set IPSKB_MULTIPATH or IP6SKB_MULTIPATH */
 };
@@ -122,6 +122,26 @@ struct nfzr_route {
 	struct nfzr_choice choice;
 	u32 oif;
 	enum nfzr_fit fit;	/* reasons of the route */
+};
+
+/* The addresses for which routing looks up a connection's packets of IPv4, in host order. */
+struct nfzr_ends {
+	u32 to;
+	u32 from;
+};
+
+/* An IPv4 prefix. */
+struct nfzr_prefix {
+	u32 addr;		/* host order */
+	u32 len;
+};
+
+/* A listener to messages about routes. */
+struct nfzr_route_ear {
+	/* Called with a prefix, or NULL: see nfzr_is_limited_route(). */
+	void (*set)(void *data, const struct nfzr_prefix *prefix, bool is_new);
+	void *data;
+	spinlock_t lock;	/* held in calls */
 };
 
 /* The fields of a forwarded packet that the late POST_ROUTING hook needs. */
@@ -327,6 +347,7 @@ bool nfzr_helper_ct_is_on(const struct net *net, u8 pf);
 bool nfzr_helper_forwards_tracked(struct net *net);
 bool nfzr_helper_ct_delete(struct nf_conn *ct);
 bool nfzr_helper_ct_is_ipv6(const struct nf_conn *ct);
+bool nfzr_helper_ct_ends(const struct nf_conn *ct, u8 dir, struct nfzr_ends *e);
 bool nfzr_helper_ct_is_tcp(const struct nf_conn *ct);
 u16 nfzr_helper_ct_own_zone(const struct nf_conn *ct);
 u16 nfzr_helper_ct_zone(const struct nf_conn *ct, u8 dir);
@@ -381,7 +402,10 @@ bool nfzr_helper_ifname(struct net *net, u32 ifindex, char name[IFNAMSIZ]);
 struct net_device *nfzr_helper_notifier_dev(void *info);
 struct net *nfzr_helper_ifa4_net(void *info);
 struct net *nfzr_helper_ifa6_net(void *info);
-bool nfzr_helper_fib_is_ip(void *info);
+u32 nfzr_helper_fib_family(void *info);
+bool nfzr_helper_fib_prefix(void *info, struct nfzr_prefix *prefix);
+struct socket *nfzr_helper_hear_routes(struct net *net, struct nfzr_route_ear *ear);
+u32 nfzr_helper_genid4(struct net *net);
 struct net *nfzr_helper_netevent_net(unsigned long event, void *info);
 struct net *nfzr_helper_netfilter_socket_net(unsigned long event, void *info);
 enum nfzr_neigh_effect nfzr_helper_neigh_effect(void *info, u32 *bit);

@@ -126,10 +126,14 @@ impl Flow {
 
     /// Drops the routes for which `bad` returns a reason, and notes the reasons. Returns how many
     /// routes were dropped.
-    pub(crate) fn purge(&self, rcu: &ReadSide<'_>, bad: impl Fn(&Slot) -> Option<Miss>) -> usize {
+    pub(crate) fn purge(
+        &self,
+        rcu: &ReadSide<'_>,
+        bad: impl Fn(Dir, &Slot) -> Option<Miss>,
+    ) -> usize {
         let mut dropped: usize = 0;
         for dir in Dir::ALL {
-            for why in self.direction(dir).purge(rcu, &bad) {
+            for why in self.direction(dir).purge(rcu, |slot| bad(dir, slot)) {
                 self.note(dir, why);
                 dropped = dropped.saturating_add(1);
             }

@@ -16,6 +16,7 @@
 
 #include "net/device.c"
 #include "net/dst.c"
+#include "net/rtm.c"
 #include "net/fib.c"
 #include "net/netns.c"
 #include "net/notifier.c"

@@ -11,7 +11,9 @@ use crate::{
     kapi::net::{
         device::{Device, DeviceEvent},
         fib::{FibChange, FibListener},
-        notifier::{NetEvent, NetListener}, //
+        notifier::{NetEvent, NetListener},
+        prefix::Prefix,
+        rtm::RouteListener, //
     },
     netns::NetNs,
     state::{collector::FLOWS_PER_PROCESS, validity::Change, NetState}, //
@@ -56,6 +58,12 @@ impl NetListener for NetNs {
             NetEvent::Redirect => Change::Redirect,
             NetEvent::HashPolicy => Change::HashPolicy,
         });
+    }
+}
+
+impl RouteListener for NetState {
+    fn route_set(this: ArcBorrow<'_, Self>, prefix: Option<Prefix>, is_new: bool) {
+        this.validity.route_set(prefix, is_new);
     }
 }
 

@@ -45,8 +45,11 @@ struct Registered {
     hooks: Option<HookSet<NetState>>,
     /// What the hooks are for.
     needs: Needs,
-    /// The notifiers of routes; `None` while the netns is asleep.
+    /// The notifiers of routes. Kept once they are there, because they must not be unregistered in
+    /// a call of netlink's notifier chain, where waking the netns up may fail.
     watch: Option<Watch<NetState>>,
+    /// Whether the netns was woken up with all that it needs.
+    awake: bool,
     /// Whether the netns ends, so that nothing may be registered any more.
     ended: bool,
 }
@@ -110,9 +113,10 @@ impl WorkItem for Hooks {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
-        if let Some(watch) = &this.registered.lock().watch {
-            watch.unregister();
-        }
+        // Not under the lock: closing the socket calls netlink's notifier chain, in which netns are
+        // woken up.
+        let watch = this.registered.lock().watch.take();
+        drop(watch);
     }
 }
 
@@ -126,6 +130,7 @@ impl Hooks {
                 limits: false,
             },
             watch: None,
+            awake: false,
             ended: false,
         };
         Arc::pin_init(
@@ -185,7 +190,7 @@ impl Hooks {
     pub(super) fn wake(&self) -> bool {
         let mut registered = self.registered.lock();
         let registered = &mut *registered;
-        if registered.watch.is_some() {
+        if registered.awake {
             // From here on, only an operator changes what the netns does.
             return true;
         }
@@ -204,7 +209,7 @@ impl Hooks {
             // This only unregisters, which cannot fail.
             let _ = self.update(registered, limits);
         }
-        registered.watch.is_some()
+        registered.awake
     }
 
     fn update(&self, registered: &mut Registered, limits: bool) -> Result {
@@ -212,7 +217,7 @@ impl Hooks {
             return Ok(());
         }
         let wanted = self.sysctls.wanted_mode();
-        let is_awake = registered.watch.is_some() || registered.needs.mode.is_on();
+        let is_awake = registered.awake || registered.needs.mode.is_on();
         let mut mode = if is_awake || (wanted.is_on() && (limits || self.has_work())) {
             wanted
         } else {
@@ -228,8 +233,8 @@ impl Hooks {
         let settings = &state.settings;
         settings.set_max_age(self.sysctls.max_age());
         settings.set_learn_after(self.sysctls.learn_after());
-        let was_watching = registered.watch.is_some();
-        if mode.is_on() && !was_watching {
+        let was_awake = registered.awake;
+        if mode.is_on() && registered.watch.is_none() {
             match Watch::new(self.net, state.clone()) {
                 Ok(watch) => registered.watch = Some(watch),
                 // Routes change all the time. Cache none until the next try.
@@ -237,6 +242,7 @@ impl Hooks {
                 Err(err) => return Err(err),
             }
         }
+        registered.awake |= mode.is_on() && registered.watch.is_some();
         let needs = Needs { mode, limits };
         if registered.needs == needs {
             return Ok(());
@@ -247,9 +253,7 @@ impl Hooks {
         settings.set_mode(mode);
         registered.try_switch(needs, state).inspect_err(|_| {
             settings.set_mode(old);
-            if !was_watching {
-                registered.watch = None;
-            }
+            registered.awake = was_awake;
         })?;
         if limits && mode.is_on() && !had_limits {
             // Connections that were confirmed while no packet passed the limits.

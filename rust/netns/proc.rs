@@ -37,7 +37,7 @@ use crate::{
     route::{
         miss::Miss,
         slot::Slot,
-        stamp::{Facts, Stamp}, //
+        stamp::{Changes, Facts, Stamp}, //
     },
     state::stats::{Counter, Event},
     track::outcome::LookupMiss, //
@@ -158,19 +158,25 @@ impl Rows for Routes {
         let Some((_, flow)) = net.flows.next(number, rcu).filter(|&(at, _)| at == number) else {
             return;
         };
-        let read =
-            |conn: &ConnPeek<'_>| (Dir::ALL.map(|dir| (dir, conn.tuple(dir))), conn.family());
+        let read = |conn: &ConnPeek<'_>| {
+            (
+                Dir::ALL.map(|dir| (dir, conn.tuple(dir), conn.ends(dir))),
+                conn.family(),
+            )
+        };
         // A flow that ends meanwhile is not shown.
         let Some((tuples, family)) = flow.peek(rcu, read) else {
             return;
         };
-        for (dir, tuple) in tuples {
+        for (dir, tuple, ends) in tuples {
             let direction = flow.direction(dir);
-            let live = direction.live(rcu).map(|slot| (slot, slot.stamp()));
-            let staged = direction.staged(rcu).map(|slot| (slot, slot.stamp()));
+            let with_stamp = |slot| (slot, Slot::stamp(slot));
+            let live = direction.live(rcu);
+            let stale = live.and_then(|slot| slot.check_now(&**net, || ends, rcu).err());
+            let live = live.map(with_stamp);
+            let staged = direction.staged(rcu).map(with_stamp);
             // Read after the stamps, so that no stamp is younger.
             let facts = net.facts();
-            let stale = live.and_then(|(slot, stamp)| slot.check_now(stamp, &facts, rcu).err());
             seq_print!(
                 to,
                 "{} {} zone={} dir={} src={} dst={} {} {} hits={} last={}\n",

@@ -25,7 +25,7 @@ use crate::{
         direction::Direction,
         miss::Miss,
         slot::{PacketKey, Slot},
-        stamp::{Facts, Stamp}, //
+        stamp::{Changes, Facts, Stamp}, //
     },
     state::{stats::Event, NetState}, //
 };
@@ -64,7 +64,7 @@ impl Hook for LearnAndServe {
 /// registers for packets that are only counted.
 #[inline(never)]
 fn serve(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>, flow: &Flow) {
-    if flow.direction(ct.dir()).serve(skb, ct, || net.facts()) {
+    if flow.direction(ct.dir()).serve(skb, ct, net) {
         net.stats.count_packet(Ok(()));
     } else {
         leave(net, skb, ct, flow);
@@ -87,10 +87,9 @@ pub(super) fn serve_dry(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRe
         Ok(flow) => flow,
         Err(unlearned) => return count(net, skb, ct, unlearned),
     };
-    let direction = flow.direction(ct.dir());
-    let would_serve = |headers| would_serve(net, skb, direction, &headers).is_ok();
+    let would_serve = |headers| would_serve(net, skb, (ct, flow), &headers).is_ok();
     if skb.headers(ct).is_some_and(would_serve) {
-        direction.count_hit();
+        flow.direction(ct.dir()).count_hit();
         net.stats.count_packet(Ok(()));
     } else {
         leave(net, skb, ct, flow);
@@ -113,7 +112,7 @@ fn leave(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>, flow: &F
     };
     let dir = ct.dir();
     let miss = match headers.fit() {
-        Ok(()) => match would_serve(net, skb, flow.direction(dir), &headers) {
+        Ok(()) => match would_serve(net, skb, (ct, flow), &headers) {
             Err(miss) => {
                 let packet = Unserved {
                     flow,
@@ -142,11 +141,12 @@ fn leave(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>, flow: &F
 pub(super) fn would_serve<'r, P>(
     net: &NetState,
     skb: &HookSkb<'r, P>,
-    direction: &'r Direction,
+    (ct, flow): (&CtRef<'_>, &'r Flow),
     headers: &Headers,
 ) -> Result<&'r Slot, Miss> {
     headers.fit()?;
-    let slot = direction.usable(&key_of(headers), || net.facts(), skb.rcu())?;
+    let direction = flow.direction(ct.dir());
+    let slot = direction.usable(&key_of(headers), net, || ct.ends(), skb.rcu())?;
     if slot.dst().is_valid(skb.rcu()) {
         Ok(slot)
     } else {

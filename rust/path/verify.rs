@@ -224,7 +224,7 @@ fn cached<'r>(net: &'r NetState, skb: &HookSkb<'r, Forward>) -> Option<&'r Slot>
     let ct = skb.ct().filter(CtRef::is_confirmed)?;
     let headers = skb.headers(&ct)?;
     let flow = net.flows.of_conn(&ct, skb.rcu()).ok()?;
-    serve::would_serve(net, skb, flow.direction(ct.dir()), &headers).ok()
+    serve::would_serve(net, skb, (&ct, flow), &headers).ok()
 }
 
 /// Last in POST_ROUTING: commits, and notes that a flow is being created.

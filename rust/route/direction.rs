@@ -14,7 +14,7 @@ use kernel::sync::atomic::{Atomic, Relaxed};
 use crate::{
     kapi::{
         mem::rcu::{RcuBox, RcuCell},
-        net::dst::DstId,
+        net::{dst::DstId, prefix::Ends},
         nf::{
             conn::CtRef,
             skb::{HookSkb, PreRouting}, //
@@ -24,7 +24,7 @@ use crate::{
     route::{
         miss::Miss,
         slot::{PacketKey, Slot},
-        stamp::Facts, //
+        stamp::Changes, //
     },
 };
 
@@ -51,11 +51,12 @@ impl Direction {
     pub(crate) fn usable<'r>(
         &'r self,
         packet: &PacketKey,
-        facts: impl FnOnce() -> Facts,
+        changes: &impl Changes,
+        ends: impl FnOnce() -> Ends,
         rcu: &ReadSide<'r>,
     ) -> Result<&'r Slot, Miss> {
         let slot = self.live.load(rcu).ok_or(Miss::Empty)?;
-        slot.check(packet, facts)?;
+        slot.check(packet, changes, ends)?;
         Ok(slot)
     }
 
@@ -66,12 +67,13 @@ impl Direction {
         &'r self,
         skb: &HookSkb<'r, PreRouting>,
         ct: &CtRef<'_>,
-        facts: impl FnOnce() -> Facts,
+        changes: &impl Changes,
     ) -> bool {
         let Some(slot) = self.live.load(skb.rcu()) else {
             return false;
         };
-        slot.check_stamp(facts).is_ok() && skb.serve(ct, slot.dst(), slot.key(), &self.hits)
+        slot.check_stamp(changes, || ct.ends()).is_ok()
+            && skb.serve(ct, slot.dst(), slot.key(), &self.hits)
     }
 
     /// Counts a packet as if it had been served.

@@ -6,7 +6,7 @@ use kernel::sync::atomic::{Atomic, Relaxed};
 
 use crate::{
     kapi::{
-        net::dst::Dst,
+        net::{dst::Dst, prefix::Ends},
         nf::{
             key::Key,
             packet::{Chosen, Route, Unfit}, //
@@ -17,7 +17,7 @@ use crate::{
     route::{
         key,
         miss::Miss,
-        stamp::{Facts, Stamp}, //
+        stamp::{Changes, Facts, Stamp}, //
     },
 };
 
@@ -57,11 +57,11 @@ pub(crate) struct PacketKey {
     pub(crate) path_hash: u16,
 }
 
-/// A cached route. Once it is published, only the time of its lookup changes, when a later lookup
-/// chooses the same route: the stamp and the cookie. They are written one after the other, so a
-/// reader may see those of two lookups. Both values only grow. If a reader finds both current, the
-/// lookup that read its value earlier has seen the same value of the other. So the pair is one that
-/// a single lookup could have written.
+/// A cached route. Once it is published, only the stamp and the cookie change: when a later lookup
+/// chooses the same route, or when all changes since are known not to have changed it. Both are
+/// written one after the other, so a reader may see those of two writers. What they are compared
+/// with only grows. If a reader finds both current, they were so before the writer that read its
+/// values last looked the route up, or checked the changes. So that proves the route.
 pub(crate) struct Slot {
     dst: Dst,
     key: Key,
@@ -90,21 +90,56 @@ impl Slot {
     pub(crate) fn check(
         &self,
         packet: &PacketKey,
-        facts: impl FnOnce() -> Facts,
+        changes: &impl Changes,
+        ends: impl FnOnce() -> Ends,
     ) -> Result<(), Miss> {
         match key::difference(&self.key, &packet.key) {
             Some(miss) => Err(miss),
             None if !self.dst.suits(packet.path_hash) => Err(Miss::Multipath),
-            None => self.check_stamp(facts),
+            None => self.check_stamp(changes, ends),
         }
     }
 
-    /// Returns whether the stamp is valid, or the reason why not. The facts are read after the
-    /// stamp, because another CPU may renew it, and no stamp may be younger than its facts.
+    /// Returns whether the stamp is valid, or the reason why not. `ends` are the addresses of the
+    /// connection's packets. The facts are read after the stamp, because another CPU may renew it,
+    /// and no stamp may be younger than its facts.
     #[inline(always)]
-    pub(crate) fn check_stamp(&self, facts: impl FnOnce() -> Facts) -> Result<(), Miss> {
+    pub(crate) fn check_stamp(
+        &self,
+        changes: &impl Changes,
+        ends: impl FnOnce() -> Ends,
+    ) -> Result<(), Miss> {
         let stamp = self.stamp();
-        stamp.check(&facts())
+        let facts = changes.facts();
+        match stamp.check(&facts) {
+            Ok(()) => Ok(()),
+            Err(_) if self.is_spared(stamp, &facts, changes, ends) => Ok(()),
+            Err(miss) => Err(miss),
+        }
+    }
+
+    /// Makes an outdated stamp valid if no change after it can have changed the route. Returns
+    /// whether it did.
+    #[cold]
+    fn is_spared(
+        &self,
+        stamp: Stamp,
+        facts: &Facts,
+        changes: &impl Changes,
+        ends: impl FnOnce() -> Ends,
+    ) -> bool {
+        let renewed = stamp.spared(facts);
+        if renewed.check(facts).is_err() {
+            return false;
+        }
+        let Some(spared) = changes.spare(&stamp, self.dst.genid(), &ends()) else {
+            return false;
+        };
+        if let Some(genid) = spared.genid {
+            self.dst.set_genid(genid);
+        }
+        self.stamp.store(renewed.to_raw(), Relaxed);
+        true
     }
 
     /// Returns whether the route was chosen for packets like this one.
@@ -123,22 +158,27 @@ impl Slot {
     }
 
     /// Returns whether a packet with the slot's own key would be served, or the reason why not.
-    /// `stamp` is the slot's, read before the facts.
     pub(crate) fn check_now(
         &self,
-        stamp: Stamp,
-        facts: &Facts,
+        changes: &impl Changes,
+        ends: impl FnOnce() -> Ends,
         rcu: &ReadSide<'_>,
     ) -> Result<(), Miss> {
-        stamp.check(facts)?;
+        self.check_stamp(changes, ends)?;
         self.dst.is_valid(rcu).then_some(()).ok_or(Miss::Obsolete)
     }
 
     /// Returns the reason why the kernel does not consider the route valid any more, if it does
     /// not.
-    pub(crate) fn obsolete(&self, facts: &Facts, rcu: &ReadSide<'_>) -> Option<Miss> {
+    pub(crate) fn obsolete(
+        &self,
+        changes: &impl Changes,
+        ends: impl FnOnce() -> Ends,
+        rcu: &ReadSide<'_>,
+    ) -> Option<Miss> {
+        let changed = self.check_stamp(changes, ends).err();
         let valid = self.dst.is_valid(rcu);
-        (!valid).then(|| self.stamp().outdated_by(facts).unwrap_or(Miss::Obsolete))
+        (!valid).then(|| changed.unwrap_or(Miss::Obsolete))
     }
 
     /// Returns the route.

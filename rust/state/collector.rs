@@ -155,7 +155,6 @@ impl NetState {
     /// Looks at [`FLOWS_PER_PASS`] flows. Returns where to continue, and whether to do so at once:
     /// because much was collected, or because conntrack needs room.
     fn collect_some(&self, from: u32, mode: Mode) -> (Option<u32>, bool) {
-        let facts = self.facts();
         let net = {
             let guard = read_lock();
             NetFacts::of(&self.net, mode, &ReadSide::of(&guard))
@@ -168,10 +167,13 @@ impl NetState {
             let any = match judge(&conn, &net) {
                 Judgement::End(event) => self.end_flow(flow, event, rcu),
                 Judgement::DropRoutes(event) => {
-                    self.drop_routes(flow, event, rcu, |_| Some(Miss::Empty))
+                    self.drop_routes(flow, event, rcu, |_, _| Some(Miss::Empty))
                 }
                 Judgement::DropObsolete(event) => {
-                    self.drop_routes(flow, event, rcu, |slot| slot.obsolete(&facts, rcu))
+                    self.drop_routes(flow, event, rcu, |dir, slot| {
+                        let ends = flow.peek(rcu, |conn| conn.ends(dir))?;
+                        slot.obsolete(self, || ends, rcu)
+                    })
                 }
             };
             collected = collected.saturating_add(usize::from(any));

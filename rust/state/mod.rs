@@ -4,6 +4,7 @@
 
 pub(crate) mod collector;
 pub(crate) mod meter;
+pub(crate) mod reach;
 pub(crate) mod settings;
 pub(crate) mod shared;
 pub(crate) mod stats;
@@ -27,8 +28,8 @@ use crate::{
     },
     kapi::{
         entry::Entry,
-        net::netns::NetHandle,
-        nf::pending::Pending,
+        net::{netns::NetHandle, prefix::Ends},
+        nf::{conn::Dir, pending::Pending},
         sync::{
             rcu::ReadSide,
             time,
@@ -39,7 +40,7 @@ use crate::{
     route::{
         miss::Miss,
         slot::Slot,
-        stamp::Facts, //
+        stamp::{Changes, Facts, Spared, Stamp}, //
     },
     state::{
         meter::Meter,
@@ -86,6 +87,7 @@ pub(crate) struct NetState {
     /// The settings that are in force.
     pub(crate) settings: Settings,
     /// The validity of cached routes.
+    #[pin]
     pub(crate) validity: Validity,
     /// The counters.
     pub(crate) stats: Stats,
@@ -146,7 +148,7 @@ impl NetState {
         let refs = Arc::new(RefCounts::new()?, GFP_KERNEL)?;
         Arc::pin_init(
             try_pin_init!(Self {
-                validity: Validity::new(net),
+                validity <- Validity::new(net),
                 flows <- FlowTable::new(net, salt, refs.clone()),
                 net,
                 settings: Settings::new(),
@@ -164,13 +166,6 @@ impl NetState {
             }),
             GFP_KERNEL,
         )
-    }
-
-    /// Returns the facts that the stamps of routes are checked against. To be called before a
-    /// lookup.
-    #[inline(always)]
-    pub(crate) fn facts(&self) -> Facts {
-        self.validity.facts(self.settings.max_age())
     }
 
     /// Invalidates all routes because of a change. Any context.
@@ -207,7 +202,7 @@ impl NetState {
         flow: &Entry<Flow>,
         event: Event,
         rcu: &ReadSide<'_>,
-        bad: impl Fn(&Slot) -> Option<Miss>,
+        bad: impl Fn(Dir, &Slot) -> Option<Miss>,
     ) -> bool {
         let dropped = flow.purge(rcu, bad);
         self.stats
@@ -231,7 +226,7 @@ impl NetState {
     fn drop_routes_of_gone_devices(&self) {
         let gone = self.gone_devices.take();
         self.flows.for_each(|flow, rcu| {
-            self.drop_routes(flow, Event::SlotDeviceGone, rcu, |slot| {
+            self.drop_routes(flow, Event::SlotDeviceGone, rcu, |_, slot| {
                 let is_gone =
                     |ifindex| gone.has(ifindex) && self.net.ifname(ifindex, rcu).is_none();
                 slot.devices()
@@ -240,6 +235,19 @@ impl NetState {
                     .then_some(Miss::DeviceGone)
             });
         });
+    }
+}
+
+impl Changes for NetState {
+    #[inline(always)]
+    fn facts(&self) -> Facts {
+        self.validity.facts(self.settings.max_age())
+    }
+
+    fn spare(&self, stamp: &Stamp, genid: u32, ends: &Ends) -> Option<Spared> {
+        let spared = self.validity.changes.spare(stamp, genid, ends)?;
+        self.stats.count(Event::Spared);
+        Some(spared)
     }
 }
 

@@ -21,6 +21,8 @@ named_enum! {
         /// An outdated live route became valid again, because the kernel chose it, or another one
         /// that leads the same way.
         Renewed = "renewed",
+        /// An outdated live route stayed valid, because no change can have changed it.
+        Spared = "spared",
         /// A connection got a flow.
         FlowNew = "flow_new",
         /// A flow ended because its connection is dead.

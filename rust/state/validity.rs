@@ -3,8 +3,9 @@
 //! The validity of a netns' cached routes.
 //!
 //! Every change that may change a route is announced here, partly before it takes effect. Each
-//! announcement increments the generation, and a [`Stamp`] of an older generation is not valid any
-//! more. What a stamp cannot know, the kernel's own check of the route ([`Dst::is_valid`]) does:
+//! announcement increments the generation. A [`Stamp`] of an older generation is not valid any
+//! more, unless the [`reach`](crate::state::reach) of all later changes is known to leave its route
+//! out. What a stamp cannot know, the kernel's own check of the route ([`Dst::is_valid`]) does:
 //! when a change of a route or rule is done, the kernel bumps its genids, so that a route which was
 //! looked up between announcement and effect is not served afterwards.
 //!
@@ -14,22 +15,29 @@
 //! [`Stamp`]: crate::route::stamp::Stamp
 //! [`Dst::is_valid`]: crate::kapi::net::dst::Dst::is_valid
 
-use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Acquire, Atomic, Relaxed, Release}, //
+};
 
 use crate::{
     kapi::{
         net::{
             device::DeviceEvent,
             fib::{FibChange, GatewaySet},
-            netns::NetHandle, //
+            netns::NetHandle,
+            prefix::Prefix, //
         },
-        sync::{once::ReadOnce, time}, //
+        sync::{lock::SpinLockBh, once::ReadOnce, time}, //
     },
     route::{
         miss::Miss,
         stamp::Facts, //
     },
-    state::stats::Event, //
+    state::{
+        reach::{ChangeMap, Reach},
+        stats::Event, //
+    },
 };
 
 /// A change that may change a route.
@@ -53,8 +61,8 @@ impl Change {
     /// Returns the counter of the change.
     pub(crate) fn event(self) -> Event {
         match self {
-            Self::Fib(FibChange::Route) => Event::RouteChange,
-            Self::Fib(FibChange::Rule) => Event::RuleChange,
+            Self::Fib(FibChange::Prefix(_) | FibChange::Route(_)) => Event::RouteChange,
+            Self::Fib(FibChange::Rule(_)) => Event::RuleChange,
             Self::Fib(FibChange::Nexthop | FibChange::Bucket) => Event::NexthopChange,
             Self::Address => Event::AddressChange,
             Self::Device(DeviceEvent::Up) => Event::DeviceUp,
@@ -73,14 +81,23 @@ impl Change {
     /// Returns the reason for which a packet misses after the change.
     fn cause(self) -> Miss {
         match self {
-            Self::Fib(FibChange::Route) => Miss::RouteChanged,
-            Self::Fib(FibChange::Rule) => Miss::RuleChanged,
+            Self::Fib(FibChange::Prefix(_) | FibChange::Route(_)) => Miss::RouteChanged,
+            Self::Fib(FibChange::Rule(_)) => Miss::RuleChanged,
             Self::Fib(FibChange::Nexthop | FibChange::Bucket) => Miss::NexthopChanged,
             Self::Address => Miss::AddressChanged,
             Self::Device(_) => Miss::DeviceChanged,
             Self::Neighbour => Miss::NeighbourChanged,
             Self::Redirect => Miss::Redirected,
             Self::HashPolicy => Miss::HashChanged,
+        }
+    }
+
+    /// Returns what the change may have changed.
+    fn reach(self) -> Reach {
+        match self {
+            Self::Fib(FibChange::Prefix(prefix)) => Reach::Prefix(prefix),
+            Self::Fib(FibChange::Route(family) | FibChange::Rule(family)) => Reach::Family(family),
+            _ => Reach::All,
         }
     }
 
@@ -91,11 +108,17 @@ impl Change {
 }
 
 /// The validity of a netns' cached routes.
+#[pin_data]
 pub(crate) struct Validity {
     /// The number of changes that were announced or settled.
     generation: Atomic<u32>,
     /// The kind of the last change: a [`Miss`].
     cause: Atomic<i8>,
+    /// What the changes may have changed.
+    pub(super) changes: ChangeMap,
+    /// Held while a change is noted.
+    #[pin]
+    noting: SpinLockBh<()>,
     /// How many changes of nexthop objects were announced.
     announced: Atomic<i32>,
     /// How many of these have certainly taken effect.
@@ -107,32 +130,58 @@ pub(crate) struct Validity {
 }
 
 impl Validity {
-    /// Creates the validity of a netns in which nothing has changed yet.
-    pub(crate) fn new(net: NetHandle) -> Self {
-        Self {
+    /// Creates the validity of a netns in which nothing has changed yet. Process context.
+    pub(crate) fn new(net: NetHandle) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
             generation: Atomic::new(0),
             cause: Atomic::new(Miss::Empty.as_raw()),
+            changes: ChangeMap::new(net)?,
+            noting <- SpinLockBh::new(
+                (),
+                c"state::validity",
+                kernel::static_lock_class!(),
+            ),
             announced: Atomic::new(0),
             settled: Atomic::new(0),
             moving: Atomic::new(false),
             gateways: GatewaySet::new(net),
-        }
+        })
     }
 
-    /// Invalidates all stamps. If the change unsettles the routes, [`Self::settle`] must be called
-    /// later. Any context.
+    /// Invalidates the stamps of all routes that the change may have changed. If the change
+    /// unsettles the routes, [`Self::settle`] must be called later. Any context.
     pub(crate) fn announce(&self, change: Change) {
         if change.unsettles() {
             if change == Change::Fib(FibChange::Bucket) {
                 self.moving.store(true, Relaxed);
             }
-            // ORDERING: Release, pairs with `settle`. The increment of the generation below is a
+            // ORDERING: Release, pairs with `settle`. The store of the generation below is a
             // release too: a CPU that sees the new generation sees that the routes are unsettled.
             self.announced.fetch_add(1, Release);
         }
-        self.cause.store(change.cause().as_raw(), Relaxed);
+        self.note(|generation| {
+            self.cause.store(change.cause().as_raw(), Relaxed);
+            self.changes.note(change.reach(), generation);
+        });
+    }
+
+    /// Notes that a route of IPv4 was set, after the kernel has bumped its genid for it if it is
+    /// new. `prefix` is `None` if it may have changed the routes between other addresses, too.
+    /// Under RTNL.
+    pub(crate) fn route_set(&self, prefix: Option<Prefix>, is_new: bool) {
+        self.note(|generation| {
+            self.cause.store(Miss::RouteChanged.as_raw(), Relaxed);
+            self.changes.note_set(prefix, is_new, generation);
+        });
+    }
+
+    /// Notes a change with the next generation, and publishes that.
+    fn note(&self, note: impl FnOnce(u32)) {
+        let _noting = self.noting.lock();
+        let generation = self.generation.load(Relaxed).wrapping_add(1);
+        note(generation);
         // ORDERING: Release, pairs with `facts`.
-        self.generation.fetch_add(1, Release);
+        self.generation.store(generation, Release);
     }
 
     /// Returns the facts that stamps are checked against. To be called before a lookup.
@@ -140,8 +189,8 @@ impl Validity {
     pub(crate) fn facts(&self, max_age: u32) -> Facts {
         Facts {
             jiffies: time::jiffies32(),
-            // ORDERING: Acquire, pairs with `announce`: a lookup that follows sees the state in
-            // which the change was announced.
+            // ORDERING: Acquire, pairs with `note`: a lookup that follows sees the state in which
+            // the change was announced, and `ChangeMap::spare` sees that it was.
             generation: self.generation.read_acquire(),
             cause: self.cause.read_once(),
             max_age,
@@ -162,8 +211,7 @@ impl Validity {
         // one of a bucket.
         let announced = self.announced.load(Acquire);
         self.gateways.settle(self.moving.xchg(false, Relaxed));
-        // ORDERING: Release, pairs with `facts`.
-        self.generation.fetch_add(1, Release);
+        self.note(|generation| self.changes.note(Reach::All, generation));
         // ORDERING: Release, pairs with `is_settled`.
         self.settled.store(announced, Release);
     }

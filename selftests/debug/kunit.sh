@@ -8,7 +8,7 @@
 # Kernel: debug
 
 SUITES=21
-CASES=111
+CASES=112
 
 . lib/test.sh
 plan $((CASES + 2))

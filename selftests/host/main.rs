@@ -12,6 +12,9 @@ mod named_enum;
 
 #[path = "../../rust/kapi"]
 mod kapi {
+    pub(crate) mod net {
+        pub(crate) mod prefix;
+    }
     pub(crate) mod nf {
         pub(crate) mod key;
         pub(crate) mod tcp;
@@ -43,6 +46,7 @@ mod route {
     pub(crate) mod stamp;
 }
 
+mod prefixes;
 mod properties;
 mod tracking;
 

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Each kind of event invalidates every cached route, is counted, and is shown in a direction's
-# `last'. Events that cannot change a route do none of this. The changes here are unrelated to the
-# flow's route, so that only the event can reveal them.
+# Each kind of event invalidates the cached routes that it may have changed, is counted, and is shown
+# in a direction's `last'. Events that cannot change a route do none of this. The changes here do not
+# change the flow's route, so that only the event can reveal them.
 #
 # Group: changes
 # Kernel: stock quick
@@ -72,11 +72,12 @@ shown_last() {
 	routes "sport=$SPORT" dir=orig | grep -cE "last=($1|unsettled|neighbour_changed)$"
 }
 
-# invalidates NAME REASON CHANGE...: CHANGE is counted as NAME, and routes of both families are
-# looked up again because of REASON.
+# invalidates NAME REASON CHANGE...: CHANGE is counted as NAME, and routes of both families, or of
+# $ONLY, are looked up again because of REASON.
 invalidates() {
-	local name=$1 reason=$2 counted missed
+	local name=$1 reason=$2 counted missed families='both families' wanted="$PACKETS 2"
 	shift 2
+	[ -z "${ONLY-}" ] || families=$ONLY wanted="$((PACKETS / 2)) 1"
 	warm
 	counted=$(stat_of "invalidated_$name") missed=$(missed "$reason")
 	"$@" >/dev/null 2>&1
@@ -87,8 +88,8 @@ invalidates() {
 	# These are served, which does not change the reason.
 	exchange
 	check "$name ($*): counted" [ "$(stat_of "invalidated_$name")" -gt "$counted" ]
-	check "$name ($*): looked up again in both directions of both families" \
-		is "$missed $(shown_last "$reason")" "$PACKETS 2"
+	check "$name ($*): looked up again in both directions of $families" \
+		is "$missed $(shown_last "$reason")" "$wanted"
 }
 
 # keeps NAME CHANGE...: CHANGE does not affect the flows.
@@ -142,15 +143,19 @@ forget_neighbours() {
 }
 
 test_route_changes_invalidate() {
-	invalidates route route_changed ip -n r route add 10.77.0.0/16 via 10.0.3.2
-	invalidates route route_changed ip -n r route del 10.77.0.0/16 via 10.0.3.2
+	local ONLY=IPv4
+	invalidates route route_changed ip -n r route add 10.9.0.0/16 via 10.0.3.2
+	invalidates route route_changed ip -n r route del 10.9.0.0/16 via 10.0.3.2
+	ONLY=IPv6
 	invalidates route route_changed ip -n r -6 route add fd00:77::/64 via fd00:3::2 dev t1
 	invalidates route route_changed ip -n r -6 route del fd00:77::/64 via fd00:3::2 dev t1
 }
 
 test_rule_changes_invalidate() {
+	local ONLY=IPv4
 	invalidates rule rule_changed ip -n r rule add from 10.77.0.0/16 lookup main pref 50
 	invalidates rule rule_changed ip -n r rule del pref 50
+	ONLY=IPv6
 	invalidates rule rule_changed ip -n r -6 rule add from fd00:77::/64 lookup main pref 50
 	invalidates rule rule_changed ip -n r -6 rule del pref 50
 }

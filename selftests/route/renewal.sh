@@ -32,11 +32,12 @@ is_served() {
 	[ "$(gained hit talk "$1" 2>/dev/null)" = 2 ]
 }
 
+# Adds routes that might matter to the flows, but do not.
 CHANGES=0
 unrelated() {
 	CHANGES=$((CHANGES + 1))
 	ip -n r -b - <<-END
-		route add blackhole 10.77.$((CHANGES / 256)).$((CHANGES % 256))/32
+		route add blackhole 10.9.9.$((CHANGES % 200 + 10))/32 metric $CHANGES
 		route add blackhole fd00:77::$CHANGES/128
 	END
 }
@@ -133,7 +134,7 @@ flapping() {
 		flow.connect(("10.9.9.9", 11))
 		# struct rtmsg of a blackhole in the main table, and RTA_DST.
 		route = struct.pack("BBBBBBBBI", socket.AF_INET, 32, 0, 0, 254, 4, 0, 6, 0)
-		route += struct.pack("HH4s", 8, 1, socket.inet_aton("10.78.0.1"))
+		route += struct.pack("HH4s", 8, 1, socket.inet_aton("10.9.9.211"))
 		for number in range(int(sys.argv[1])):
 		    # RTM_NEWROUTE with NLM_F_CREATE, then RTM_DELROUTE.
 		    kind, flags = ((24, 0x401), (25, 1))[number % 2]

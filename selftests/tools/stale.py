@@ -493,6 +493,34 @@ KINDS = [
          ["ip rule del pref 50", "ip route flush table 100"], TO_B + " table 100"),
     Kind("route added in another table", TO_B + " table 100",
          ["ip rule del pref 50", "ip route flush table 100"], "ip rule add from {src} lookup 100 pref 50"),
+    Kind("route added in another table, of a shorter prefix", "ip route add {wider} " + VIA_B + " table 100",
+         ["ip rule del pref 50", "ip route flush table 100"], "ip rule add from {src} lookup 100 pref 50"),
+    Kind("route added in another table, of all addresses", "ip route add default " + VIA_B + " table 100",
+         ["ip rule del pref 50", "ip route flush table 100"], "ip rule add from {src} lookup 100 pref 50"),
+    Kind("route added, long enough for suppress_prefixlength", "ip route add {wide} " + VIA_B + " table 100",
+         ["ip rule del pref 50", "ip route flush table 100"],
+         ["ip route add {wider} " + VIA_B + " table 100",
+          "ip rule add from {src} lookup 100 suppress_prefixlength {wider_length} pref 50"]),
+    Kind("route became a throw route", "ip route replace throw {srv}/{length} table 100",
+         ["ip rule del pref 50", "ip route flush table 100"],
+         ["ip route add {srv}/{length} via {gw_a} dev s1 table 100", "ip rule add from {src} lookup 100 pref 50",
+          "ip route replace {srv}/{length} " + VIA_B]),
+    Kind("route added, with a better metric, behind one with a DSCP",
+         "ip route add {srv}/{length} " + VIA_B + " metric 100",
+         ["ip route del {srv}/{length} metric 100", "ip route del {srv}/{length} metric 200",
+          "ip route del {srv}/{length} dsfield 0x20"],
+         ["ip route del {srv}/{length}", "ip route add {srv}/{length} via {gw_a} dev s1 dsfield 0x20",
+          "ip route add {srv}/{length} via {gw_a} dev s1 metric 200"], only=4),
+    Kind("route replaced, behind one with a DSCP", "ip route replace {srv}/{length} " + VIA_B,
+         "ip route del {srv}/{length} dsfield 0x20",
+         "ip route add {srv}/{length} via {gw_a} dev s1 dsfield 0x20", only=4),
+    Kind("route deleted, behind one with a DSCP", "ip route del {srv}/{length} metric 100",
+         ["ip route del {srv}/{length} metric 200", "ip route del {srv}/{length} dsfield 0x20"],
+         ["ip route del {srv}/{length}", "ip route add {srv}/{length} via {gw_a} dev s1 dsfield 0x20",
+          "ip route add {srv}/{length} via {gw_a} dev s1 metric 100",
+          "ip route add {srv}/{length} " + VIA_B + " metric 200"], only=4),
+    Kind("route added, for one source", "ip route add {srv}/{length} from {src} " + VIA_B,
+         "ip route del {srv}/{length} from {src}", only=6),
     Kind("nexthop object replaced", "ip nexthop replace id 1 via {gw_b} dev t1",
          ["ip route del {srv}/{length}", "ip nexthop flush"],
          ["ip nexthop add id 1 via {gw_a} dev s1", "ip route replace {srv}/{length} nhid 1"]),
@@ -637,6 +665,7 @@ def main():
     six = args.family == 6
     family.gw_c = "fd00:1::1" if six else "10.0.1.1"
     family.wider = "fd00:9::/48" if six else "10.9.0.0/16"
+    family.wider_length = 48 if six else 16
     family.wide_own = "fd00:9::1/64" if six else "10.9.9.1/24"
     bench.base()
     churn = None

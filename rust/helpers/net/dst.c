@@ -2,15 +2,55 @@
 /*
  * Routes: validity, references and comparison. Under rcu_read_lock().
  */
+#include <linux/inetdevice.h>
 #include <net/ip6_fib.h>
 #include <net/ip6_route.h>
 #include <net/ipv6.h>
 #include <net/route.h>
 
-/* The cookie of an IPv4 route is 0, because ipv4_dst_check() ignores it. */
+/*
+ * Returns whether an IPv4 route may be used although the kernel has bumped its genid since it was made.
+ * A flowtable keeps a packet's route, but takes no connection over whose route has an old genid. Once
+ * the kernel has made another route for the nexthop, it does not tell this one any more of what it
+ * learns about the nexthop: a redirect or an MTU.
+ */
+static bool nfzr_outlives_genid(const struct rtable *rt, const struct net_device *dev)
+{
+	const struct in_device *in_dev;
+
+#ifdef CONFIG_NETFILTER_INGRESS
+	if (rcu_access_pointer(dev->nf_hooks_ingress))
+		return false;
+#endif
+	if (list_empty(&rt->dst.rt_uncached))
+		return true;
+	in_dev = __in_dev_get_rcu(dev);
+	return in_dev && !IN_DEV_RX_REDIRECTS(in_dev) &&
+	       !READ_ONCE(dev_net_rcu(dev)->ipv4.sysctl_ip_fwd_use_pmtu);
+}
+
+/*
+ * The cookie of an IPv4 route is the netns' genid up to which no change can have changed the choice of
+ * the route. This is ipv4_dst_check(), but for that.
+ */
 static __always_inline bool nfzr_dst_is_valid4(struct dst_entry *dst, u32 cookie)
 {
-	return dst_check(dst, cookie);
+	const struct rtable *rt = dst_rtable(dst);
+	const struct net_device *dev = dst_dev_rcu(dst);
+	u32 genid;
+
+	if (READ_ONCE(dst->obsolete) != DST_OBSOLETE_FORCE_CHK)
+		return false;
+	genid = rt_genid_ipv4(dev_net_rcu(dev));
+	if (likely(rt->rt_genid == genid))
+		return true;
+	/* When the route's device goes, the route gets this device, which is in another netns. */
+	return cookie == genid && dev != blackhole_netdev && nfzr_outlives_genid(rt, dev);
+}
+
+u32 nfzr_helper_genid4(struct net *net)
+{
+	return rt_genid_ipv4(net);
 }
 
 /*

@@ -6,14 +6,31 @@
 #include <linux/rcupdate.h>
 #include <linux/rwsem.h>
 #include <net/fib_notifier.h>
+#include <net/ip_fib.h>
 #include <net/nexthop.h>
 
-/* Returns false for multicast routing. */
-bool nfzr_helper_fib_is_ip(void *info)
+/* Returns the family of a FIB event: AF_INET, AF_INET6, or one of multicast routing. */
+u32 nfzr_helper_fib_family(void *info)
 {
 	const struct fib_notifier_info *fib = info;
 
-	return fib->family == AF_INET || fib->family == AF_INET6;
+	return fib->family;
+}
+
+/*
+ * Writes the prefix of the route that an event is about, and returns true, if the route is one of IPv4
+ * that only matters to packets from or to the prefix.
+ */
+bool nfzr_helper_fib_prefix(void *info, struct nfzr_prefix *prefix)
+{
+	const struct fib_entry_notifier_info *route = info;
+
+	if (route->info.family != AF_INET ||
+	    !nfzr_is_limited_route(route->fi->fib_net, route->type))
+		return false;
+	prefix->addr = route->dst;
+	prefix->len = route->dst_len;
+	return true;
 }
 
 /*

@@ -143,11 +143,10 @@ void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r)
 	const struct iphdr *iph = ip_hdr(skb);
 	struct net *net = dev_net_rcu(skb->dev);
 	struct dst_entry *dst;
-	int genid = rt_genid_ipv4(net);
+	u32 genid = rt_genid_ipv4(net);
 
 	r->dst = NULL;
-	/* ipv4_dst_check() ignores the cookie. */
-	r->choice = (struct nfzr_choice){};
+	r->choice = (struct nfzr_choice){ .cookie = genid };
 	if (skb_dst(skb)) {
 		r->fit = NFZR_UNFIT_HAS_DST;
 		return;

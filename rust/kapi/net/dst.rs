@@ -17,7 +17,7 @@ use kernel::{
 use crate::{
     bindings,
     kapi::{
-        net::{addr::Addr, family::Family},
+        net::{addr::Addr, family::Family, netns::Net},
         sync::{once::ReadOnce, rcu::ReadSide}, //
     },
 };
@@ -98,6 +98,17 @@ impl Dst {
         self.cookie.read_once()
     }
 
+    /// Returns the genid of the route's family from before the last lookup that chose the route, or
+    /// the last one of [`Self::set_genid`].
+    pub(crate) fn genid(&self) -> u32 {
+        self.cookie()
+    }
+
+    /// Notes that no change until this genid can have changed the choice of the route.
+    pub(crate) fn set_genid(&self, genid: u32) {
+        self.set_cookie(genid);
+    }
+
     /// Notes that a lookup chose the route again, before which `cookie` was read.
     pub(in crate::kapi) fn set_cookie(&self, cookie: u32) {
         self.cookie.store(cookie, Relaxed);
@@ -128,6 +139,14 @@ impl Dst {
         // SAFETY: By the type invariant `dst` is a route, whose gateway is constant once published.
         let family = unsafe { bindings::nfzr_helper_dst_gateway(self.as_raw(), to) };
         (family != 0).then(|| Addr::new(family, gateway))
+    }
+}
+
+impl Net {
+    /// Returns the genid of IPv4, which the kernel bumps when routes may have changed. Any context.
+    pub(crate) fn genid4(&self) -> u32 {
+        // SAFETY: A `&Net` is valid.
+        unsafe { bindings::nfzr_helper_genid4(self.as_raw()) }
     }
 }
 

@@ -22,18 +22,23 @@ use kernel::{
 
 use crate::{
     bindings,
-    kapi::{
-        net::netns::NetHandle, //
+    kapi::net::{
+        family::Family,
+        netns::NetHandle,
+        prefix::Prefix,
+        rtm::{prefix_of, Messages, RouteListener}, //
     },
 };
 
 /// A kind of change: from `enum fib_event_type` or of nexthop objects.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FibChange {
-    /// A route, or a nexthop of a route.
-    Route,
-    /// A rule.
-    Rule,
+    /// An IPv4 route, which only matters to packets from or to its prefix. Under RTNL.
+    Prefix(Prefix),
+    /// Another route of a family, or a nexthop of a route.
+    Route(Family),
+    /// A rule of a family.
+    Rule(Family),
     /// A nexthop object: a single one, or a group. Under RTNL.
     Nexthop,
     /// A bucket of a resilient group. With or without RTNL.
@@ -41,16 +46,30 @@ pub(crate) enum FibChange {
 }
 
 impl FibChange {
-    fn from_fib_event(event: usize) -> Option<Self> {
+    /// # Safety
+    ///
+    /// `info` is the argument of a FIB notifier's call for `event`.
+    unsafe fn from_fib_event(event: usize, info: *mut c_void) -> Option<Self> {
+        // SAFETY: By the function's requirement.
+        let family = Family::from_af(unsafe { bindings::nfzr_helper_fib_family(info) })?;
         match u32::try_from(event).ok()? {
             bindings::fib_event_type_FIB_EVENT_ENTRY_REPLACE
             | bindings::fib_event_type_FIB_EVENT_ENTRY_APPEND
             | bindings::fib_event_type_FIB_EVENT_ENTRY_ADD
-            | bindings::fib_event_type_FIB_EVENT_ENTRY_DEL
-            | bindings::fib_event_type_FIB_EVENT_NH_ADD
-            | bindings::fib_event_type_FIB_EVENT_NH_DEL => Some(Self::Route),
+            | bindings::fib_event_type_FIB_EVENT_ENTRY_DEL => {
+                let mut raw = bindings::nfzr_prefix::default();
+                // SAFETY: By the function's requirement, and these are events of routes.
+                let is_limited = unsafe { bindings::nfzr_helper_fib_prefix(info, &mut raw) };
+                Some(if is_limited {
+                    Self::Prefix(prefix_of(&raw))
+                } else {
+                    Self::Route(family)
+                })
+            }
+            bindings::fib_event_type_FIB_EVENT_NH_ADD
+            | bindings::fib_event_type_FIB_EVENT_NH_DEL => Some(Self::Route(family)),
             bindings::fib_event_type_FIB_EVENT_RULE_ADD
-            | bindings::fib_event_type_FIB_EVENT_RULE_DEL => Some(Self::Rule),
+            | bindings::fib_event_type_FIB_EVENT_RULE_DEL => Some(Self::Rule(family)),
             _ => None,
         }
     }
@@ -118,7 +137,7 @@ impl GatewaySet {
 }
 
 /// Receiver of change notifications. It cannot veto a change.
-pub(crate) trait FibListener: Send + Sync + 'static {
+pub(crate) trait FibListener: RouteListener {
     /// Handles a change that is about to take effect, or just did. Process context or softirq; must
     /// not sleep.
     fn changing(this: ArcBorrow<'_, Self>, change: FibChange);
@@ -167,9 +186,8 @@ impl<T: FibListener> FibBlock<T> {
         event: usize,
         info: *mut c_void,
     ) -> c_int {
-        // SAFETY: The chain passes a `struct fib_notifier_info`.
-        let is_ip = unsafe { bindings::nfzr_helper_fib_is_ip(info) };
-        if let Some(change) = FibChange::from_fib_event(event).filter(|_| is_ip) {
+        // SAFETY: The chain passes the argument of the event.
+        if let Some(change) = unsafe { FibChange::from_fib_event(event, info) } {
             // SAFETY: A `Watch` keeps the block until the block is unregistered.
             T::changing(unsafe { Self::listener(block) }, change);
         }
@@ -194,7 +212,7 @@ impl<T: FibListener> FibBlock<T> {
     }
 }
 
-/// The FIB and nexthop notifiers of a netns.
+/// The FIB and nexthop notifiers of a netns, and its listener to messages about routes.
 ///
 /// # Invariants
 ///
@@ -202,6 +220,7 @@ impl<T: FibListener> FibBlock<T> {
 pub(crate) struct Watch<T: FibListener> {
     fib: KBox<FibBlock<T>>,
     nexthop: KBox<FibBlock<T>>,
+    messages: Messages<T>,
     net: NetHandle,
     registered: Atomic<bool>,
 }
@@ -213,12 +232,13 @@ unsafe impl<T: FibListener> Send for Watch<T> {}
 unsafe impl<T: FibListener> Sync for Watch<T> {}
 
 impl<T: FibListener> Watch<T> {
-    /// Registers both notifiers in a netns. Process context; sleeps.
+    /// Registers the notifiers and the listener in a netns. Process context; sleeps.
     ///
     /// Errors: `EBUSY`, routes changed while the kernel announced those that exist.
     pub(crate) fn new(net: NetHandle, listener: Arc<T>) -> Result<Self> {
         let fib = FibBlock::new(Some(FibBlock::<T>::fib), listener.clone())?;
-        let nexthop = FibBlock::new(Some(FibBlock::<T>::nexthop), listener)?;
+        let nexthop = FibBlock::new(Some(FibBlock::<T>::nexthop), listener.clone())?;
+        let messages = Messages::new(listener)?;
         let (raw, none) = (net.as_raw(), ptr::null_mut());
         // SAFETY: The netns outlives its handles; `fib` is boxed.
         to_result(unsafe { bindings::register_fib_notifier(raw, fib.as_raw(), None, none) })?;
@@ -231,16 +251,20 @@ impl<T: FibListener> Watch<T> {
             return Err(err);
         }
         // INVARIANT: Both blocks were registered above.
-        Ok(Self {
+        let watch = Self {
             fib,
             nexthop,
+            messages,
             net,
             registered: Atomic::new(true),
-        })
+        };
+        // If this fails, `watch` is dropped.
+        watch.messages.open(net)?;
+        Ok(watch)
     }
 
-    /// Unregisters both notifiers. The listener is not called after that. Waits for RTNL, and for a
-    /// grace period. Process context; sleeps.
+    /// Unregisters the notifiers and the listener. The listener is not called after that. Waits for
+    /// RTNL, and for a grace period. Process context; sleeps.
     pub(crate) fn unregister(&self) {
         if self.registered.xchg(false, Full) {
             let net = self.net.as_raw();
@@ -248,6 +272,7 @@ impl<T: FibListener> Watch<T> {
             unsafe { bindings::unregister_nexthop_notifier(net, self.nexthop.as_raw()) };
             // SAFETY: As above.
             unsafe { bindings::unregister_fib_notifier(net, self.fib.as_raw()) };
+            self.messages.close();
         }
     }
 }

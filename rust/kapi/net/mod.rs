@@ -9,3 +9,5 @@ pub(crate) mod family;
 pub(crate) mod fib;
 pub(crate) mod netns;
 pub(crate) mod notifier;
+pub(crate) mod prefix;
+pub(crate) mod rtm;

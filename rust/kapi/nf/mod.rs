@@ -3,6 +3,7 @@
 //! Netfilter and conntrack.
 
 pub(crate) mod conn;
+pub(crate) mod ends;
 pub(crate) mod hook;
 pub(crate) mod key;
 pub(crate) mod packet;

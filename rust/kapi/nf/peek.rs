@@ -39,6 +39,10 @@ impl<'r> ConnPeek<'r> {
         }
     }
 
+    pub(in crate::kapi) fn as_raw(&self) -> *mut bindings::nf_conn {
+        self.ct
+    }
+
     /// Returns the identity of the connection, for comparison only.
     pub(crate) fn id(&self) -> ConnId {
         ConnId::of_raw(self.ct)

@@ -1,25 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! KUnit suites of keys, slots and directions.
+//! KUnit suites of keys and slots, and fixtures for that of directions.
+
+mod direction;
 
 use kernel::{
     prelude::*,
-    sync::rcu::{rcu_barrier, read_lock}, //
+    sync::{
+        rcu::read_lock, //
+    }, //
 };
 
 use super::{
-    direction::Direction,
     key::difference,
     miss::Miss,
-    slot::{PacketKey, Slot},
-    stamp::{Facts, Stamp}, //
+    slot::Slot,
+    stamp::{Changes, Facts, Spared, Stamp}, //
 };
 use crate::{
     kapi::{
         mem::{rcu::RcuBox, slab::Cache},
+        net::prefix::Ends,
         nf::key::Key,
-        sync::{percpu::CounterSet, rcu::ReadSide}, //
-        tests::{routes_changed, TestDst},          //
+        sync::{percpu::CounterSet, rcu::ReadSide},  //
+        tests::{init_net, routes_changed, TestDst}, //
     },
     refs::RefCounts,
     state::stats::{Counter, Event},
@@ -43,6 +47,37 @@ const NOW: Facts = Facts {
     cause: Miss::RuleChanged.as_raw(),
     max_age: 250,
 };
+
+/// A netns in which each change may have changed each route.
+impl Changes for Facts {
+    fn facts(&self) -> Facts {
+        *self
+    }
+
+    fn spare(&self, _stamp: &Stamp, _genid: u32, _ends: &Ends) -> Option<Spared> {
+        None
+    }
+}
+
+/// A netns in which no change has changed this route, up to a genid.
+struct Unchanged(Facts, u32);
+
+impl Changes for Unchanged {
+    fn facts(&self) -> Facts {
+        self.0
+    }
+
+    fn spare(&self, _stamp: &Stamp, _genid: u32, ends: &Ends) -> Option<Spared> {
+        (*ends == self::ends()).then_some(Spared {
+            genid: Some(self.1),
+        })
+    }
+}
+
+/// Returns the addresses of the packets in these tests.
+fn ends() -> Ends {
+    Ends::Ipv4 { to: 1, from: 2 }
+}
 
 /// A cache for slots, and their counter. The cache is dropped last.
 struct Fixture {
@@ -141,12 +176,7 @@ mod slot_cases {
     fn a_slot_is_good_until_it_is_old() -> Result {
         let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
         let slot = all.slot(&dst);
-        let at = |jiffies| {
-            read(|rcu| {
-                slot.check_now(slot.stamp(), &Facts { jiffies, ..NOW }, rcu)
-                    .err()
-            })
-        };
+        let at = |jiffies| read(|rcu| slot.check_now(&Facts { jiffies, ..NOW }, ends, rcu).err());
         let good = [
             NOW.jiffies,
             NOW.jiffies.wrapping_add(249),
@@ -163,7 +193,7 @@ mod slot_cases {
         let slot = all.slot(&dst);
         let at = |generation| {
             read(|rcu| {
-                slot.check_now(slot.stamp(), &Facts { generation, ..NOW }, rcu)
+                slot.check_now(&Facts { generation, ..NOW }, ends, rcu)
                     .err()
             })
         };
@@ -174,12 +204,47 @@ mod slot_cases {
     }
 
     #[test]
+    fn a_slot_stays_good_if_no_change_changed_its_route() -> Result {
+        let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
+        let slot = all.slot(&dst);
+        routes_changed();
+        let later = Facts {
+            generation: 6,
+            jiffies: NOW.jiffies.wrapping_add(249),
+            ..NOW
+        };
+        let genid = init_net().genid4();
+        let check = |changes: &Unchanged| read(|rcu| slot.check_now(changes, ends, rcu).err());
+        let wrong_genid = check(&Unchanged(later, genid.wrapping_sub(1)));
+        // That was noted as if it were right. The next change makes the slot look again.
+        let next = Facts {
+            generation: 7,
+            ..later
+        };
+        let right_genid = check(&Unchanged(next, genid));
+        let noted = read(|rcu| slot.check_now(&next, ends, rcu).err());
+        let age = slot.stamp().age(&next);
+        let aged = Facts {
+            jiffies: NOW.jiffies.wrapping_add(250),
+            generation: 8,
+            ..NOW
+        };
+        let aged = check(&Unchanged(aged, genid));
+        assert_eq!(
+            [wrong_genid, right_genid, noted, aged],
+            [Some(Miss::Obsolete), None, None, Some(Miss::RuleChanged)]
+        );
+        assert_eq!(age, 249);
+        Ok(())
+    }
+
+    #[test]
     fn a_slot_is_good_until_routes_change() -> Result {
         let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
         let slot = all.slot(&dst);
-        let before = read(|rcu| slot.check_now(slot.stamp(), &NOW, rcu).err());
+        let before = read(|rcu| slot.check_now(&NOW, ends, rcu).err());
         routes_changed();
-        let after = read(|rcu| slot.check_now(slot.stamp(), &NOW, rcu).err());
+        let after = read(|rcu| slot.check_now(&NOW, ends, rcu).err());
         assert_eq!((before, after), (None, Some(Miss::Obsolete)));
         Ok(())
     }
@@ -194,9 +259,9 @@ mod slot_cases {
             ..NOW
         };
         let by_other = slot.renew(&other.chosen(), Stamp::new(&later));
-        let before = read(|rcu| slot.check_now(slot.stamp(), &later, rcu).err());
+        let before = read(|rcu| slot.check_now(&later, ends, rcu).err());
         let by_its_own = slot.renew(&dst.chosen(), Stamp::new(&later));
-        let after = read(|rcu| slot.check_now(slot.stamp(), &later, rcu).err());
+        let after = read(|rcu| slot.check_now(&later, ends, rcu).err());
         assert_eq!((by_other, by_its_own), (false, true));
         assert_eq!((before, after), (Some(Miss::RuleChanged), None));
         assert_eq!(dst.refs(), 2);
@@ -219,142 +284,6 @@ mod slot_cases {
         drop(slot);
         assert_eq!(during, (2, 1));
         assert_eq!((dst.refs(), all.count()), (1, 0));
-        Ok(())
-    }
-}
-
-#[kunit_tests(nfzr_route_direction)]
-mod direction_cases {
-    use super::*;
-
-    #[test]
-    fn a_staged_route_goes_live_with_a_packet_that_leaves_by_it() -> Result {
-        let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
-        let direction = Direction::new();
-        direction.stage(all.boxed(&dst)?);
-        let staged = read(|rcu| {
-            (
-                direction.live(rcu).is_some(),
-                direction.staged(rcu).is_some(),
-            )
-        });
-        let committed = read(|rcu| direction.commit(dst.id(), key().iif, rcu));
-        let live = read(|rcu| {
-            (
-                direction.live(rcu).is_some(),
-                direction.staged(rcu).is_some(),
-            )
-        });
-        let again = read(|rcu| direction.commit(dst.id(), key().iif, rcu));
-        assert_eq!(staged, (false, true));
-        assert!(committed);
-        assert_eq!(live, (true, false));
-        assert!(!again);
-        Ok(())
-    }
-
-    #[test]
-    fn another_route_or_another_device_commits_nothing() -> Result {
-        let (all, dst, other) = (Fixture::new()?, TestDst::new(None)?, TestDst::new(None)?);
-        let direction = Direction::new();
-        direction.stage(all.boxed(&dst)?);
-        let by_route = read(|rcu| direction.commit(other.id(), key().iif, rcu));
-        let by_device = read(|rcu| direction.commit(dst.id(), key().iif + 1, rcu));
-        let live = read(|rcu| direction.live(rcu).is_some());
-        assert!(!by_route);
-        assert!(!by_device);
-        assert!(!live);
-        Ok(())
-    }
-
-    #[test]
-    fn a_route_that_is_replaced_is_let_go() -> Result {
-        let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
-        let direction = Direction::new();
-        for _ in 0..10 {
-            direction.stage(all.boxed(&dst)?);
-            direction.stage(all.boxed(&dst)?);
-            read(|rcu| direction.commit(dst.id(), key().iif, rcu));
-        }
-        rcu_barrier();
-        let held = (dst.refs(), all.count());
-        drop(direction);
-        assert_eq!(held, (2, 1));
-        assert_eq!((dst.refs(), all.count()), (1, 0));
-        Ok(())
-    }
-
-    #[test]
-    fn a_live_route_is_replaced_by_one_that_leads_the_same_way() -> Result {
-        let (all, dst, other) = (Fixture::new()?, TestDst::new(None)?, TestDst::new(None)?);
-        let (suits, differs) = (
-            PacketKey {
-                key: key(),
-                path_hash: 1,
-            },
-            PacketKey {
-                key: new_key(3, 8, 0x28, 0x12345, 1),
-                path_hash: 1,
-            },
-        );
-        let direction = Direction::new();
-        direction.stage(all.boxed(&dst)?);
-        read(|rcu| direction.commit(dst.id(), key().iif, rcu));
-        let new = all.boxed(&other)?;
-        let late = all.boxed(&dst)?;
-        let found = read(|rcu| {
-            let old = direction.suitable(&suits, rcu)?;
-            let same = other.chosen().leads_as(old.dst(), rcu);
-            direction.replace(old, new, rcu);
-            // Another CPU with the same slot comes too late.
-            direction.replace(old, late, rcu);
-            Some((same, direction.suitable(&differs, rcu).is_none()))
-        });
-        let is_new = read(|rcu| {
-            direction
-                .live(rcu)
-                .is_some_and(|slot| other.id() == *slot.dst())
-        });
-        rcu_barrier();
-        assert_eq!(found, Some((true, true)));
-        assert!(is_new);
-        assert_eq!((dst.refs(), other.refs(), all.count()), (1, 2, 1));
-        Ok(())
-    }
-
-    #[test]
-    fn a_route_to_another_gateway_leads_another_way() -> Result {
-        let (dst, other) = (
-            TestDst::new(Some([10, 0, 0, 1]))?,
-            TestDst::new(Some([10, 0, 0, 2]))?,
-        );
-        let (old, by_hash) = (dst.hold(), other.hold_by(7));
-        let same = read(|rcu| {
-            [
-                dst.chosen().leads_as(&old, rcu),
-                other.chosen().leads_as(&old, rcu),
-                other.chosen().leads_as(&by_hash, rcu),
-            ]
-        });
-        assert_eq!(same, [true, false, false]);
-        Ok(())
-    }
-
-    #[test]
-    fn purging_drops_what_is_bad_live_or_staged() -> Result {
-        let (all, live, staged) = (Fixture::new()?, TestDst::new(None)?, TestDst::new(None)?);
-        let direction = Direction::new();
-        direction.stage(all.boxed(&live)?);
-        read(|rcu| direction.commit(live.id(), key().iif, rcu));
-        direction.stage(all.boxed(&staged)?);
-        let none = read(|rcu| direction.purge(rcu, |_| None).count());
-        let gone = Some(Miss::DeviceGone);
-        let is_live = |slot: &Slot| (live.id() == *slot.dst()).then_some(Miss::DeviceGone);
-        let one = read(|rcu| direction.purge(rcu, is_live).last());
-        let other = read(|rcu| direction.purge(rcu, |_| gone).count());
-        rcu_barrier();
-        assert_eq!((none, one, other), (0, gone, 1));
-        assert_eq!((live.refs(), staged.refs(), all.count()), (1, 1, 0));
         Ok(())
     }
 }

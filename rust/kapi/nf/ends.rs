@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The addresses for which routing looks up a connection's packets.
+
+use crate::{
+    bindings,
+    kapi::{
+        net::prefix::Ends,
+        nf::{
+            conn::{CtRef, Dir},
+            peek::ConnPeek, //
+        },
+    },
+};
+
+/// # Safety
+///
+/// The memory of `ct` is a `struct nf_conn` during the call.
+unsafe fn read(ct: *const bindings::nf_conn, dir: Dir) -> Ends {
+    let mut raw = bindings::nfzr_ends::default();
+    // SAFETY: By the function's requirement.
+    if unsafe { bindings::nfzr_helper_ct_ends(ct, dir as u8, &mut raw) } {
+        Ends::Ipv4 {
+            to: raw.to,
+            from: raw.from,
+        }
+    } else {
+        Ends::Ipv6
+    }
+}
+
+impl CtRef<'_> {
+    /// Returns the addresses of the packet's direction.
+    pub(crate) fn ends(&self) -> Ends {
+        // SAFETY: The connection is the packet's.
+        unsafe { read(self.conn().as_raw(), self.dir()) }
+    }
+}
+
+impl ConnPeek<'_> {
+    /// Returns the addresses of a direction.
+    pub(crate) fn ends(&self, dir: Dir) -> Ends {
+        // SAFETY: By the type invariant; the helper reads the tuples.
+        unsafe { read(self.as_raw(), dir) }
+    }
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! KUnit suite of directions.
+
+use kernel::{prelude::*, sync::rcu::rcu_barrier};
+
+use super::{key, new_key, read, Fixture};
+use crate::{
+    kapi::tests::TestDst,
+    route::{
+        direction::Direction,
+        miss::Miss,
+        slot::{PacketKey, Slot}, //
+    },
+};
+
+#[kunit_tests(nfzr_route_direction)]
+mod direction_cases {
+    use super::*;
+
+    #[test]
+    fn a_staged_route_goes_live_with_a_packet_that_leaves_by_it() -> Result {
+        let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
+        let direction = Direction::new();
+        direction.stage(all.boxed(&dst)?);
+        let staged = read(|rcu| {
+            (
+                direction.live(rcu).is_some(),
+                direction.staged(rcu).is_some(),
+            )
+        });
+        let committed = read(|rcu| direction.commit(dst.id(), key().iif, rcu));
+        let live = read(|rcu| {
+            (
+                direction.live(rcu).is_some(),
+                direction.staged(rcu).is_some(),
+            )
+        });
+        let again = read(|rcu| direction.commit(dst.id(), key().iif, rcu));
+        assert_eq!(staged, (false, true));
+        assert!(committed);
+        assert_eq!(live, (true, false));
+        assert!(!again);
+        Ok(())
+    }
+
+    #[test]
+    fn another_route_or_another_device_commits_nothing() -> Result {
+        let (all, dst, other) = (Fixture::new()?, TestDst::new(None)?, TestDst::new(None)?);
+        let direction = Direction::new();
+        direction.stage(all.boxed(&dst)?);
+        let by_route = read(|rcu| direction.commit(other.id(), key().iif, rcu));
+        let by_device = read(|rcu| direction.commit(dst.id(), key().iif + 1, rcu));
+        let live = read(|rcu| direction.live(rcu).is_some());
+        assert!(!by_route);
+        assert!(!by_device);
+        assert!(!live);
+        Ok(())
+    }
+
+    #[test]
+    fn a_route_that_is_replaced_is_let_go() -> Result {
+        let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
+        let direction = Direction::new();
+        for _ in 0..10 {
+            direction.stage(all.boxed(&dst)?);
+            direction.stage(all.boxed(&dst)?);
+            read(|rcu| direction.commit(dst.id(), key().iif, rcu));
+        }
+        rcu_barrier();
+        let held = (dst.refs(), all.count());
+        drop(direction);
+        assert_eq!(held, (2, 1));
+        assert_eq!((dst.refs(), all.count()), (1, 0));
+        Ok(())
+    }
+
+    #[test]
+    fn a_live_route_is_replaced_by_one_that_leads_the_same_way() -> Result {
+        let (all, dst, other) = (Fixture::new()?, TestDst::new(None)?, TestDst::new(None)?);
+        let (suits, differs) = (
+            PacketKey {
+                key: key(),
+                path_hash: 1,
+            },
+            PacketKey {
+                key: new_key(3, 8, 0x28, 0x12345, 1),
+                path_hash: 1,
+            },
+        );
+        let direction = Direction::new();
+        direction.stage(all.boxed(&dst)?);
+        read(|rcu| direction.commit(dst.id(), key().iif, rcu));
+        let new = all.boxed(&other)?;
+        let late = all.boxed(&dst)?;
+        let found = read(|rcu| {
+            let old = direction.suitable(&suits, rcu)?;
+            let same = other.chosen().leads_as(old.dst(), rcu);
+            direction.replace(old, new, rcu);
+            // Another CPU with the same slot comes too late.
+            direction.replace(old, late, rcu);
+            Some((same, direction.suitable(&differs, rcu).is_none()))
+        });
+        let is_new = read(|rcu| {
+            direction
+                .live(rcu)
+                .is_some_and(|slot| other.id() == *slot.dst())
+        });
+        rcu_barrier();
+        assert_eq!(found, Some((true, true)));
+        assert!(is_new);
+        assert_eq!((dst.refs(), other.refs(), all.count()), (1, 2, 1));
+        Ok(())
+    }
+
+    #[test]
+    fn a_route_to_another_gateway_leads_another_way() -> Result {
+        let (dst, other) = (
+            TestDst::new(Some([10, 0, 0, 1]))?,
+            TestDst::new(Some([10, 0, 0, 2]))?,
+        );
+        let (old, by_hash) = (dst.hold(), other.hold_by(7));
+        let same = read(|rcu| {
+            [
+                dst.chosen().leads_as(&old, rcu),
+                other.chosen().leads_as(&old, rcu),
+                other.chosen().leads_as(&by_hash, rcu),
+            ]
+        });
+        assert_eq!(same, [true, false, false]);
+        Ok(())
+    }
+
+    #[test]
+    fn purging_drops_what_is_bad_live_or_staged() -> Result {
+        let (all, live, staged) = (Fixture::new()?, TestDst::new(None)?, TestDst::new(None)?);
+        let direction = Direction::new();
+        direction.stage(all.boxed(&live)?);
+        read(|rcu| direction.commit(live.id(), key().iif, rcu));
+        direction.stage(all.boxed(&staged)?);
+        let none = read(|rcu| direction.purge(rcu, |_| None).count());
+        let gone = Some(Miss::DeviceGone);
+        let is_live = |slot: &Slot| (live.id() == *slot.dst()).then_some(Miss::DeviceGone);
+        let one = read(|rcu| direction.purge(rcu, is_live).last());
+        let other = read(|rcu| direction.purge(rcu, |_| gone).count());
+        rcu_barrier();
+        assert_eq!((none, one, other), (0, gone, 1));
+        assert_eq!((live.refs(), staged.refs(), all.count()), (1, 1, 0));
+        Ok(())
+    }
+}
