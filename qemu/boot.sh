@@ -3,13 +3,15 @@
 #
 # Boots the pinned kernel, or the debug kernel, with a directory as its disk and runs a command in it:
 # boot.sh [--debug] [--smp N] [--memory MIB] [--timeout S] [--console FILE] [--icount]
-#         [--control DIR] [--interactive] DIR COMMAND
+#         [--control DIR] [--plugin FILE,ARGUMENT] [--interactive] DIR COMMAND
 #
 # --icount: the guest's time is the count of its instructions. It does not pass while the guest
 # idles, so sleeps and timers end at once. One CPU only.
 #
 # --control: creates two sockets in DIR, which is below the clone: `monitor', for QEMU's own
 # commands, and `guest', whose lines come out of the guest's /dev/hvc2.
+#
+# --plugin: loads a plugin of QEMU's emulator.
 #
 # bash runs COMMAND in the guest's /nf_zoneroute, a read-only copy of DIR. Its output is printed
 # here, and its exit status is this script's. The kernel's messages go to FILE.
@@ -23,6 +25,7 @@ console=
 interactive=
 control=
 icount=
+plugin=
 debug=
 while [ $# -gt 0 ]; do
 	case $1 in
@@ -33,6 +36,7 @@ while [ $# -gt 0 ]; do
 	--interactive) interactive=1; shift ;;
 	--icount) icount=1; shift ;;
 	--control) control=$(realpath -- "$2"); shift 2 ;;
+	--plugin) plugin=$2; shift 2 ;;
 	--debug) debug=1; shift ;;
 	*) break ;;
 	esac
@@ -84,6 +88,7 @@ qemu=(qemu-system-x86_64 -M q35 -accel tcg -cpu max,la57=off -smp "$smp,sockets=
 	-chardev "file,id=status,path=$work/status")
 # shellcheck disable=SC2054
 [ -z "$icount" ] || qemu+=(-icount shift=0,sleep=off)
+[ -z "$plugin" ] || qemu+=(-plugin "$plugin")
 if [ -n "$interactive" ]; then
 	# shellcheck disable=SC2054
 	qemu+=(-serial mon:stdio -chardev null,id=output)

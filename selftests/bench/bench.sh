@@ -183,6 +183,17 @@ warm() {
 	done
 }
 
+# profiled NAME WORDS: has `send' do it. The host logs each instruction, or each access to memory,
+# meanwhile: see profile.py and lines.py.
+profiled() {
+	echo "# profile ready $1 ${2#* }"
+	read -r _ </dev/hvc2
+	# shellcheck disable=SC2086
+	tell $2
+	echo "# profile done"
+	read -r _ </dev/hvc2
+}
+
 FEW=$((flows < 100 ? flows : 100))
 # One packet of each connection, in both directions.
 SLICE=$((flows * 2))
@@ -218,16 +229,19 @@ for way in "${WAYS[@]}"; do
 		sleep 2.1
 		warm "$way"
 	fi
-	# The host logs each instruction meanwhile: see profile.py.
-	if [ -n "$profile" ]; then
+	if [ -n "$profile" ] && [ -z "$pair" ]; then
 		few=$([ "$new" = 0 ] && echo run $((FEW * 2)) || echo new 50)
-		echo "# profile ready $way ${few#* }"
-		read -r _ </dev/hvc2
-		# shellcheck disable=SC2086
-		tell $few
-		echo "# profile done"
-		read -r _ </dev/hvc2
+		profiled "$way" "$few"
 	fi
+	# One half of the connections on each CPU.
+	half=$((flows / 2))
+	for cpu in ${pair:+0 1}; do
+		tell cpu "$cpu"
+		tell slice "$half" $((half * cpu))
+		tell run $((flows * 4))
+		profiled "$way.$cpu" "run $((FEW * 2))"
+		tell slice "$flows"
+	done
 	if [ -n "$TWICE" ]; then
 		tell run "$N"
 		read -r SENT before _ <<<"$ANSWER"
@@ -263,7 +277,7 @@ for way in "${WAYS[@]}"; do
 done
 if [ -n "$profile" ]; then
 	echo '# profile symbols'
-	awk '$2 ~ /^[tTwW]$/ { print $1, $3, $4 }' /proc/kallsyms
+	awk '$2 ~ /^[tTwW]$/ && $3 !~ /^__pfx_/ { print $1, $3, $4 }' /proc/kallsyms
 	echo '# profile end'
 fi
 exec 7>&-

@@ -36,10 +36,26 @@ bench_disk() {
 	copy_selftests build/disk-bench
 }
 
-# bench_guest ROW SETTINGS LOG: runs one scenario in a guest of its own, whose output goes to LOG.
+# bench_guest ROW SETTINGS LOG [KIND]: runs one scenario in a guest of its own, whose output goes to
+# LOG.
 bench_guest() {
-	NFZR_SCALE=2000000 boot_guest scale build/disk-bench "$3" "${3%.log}-console.log" \
+	NFZR_SCALE=2000000 boot_guest "${4:-scale}" build/disk-bench "$3" "${3%.log}-console.log" \
 		"bash $(script_of "$1") $1 $2 && echo '# row done'"
+}
+
+# count_lines SETTINGS LOG: counts the cache lines that a packet touches, by function, with some methods
+# side by side, and the lines that two CPUs share which forward different connections. Prints tables.
+count_lines() {
+	local settings=$1 log=$2 trace=${2%.log}.trace control=${2%.log}.control
+	local ways=plain,conntrack,flowtable,both
+	in_toolchain gcc -O2 -Wall -Wextra -Werror -shared -fPIC -o build/bench/lines.so selftests/bench/lines.c
+	rm -rf -- "$control" "$log"
+	mkdir -p "$control"
+	printf '\0' >"$trace.on"
+	NFZR_BOOT_OPTIONS="--control $control --plugin $NFZR_TOP/build/bench/lines.so,to=$NFZR_TOP/$trace" \
+		bench_guest udp4 "$settings profile=$ways pair=1" "$log" pair &
+	in_toolchain python3 selftests/bench/lines.py "$control" "$log" "$trace" "$ways"
+	wait $!
 }
 
 # judged LOG: whether all checks of a row were run and passed.

@@ -14,7 +14,7 @@ ROW=$1
 shift
 # shellcheck disable=SC2034
 proto=udp family=4 flows=100 ports=100 zones=0 rules=0 routes=0 rp_filter=0 chain=2 snat=0 churn=0 quote=0 new=0 lasting=0 forget=0 \
-	napi=0 max_age=60000 idle=0 profile=
+	napi=0 max_age=60000 idle=0 profile='' pair=''
 for setting; do
 	declare "${setting%%=*}=${setting#*=}"
 done

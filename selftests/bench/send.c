@@ -13,7 +13,9 @@
  *   open       opens the connections, with one packet in each direction
  *   run N      sends N packets on them, half from the clients and half from the server
  *   one N      the same, from the clients only
- *   slice N    from now on sends only on the first N connections
+ *   slice N [FIRST]
+ *              from now on sends only on N connections from FIRST (0) on
+ *   cpu N      from now on runs on this CPU
  *   new N      N connections: opened, one request and its answer, closed
  *   forget ROUTER
  *              from now on `new' ends with the deletion of all connections in the netns ROUTER
@@ -72,7 +74,7 @@ struct flow {
 };
 
 static bool tcp, six, snat;
-static unsigned int flows, ports, slice;
+static unsigned int flows, ports, slice, slice_first;
 static struct end ends[2];
 static struct flow *table;
 static int churn_sock = -1;
@@ -403,9 +405,9 @@ static void do_run(unsigned int total, bool one_way)
 		churn_next = begun + NSEC / (churn_hz ?: quote_hz) / 2;
 	while (sent < total) {
 		count = up_to(slice - first);
-		packets(CLIENT, first, count, PSH | ACK, PAYLOAD);
+		packets(CLIENT, slice_first + first, count, PSH | ACK, PAYLOAD);
 		if (!one_way)
-			packets(SERVER, first, count, PSH | ACK, PAYLOAD);
+			packets(SERVER, slice_first + first, count, PSH | ACK, PAYLOAD);
 		sent += one_way ? count : 2 * count;
 		first = first + count < slice ? first + count : 0;
 		churn();
@@ -525,6 +527,17 @@ static void do_forget(const char *router)
 	puts("forget");
 }
 
+static void do_cpu(unsigned int number)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(number, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		err(1, "CPU %u", number);
+	puts("cpu");
+}
+
 int main(int argc, char **argv)
 {
 	char line[64], router[16];
@@ -561,9 +574,16 @@ int main(int argc, char **argv)
 			do_run(n, false);
 		} else if (sscanf(line, "one %u", &n) == 1) {
 			do_run(n, true);
+		} else if (sscanf(line, "slice %u %u", &n, &i) == 2) {
+			slice_first = i < flows ? i : 0;
+			slice = n < flows - slice_first ? n : flows - slice_first;
+			puts("slice");
 		} else if (sscanf(line, "slice %u", &n) == 1) {
+			slice_first = 0;
 			slice = n < flows ? n : flows;
 			puts("slice");
+		} else if (sscanf(line, "cpu %u", &n) == 1) {
+			do_cpu(n);
 		} else if (sscanf(line, "new %u", &n) == 1) {
 			do_new(n);
 		} else if (sscanf(line, "forget %15s", router) == 1) {

@@ -9,11 +9,13 @@
 # idle. "scale": like "wrap", with more memory and without the options that make objects larger.
 # "debug": the debug kernel on two CPUs. "quick": like "debug", without kmemleak, which takes a
 # third of the time. "four": like "quick", on four CPUs. "kcsan": the KCSAN kernel on four CPUs.
+# "pair": the pinned kernel on two CPUs, with the options of "scale".
 guest_options() {
 	case $1 in
 	stock) echo --smp 1 ;;
 	wrap) echo --smp 1 --icount ;;
 	scale) echo --smp 1 --icount --memory 3072 ;;
+	pair) echo --smp 2 --memory 3072 ;;
 	debug | quick) echo --debug --smp 2 ;;
 	four | kcsan) echo --debug --smp 4 ;;
 	*) die "there is no kind of guest $1" ;;
@@ -24,7 +26,7 @@ guest_append() {
 	case $1 in
 	debug) echo slab_nomerge ;;
 	quick | four) echo slab_nomerge kmemleak=off ;;
-	scale | kcsan) echo slab_nomerge ;;
+	scale | pair | kcsan) echo slab_nomerge ;;
 	*) echo kfence.sample_interval=50 slab_debug=FZPU,nf_zoneroute_flow,nf_zoneroute_slot,nf_conntrack ;;
 	esac
 }
