@@ -114,10 +114,10 @@ flush_cache() {
 	in_ns r sysctl -qw net.ipv4.route.flush=1
 }
 
-# used_then TEXT: sends a packet by a route, then changes it.
-used_then() {
-	in_ns r ping -q -c 1 -W 1 10.96.0.1 >/dev/null || true
-	change "$1"
+# use_route: adds a route, and sends a packet by it.
+use_route() {
+	ip -n r route replace 10.96.0.0/24 via 10.0.3.2
+	in_ns r ping -q -c 1 -W 0.1 10.96.0.1 >/dev/null || true
 }
 
 # The kernel bumps its genid, and no event tells why.
@@ -127,11 +127,10 @@ test_bumps_without_a_reason_count() {
 	check 'another network after that: the routes are chosen again' until_true 20 after "$RENEWED" \
 		eval 'flush_cache; change "route add 10.97.N.0/24 via 10.0.2.2"'
 	left_by 'another network after that' 'route add 10.98.N.0/24 via 10.0.2.2'
-	ip -n r route add 10.96.0.0/24 via 10.0.3.2
-	check 'a used route is replaced: the routes are chosen again' until_true 20 \
-		after "$RENEWED" used_then 'route replace 10.96.0.0/24 via 10.0.3.2 mtu 13N'
-	check 'a used route is deleted: the routes are chosen again' until_true 20 after "$RENEWED" eval \
-		'ip -n r route replace 10.96.0.0/24 via 10.0.3.2; used_then "route del 10.96.0.0/24"'
+	check 'a used route is replaced: the routes are chosen again' until_true 20 eval \
+		'use_route; after "$RENEWED" change "route replace 10.96.0.0/24 via 10.0.3.2 mtu 13N"'
+	check 'a used route is deleted: the routes are chosen again' until_true 20 eval \
+		'use_route; after "$RENEWED" change "route del 10.96.0.0/24"'
 }
 
 # A process pretends to be the kernel: it announces a new route, so that the bump of the genid seems
