@@ -102,7 +102,7 @@ struct nfzr_headers {
 
 /* How the kernel chose a route. */
 struct nfzr_choice {
-	u32 cookie;		/* see nfzr_dst_is_valid4() and nfzr_dst_is_valid6() */
+	u32 genid;		/* of the netns, before the lookup */
 	u16 path_hash;		/* of the packet, if the nexthop was chosen by it, else 0 */
 	bool multipath;		/* the lookup set IPSKB_MULTIPATH or IP6SKB_MULTIPATH */
 };
@@ -110,7 +110,7 @@ struct nfzr_choice {
 /* A cached route. rust/kapi/net/dst.rs repeats this struct. */
 struct nfzr_cached {
 	struct dst_entry *dst;
-	u32 cookie;
+	u32 genid;		/* up to which no change can have changed the route */
 	u16 path_hash;
 	bool multipath;
 	u8 family;		/* an enum of Rust's, which C does not read */
@@ -310,7 +310,7 @@ bool nfzr_helper_forwarded(struct sk_buff *skb, const struct nf_hook_state *stat
 			   struct nfzr_forwarded *f);
 
 bool nfzr_helper_dst_hold(struct dst_entry *dst);
-bool nfzr_helper_dst_valid(struct dst_entry *dst, u32 cookie);
+bool nfzr_helper_dst_valid(struct dst_entry *dst, u32 genid);
 bool nfzr_helper_may_transform(const struct net *net);
 bool nfzr_helper_same_way(const struct dst_entry *a, const struct dst_entry *b);
 bool nfzr_helper_goes_by(struct sk_buff *skb, const struct dst_entry *dst, bool *known);
@@ -347,7 +347,7 @@ bool nfzr_helper_ct_is_on(const struct net *net, u8 pf);
 bool nfzr_helper_forwards_tracked(struct net *net);
 bool nfzr_helper_ct_delete(struct nf_conn *ct);
 bool nfzr_helper_ct_is_ipv6(const struct nf_conn *ct);
-bool nfzr_helper_ct_ends(const struct nf_conn *ct, u8 dir, struct nfzr_ends *e);
+void nfzr_helper_ct_ends(const struct nf_conn *ct, u8 dir, struct nfzr_ends *e);
 bool nfzr_helper_ct_is_tcp(const struct nf_conn *ct);
 u16 nfzr_helper_ct_own_zone(const struct nf_conn *ct);
 u16 nfzr_helper_ct_zone(const struct nf_conn *ct, u8 dir);

@@ -36,8 +36,8 @@ use crate::{
     },
     route::{
         miss::Miss,
-        slot::Slot,
-        stamp::{Changes, Facts, Stamp}, //
+        slot::{Changes, Slot},
+        stamp::{Facts, Stamp}, //
     },
     state::stats::{Counter, Event},
     track::outcome::LookupMiss, //

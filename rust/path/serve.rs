@@ -24,8 +24,8 @@ use crate::{
     route::{
         direction::Direction,
         miss::Miss,
-        slot::{PacketKey, Slot},
-        stamp::{Changes, Facts, Stamp}, //
+        slot::{Changes, PacketKey, Slot},
+        stamp::{Facts, Stamp}, //
     },
     state::{stats::Event, NetState}, //
 };

@@ -23,8 +23,7 @@ use crate::{
     },
     route::{
         miss::Miss,
-        slot::{PacketKey, Slot},
-        stamp::Changes, //
+        slot::{Changes, PacketKey, Slot}, //
     },
 };
 

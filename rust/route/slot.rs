@@ -17,7 +17,7 @@ use crate::{
     route::{
         key,
         miss::Miss,
-        stamp::{Changes, Facts, Stamp}, //
+        stamp::{Facts, Stamp}, //
     },
 };
 
@@ -57,7 +57,18 @@ pub(crate) struct PacketKey {
     pub(crate) path_hash: u16,
 }
 
-/// A cached route. Once it is published, only the stamp and the cookie change: when a later lookup
+/// The changes of a netns.
+pub(crate) trait Changes {
+    /// Returns the facts that stamps are checked against. To be called before a lookup.
+    fn facts(&self) -> Facts;
+
+    /// Returns the genid up to which no change can have changed a route since it had this stamp, or
+    /// `None` if one may have. `ends` are the addresses of its packets, if it is of IPv4. To be
+    /// called after [`Self::facts`], and after the stamp is read.
+    fn spare(&self, stamp: &Stamp, dst: &Dst, ends: impl FnOnce() -> Ends) -> Option<u32>;
+}
+
+/// A cached route. Once it is published, only the stamp and the genid change: when a later lookup
 /// chooses the same route, or when all changes since are known not to have changed it. Both are
 /// written one after the other, so a reader may see those of two writers. What they are compared
 /// with only grows. If a reader finds both current, they were so before the writer that read its
@@ -132,12 +143,10 @@ impl Slot {
         if renewed.check(facts).is_err() {
             return false;
         }
-        let Some(spared) = changes.spare(&stamp, self.dst.genid(), &ends()) else {
+        let Some(genid) = changes.spare(&stamp, &self.dst, ends) else {
             return false;
         };
-        if let Some(genid) = spared.genid {
-            self.dst.set_genid(genid);
-        }
+        self.dst.set_genid(genid);
         self.stamp.store(renewed.to_raw(), Relaxed);
         true
     }

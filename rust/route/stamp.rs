@@ -5,7 +5,7 @@
 //!
 //! Pure: also built and tested on the host.
 
-use crate::{kapi::net::prefix::Ends, route::miss::Miss};
+use crate::route::miss::Miss;
 
 /// The state of a netns that decides whether a stamp is still valid. Times in jiffies, of which the
 /// low 32 bits are kept; they wrap.
@@ -19,23 +19,6 @@ pub(crate) struct Facts {
     pub(crate) cause: i8,
     /// The age at which a route must be looked up again.
     pub(crate) max_age: u32,
-}
-
-/// What a slot gets whose route no change can have changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Spared {
-    /// IPv4's genid, up to which that is known.
-    pub(crate) genid: Option<u32>,
-}
-
-/// The changes of a netns.
-pub(crate) trait Changes {
-    /// Returns the facts that stamps are checked against. To be called before a lookup.
-    fn facts(&self) -> Facts;
-
-    /// Returns what a route gets if no change can have changed it since it had this stamp and this
-    /// genid. To be called after [`Self::facts`], and after both are read.
-    fn spare(&self, stamp: &Stamp, genid: u32, ends: &Ends) -> Option<Spared>;
 }
 
 /// When a route was looked up. Taken before the lookup, so that a change during the lookup makes

@@ -28,7 +28,7 @@ use crate::{
     },
     kapi::{
         entry::Entry,
-        net::{netns::NetHandle, prefix::Ends},
+        net::{dst::Dst, netns::NetHandle, prefix::Ends},
         nf::{conn::Dir, pending::Pending},
         sync::{
             rcu::ReadSide,
@@ -39,8 +39,8 @@ use crate::{
     refs::RefCounts,
     route::{
         miss::Miss,
-        slot::Slot,
-        stamp::{Changes, Facts, Spared, Stamp}, //
+        slot::{Changes, Slot},
+        stamp::{Facts, Stamp}, //
     },
     state::{
         meter::Meter,
@@ -244,10 +244,10 @@ impl Changes for NetState {
         self.validity.facts(self.settings.max_age())
     }
 
-    fn spare(&self, stamp: &Stamp, genid: u32, ends: &Ends) -> Option<Spared> {
-        let spared = self.validity.changes.spare(stamp, genid, ends)?;
+    fn spare(&self, stamp: &Stamp, dst: &Dst, ends: impl FnOnce() -> Ends) -> Option<u32> {
+        let genid = self.validity.changes.spare(stamp, dst, ends)?;
         self.stats.count(Event::Spared);
-        Some(spared)
+        Some(genid)
     }
 }
 

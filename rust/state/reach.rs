@@ -19,13 +19,14 @@ use kernel::{
 use crate::{
     kapi::{
         net::{
+            dst::Dst,
             family::Family,
             netns::NetHandle,
             prefix::{self, Ends, Prefix}, //
         },
         sync::once::ReadOnce, //
     },
-    route::stamp::{Spared, Stamp},
+    route::stamp::Stamp,
 };
 
 /// What a change may have changed.
@@ -133,25 +134,35 @@ impl ChangeMap {
         self.expected.store(genid, Release);
     }
 
-    /// Returns what a route gets if no change after its stamp may have changed it, and each bump of
-    /// its genid is explained.
-    pub(super) fn spare(&self, stamp: &Stamp, genid: u32, ends: &Ends) -> Option<Spared> {
+    /// Returns the genid up to which no change can have changed a route since it had this stamp: if
+    /// no change that was noted reaches it, and each bump since is explained.
+    pub(super) fn spare(
+        &self,
+        stamp: &Stamp,
+        dst: &Dst,
+        ends: impl FnOnce() -> Ends,
+    ) -> Option<u32> {
+        let family = dst.family();
+        let of_family = self.all.get(family.index());
         let since = |change: &Atomic<u32>| stamp.precedes(change.read_once());
-        let [all4, all6] = &self.all;
-        match *ends {
-            Ends::Ipv6 => (!since(all6)).then_some(Spared { genid: None }),
-            Ends::Ipv4 { to, from } => {
-                // ORDERING: Acquire, pairs with `note_expected`.
-                let expected = self.expected.read_acquire();
-                let now = self.net.genid4();
-                if (now != expected && now != genid) || since(all4) {
-                    return None;
-                }
-                let cells = [prefix::cells_of(to), prefix::cells_of(from)];
-                let mut cells = cells.as_flattened().iter();
-                let changed = cells.any(|&cell| self.cells.get(cell).is_none_or(since));
-                (!changed).then_some(Spared { genid: Some(now) })
-            }
+        // In most cases, if a route is not spared, this is why.
+        if of_family.is_none_or(since) {
+            return None;
         }
+        if family == Family::Ipv6 {
+            return Some(dst.genid());
+        }
+        // ORDERING: Acquire, pairs with `note_expected`.
+        let expected = self.expected.read_acquire();
+        let now = self.net.genid4();
+        if now != expected && now != dst.genid() {
+            return None;
+        }
+        let Ends { to, from } = ends();
+        let cells = [prefix::cells_of(to), prefix::cells_of(from)];
+        let mut cells = cells.as_flattened().iter();
+        let changed = cells.any(|&cell| self.cells.get(cell).is_none_or(since));
+        // Again, because the changes that explain the genid may have been noted meanwhile.
+        (!changed && !of_family.is_none_or(since)).then_some(now)
     }
 }

@@ -30,22 +30,22 @@ static bool nfzr_outlives_genid(const struct rtable *rt, const struct net_device
 }
 
 /*
- * The cookie of an IPv4 route is the netns' genid up to which no change can have changed the choice of
- * the route. This is ipv4_dst_check(), but for that.
+ * This is ipv4_dst_check(), but for a route that no change until the netns' present genid can have
+ * changed.
  */
-static __always_inline bool nfzr_dst_is_valid4(struct dst_entry *dst, u32 cookie)
+static __always_inline bool nfzr_dst_is_valid4(struct dst_entry *dst, u32 genid)
 {
 	const struct rtable *rt = dst_rtable(dst);
 	const struct net_device *dev = dst_dev_rcu(dst);
-	u32 genid;
+	u32 now;
 
 	if (READ_ONCE(dst->obsolete) != DST_OBSOLETE_FORCE_CHK)
 		return false;
-	genid = rt_genid_ipv4(dev_net_rcu(dev));
-	if (likely(rt->rt_genid == genid))
+	now = rt_genid_ipv4(dev_net_rcu(dev));
+	if (likely(rt->rt_genid == now))
 		return true;
 	/* When the route's device goes, the route gets this device, which is in another netns. */
-	return cookie == genid && dev != blackhole_netdev && nfzr_outlives_genid(rt, dev);
+	return genid == now && dev != blackhole_netdev && nfzr_outlives_genid(rt, dev);
 }
 
 u32 nfzr_helper_genid4(struct net *net)
@@ -54,25 +54,25 @@ u32 nfzr_helper_genid4(struct net *net)
 }
 
 /*
- * The cookie of an IPv6 route is the netns' genid from before the lookup. Every completed insertion
+ * genid is that of the netns from before the lookup. Every completed insertion
  * into any table bumps the genid, as do changes of rules, devices and exceptions. The kernel's own
  * cookie covers only the table that holds the route. Its current value is passed to dst_check(),
  * which detects a deletion.
  */
-static __always_inline bool nfzr_dst_is_valid6(struct dst_entry *dst, u32 cookie)
+static __always_inline bool nfzr_dst_is_valid6(struct dst_entry *dst, u32 genid)
 {
 	const struct net_device *dev = dst_dev_rcu(dst);
 
 	/* When the route's device goes, the route gets this device, which is in another netns. */
-	return dev != blackhole_netdev && rt_genid_ipv6(dev_net_rcu(dev)) == cookie &&
+	return dev != blackhole_netdev && rt_genid_ipv6(dev_net_rcu(dev)) == genid &&
 	       dst_check(dst, rt6_get_cookie(dst_rt6_info(dst)));
 }
 
 /* Returns whether the route is still valid for the kernel. */
-bool nfzr_helper_dst_valid(struct dst_entry *dst, u32 cookie)
+bool nfzr_helper_dst_valid(struct dst_entry *dst, u32 genid)
 {
-	return dst->ops->family == AF_INET6 ? nfzr_dst_is_valid6(dst, cookie) :
-					      nfzr_dst_is_valid4(dst, cookie);
+	return dst->ops->family == AF_INET6 ? nfzr_dst_is_valid6(dst, genid) :
+					      nfzr_dst_is_valid4(dst, genid);
 }
 
 /* Takes a reference, unless the last one was released already. */

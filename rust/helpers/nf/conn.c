@@ -114,14 +114,11 @@ bool nfzr_helper_ct_is_ipv6(const struct nf_conn *ct)
 	return nf_ct_l3num(ct) == NFPROTO_IPV6;
 }
 
-/* Writes the addresses of a direction, as the inverse of the other tuple has them, unless of IPv6. */
-bool nfzr_helper_ct_ends(const struct nf_conn *ct, u8 dir, struct nfzr_ends *e)
+/* Writes the IPv4 addresses of a direction. The destination is that which DNAT left. */
+void nfzr_helper_ct_ends(const struct nf_conn *ct, u8 dir, struct nfzr_ends *e)
 {
-	if (nf_ct_l3num(ct) != NFPROTO_IPV4)
-		return false;
 	e->to = ntohl(ct->tuplehash[!dir].tuple.src.u3.ip);
 	e->from = ntohl(ct->tuplehash[!!dir].tuple.src.u3.ip);
-	return true;
 }
 
 bool nfzr_helper_ct_is_tcp(const struct nf_conn *ct)

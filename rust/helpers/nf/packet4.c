@@ -146,7 +146,7 @@ void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r)
 	u32 genid = rt_genid_ipv4(net);
 
 	r->dst = NULL;
-	r->choice = (struct nfzr_choice){ .cookie = genid };
+	r->choice = (struct nfzr_choice){ .genid = genid };
 	if (skb_dst(skb)) {
 		r->fit = NFZR_UNFIT_HAS_DST;
 		return;
@@ -189,7 +189,7 @@ bool nfzr_helper_serve4(struct sk_buff *skb, const struct nf_hook_state *state,
 
 	if (!in_dev || !nfzr_is_for(skb, state, nfzr_key_rest4(iph, in_dev), key, cached) ||
 	    nfzr_packet_fit4(skb, iph, state, c) != NFZR_FIT ||
-	    !nfzr_dst_is_valid4(cached->dst, READ_ONCE(cached->cookie)))
+	    !nfzr_dst_is_valid4(cached->dst, READ_ONCE(cached->genid)))
 		return false;
 	/* Keeps list receive from using this packet's route as a hint for other flows. */
 	if (cached->multipath)

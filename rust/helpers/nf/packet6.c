@@ -142,7 +142,7 @@ void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r)
 		r->fit = NFZR_UNFIT_HAS_DST;
 		return;
 	}
-	r->choice.cookie = rt_genid_ipv6(net);
+	r->choice.genid = rt_genid_ipv6(net);
 	/* A route found before a change gets the genid from before the change. */
 	smp_rmb();
 	ip6_route_input(skb);
@@ -169,7 +169,7 @@ bool nfzr_helper_serve6(struct sk_buff *skb, const struct nf_hook_state *state,
 
 	if (!state->in || !nfzr_is_for(skb, state, nfzr_key_rest6(ip6h), key, cached) ||
 	    nfzr_packet_fit6(skb, ip6h, state, c) != NFZR_FIT ||
-	    !nfzr_dst_is_valid6(cached->dst, READ_ONCE(cached->cookie)))
+	    !nfzr_dst_is_valid6(cached->dst, READ_ONCE(cached->genid)))
 		return false;
 	/* Keeps list receive from using this packet's route as a hint for other flows. */
 	if (cached->multipath)

@@ -34,8 +34,8 @@ use crate::{
 #[repr(C)]
 pub(crate) struct Dst {
     dst: NonNull<bindings::dst_entry>,
-    /// What `dst_check()` compares, read before the last lookup that chose the route.
-    cookie: Atomic<u32>,
+    /// See [`Self::genid`]. Read before the last lookup that chose the route, or later.
+    genid: Atomic<u32>,
     choice: Choice,
 }
 
@@ -53,7 +53,7 @@ pub(in crate::kapi) struct Choice {
 
 static_assert!(size_of::<Dst>() == size_of::<bindings::nfzr_cached>());
 static_assert!(offset_of!(Dst, dst) == offset_of!(bindings::nfzr_cached, dst));
-static_assert!(offset_of!(Dst, cookie) == offset_of!(bindings::nfzr_cached, cookie));
+static_assert!(offset_of!(Dst, genid) == offset_of!(bindings::nfzr_cached, genid));
 static_assert!(offset_of!(Dst, choice.path_hash) == offset_of!(bindings::nfzr_cached, path_hash));
 static_assert!(offset_of!(Dst, choice.multipath) == offset_of!(bindings::nfzr_cached, multipath));
 static_assert!(offset_of!(Dst, choice.family) == offset_of!(bindings::nfzr_cached, family));
@@ -71,22 +71,19 @@ impl Dst {
     pub(in crate::kapi) unsafe fn from_raw(
         dst: NonNull<bindings::dst_entry>,
         choice: Choice,
-        cookie: u32,
+        genid: u32,
     ) -> Self {
-        let cookie = Atomic::new(cookie);
+        let genid = Atomic::new(genid);
         // INVARIANT: By the function's requirement.
-        Self {
-            dst,
-            choice,
-            cookie,
-        }
+        Self { dst, choice, genid }
     }
 
     pub(in crate::kapi) fn as_raw(&self) -> *mut bindings::dst_entry {
         self.dst.as_ptr()
     }
 
-    pub(in crate::kapi) fn family(&self) -> Family {
+    /// Returns the family of the route.
+    pub(crate) fn family(&self) -> Family {
         self.choice.family
     }
 
@@ -94,24 +91,15 @@ impl Dst {
         self.choice
     }
 
-    fn cookie(&self) -> u32 {
-        self.cookie.read_once()
-    }
-
-    /// Returns the genid of the route's family from before the last lookup that chose the route, or
-    /// the last one of [`Self::set_genid`].
+    /// Returns the genid of the netns, for the route's family, up to which no change can have
+    /// changed the choice of the route.
     pub(crate) fn genid(&self) -> u32 {
-        self.cookie()
+        self.genid.read_once()
     }
 
-    /// Notes that no change until this genid can have changed the choice of the route.
+    /// Notes that no change until `genid` can have changed the choice of the route.
     pub(crate) fn set_genid(&self, genid: u32) {
-        self.set_cookie(genid);
-    }
-
-    /// Notes that a lookup chose the route again, before which `cookie` was read.
-    pub(in crate::kapi) fn set_cookie(&self, cookie: u32) {
-        self.cookie.store(cookie, Relaxed);
+        self.genid.store(genid, Relaxed);
     }
 
     /// Returns the route as the helpers take it.
@@ -129,7 +117,7 @@ impl Dst {
     /// Returns whether the kernel still considers the route valid: `dst_check()`.
     pub(crate) fn is_valid(&self, _rcu: &ReadSide<'_>) -> bool {
         // SAFETY: By the type invariant `dst` is a route, and this is under RCU.
-        unsafe { bindings::nfzr_helper_dst_valid(self.as_raw(), self.cookie()) }
+        unsafe { bindings::nfzr_helper_dst_valid(self.as_raw(), self.genid()) }
     }
 
     /// Returns the gateway, or `None` if the destination is on link.

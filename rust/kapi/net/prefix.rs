@@ -13,18 +13,13 @@ pub(crate) struct Prefix {
     pub(crate) len: u32,
 }
 
-/// The addresses of the packets for which a route was chosen.
+/// The IPv4 addresses for which packets are routed: after DNAT and before SNAT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ends {
-    /// Of IPv4, as routing sees them: after DNAT and before SNAT.
-    Ipv4 {
-        /// The destination.
-        to: u32,
-        /// The source.
-        from: u32,
-    },
-    /// Of IPv6, of which no addresses are kept.
-    Ipv6,
+pub(crate) struct Ends {
+    /// The destination.
+    pub(crate) to: u32,
+    /// The source.
+    pub(crate) from: u32,
 }
 
 /// Prefixes of one length. Longer prefixes are noted by their first bits.

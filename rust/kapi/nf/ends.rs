@@ -19,18 +19,16 @@ use crate::{
 unsafe fn read(ct: *const bindings::nf_conn, dir: Dir) -> Ends {
     let mut raw = bindings::nfzr_ends::default();
     // SAFETY: By the function's requirement.
-    if unsafe { bindings::nfzr_helper_ct_ends(ct, dir as u8, &mut raw) } {
-        Ends::Ipv4 {
-            to: raw.to,
-            from: raw.from,
-        }
-    } else {
-        Ends::Ipv6
+    unsafe { bindings::nfzr_helper_ct_ends(ct, dir.as_raw(), &mut raw) };
+    Ends {
+        to: raw.to,
+        from: raw.from,
     }
 }
 
 impl CtRef<'_> {
-    /// Returns the addresses of the packet's direction.
+    /// Returns the addresses of the packet's direction. The connection is one of IPv4, or they mean
+    /// nothing.
     pub(crate) fn ends(&self) -> Ends {
         // SAFETY: The connection is the packet's.
         unsafe { read(self.conn().as_raw(), self.dir()) }
@@ -38,7 +36,7 @@ impl CtRef<'_> {
 }
 
 impl ConnPeek<'_> {
-    /// Returns the addresses of a direction.
+    /// Returns the addresses of a direction. The connection is one of IPv4, or they mean nothing.
     pub(crate) fn ends(&self, dir: Dir) -> Ends {
         // SAFETY: By the type invariant; the helper reads the tuples.
         unsafe { read(self.as_raw(), dir) }

@@ -152,7 +152,7 @@ pub(crate) struct Route {
 pub(crate) struct Chosen<'p> {
     pub(in crate::kapi) dst: NonNull<bindings::dst_entry>,
     pub(in crate::kapi) choice: Choice,
-    pub(in crate::kapi) cookie: u32,
+    pub(in crate::kapi) genid: u32,
     pub(in crate::kapi) oif: u32,
     pub(in crate::kapi) _skb: PhantomData<&'p ()>,
 }
@@ -163,7 +163,7 @@ impl Chosen<'_> {
     pub(crate) fn renew(&self, old: &Dst) -> bool {
         let is_same = ptr::eq(self.dst.as_ptr(), old.as_raw()) && self.choice == old.choice();
         if is_same {
-            old.set_cookie(self.cookie);
+            old.set_genid(self.genid);
         }
         is_same
     }
@@ -184,7 +184,7 @@ impl Chosen<'_> {
         }
         Ok(Route {
             // SAFETY: The reference was taken above, and the rest holds by the type invariant.
-            dst: unsafe { Dst::from_raw(self.dst, self.choice, self.cookie) },
+            dst: unsafe { Dst::from_raw(self.dst, self.choice, self.genid) },
             oif: self.oif,
         })
     }
@@ -248,7 +248,7 @@ impl<'r> HookSkb<'r, PreRouting> {
         Ok(Chosen {
             dst,
             choice,
-            cookie: raw.choice.cookie,
+            genid: raw.choice.genid,
             oif: raw.oif,
             _skb: PhantomData,
         })

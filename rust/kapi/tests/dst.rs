@@ -67,7 +67,7 @@ impl TestDst {
         Chosen {
             dst: self.0,
             choice: self.hold().choice(),
-            cookie: 0,
+            genid: 0,
             oif: 9,
             _skb: PhantomData,
         }

@@ -14,13 +14,13 @@ use kernel::{
 use super::{
     key::difference,
     miss::Miss,
-    slot::Slot,
-    stamp::{Changes, Facts, Spared, Stamp}, //
+    slot::{Changes, Slot},
+    stamp::{Facts, Stamp}, //
 };
 use crate::{
     kapi::{
         mem::{rcu::RcuBox, slab::Cache},
-        net::prefix::Ends,
+        net::{dst::Dst, prefix::Ends},
         nf::key::Key,
         sync::{percpu::CounterSet, rcu::ReadSide},  //
         tests::{init_net, routes_changed, TestDst}, //
@@ -54,7 +54,7 @@ impl Changes for Facts {
         *self
     }
 
-    fn spare(&self, _stamp: &Stamp, _genid: u32, _ends: &Ends) -> Option<Spared> {
+    fn spare(&self, _stamp: &Stamp, _dst: &Dst, _ends: impl FnOnce() -> Ends) -> Option<u32> {
         None
     }
 }
@@ -67,16 +67,14 @@ impl Changes for Unchanged {
         self.0
     }
 
-    fn spare(&self, _stamp: &Stamp, _genid: u32, ends: &Ends) -> Option<Spared> {
-        (*ends == self::ends()).then_some(Spared {
-            genid: Some(self.1),
-        })
+    fn spare(&self, _stamp: &Stamp, _dst: &Dst, ends: impl FnOnce() -> Ends) -> Option<u32> {
+        (ends() == self::ends()).then_some(self.1)
     }
 }
 
 /// Returns the addresses of the packets in these tests.
 fn ends() -> Ends {
-    Ends::Ipv4 { to: 1, from: 2 }
+    Ends { to: 1, from: 2 }
 }
 
 /// A cache for slots, and their counter. The cache is dropped last.
