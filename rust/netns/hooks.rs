@@ -38,8 +38,8 @@ use crate::{
 /// What is registered in a netns.
 ///
 /// A netns is asleep until it forwards packets that conntrack tracks, or has a limit. Until then it
-/// has no hook, no notifier and no state (unless setting a limit failed), so it costs nothing but
-/// its files. It does not fall asleep again.
+/// has no hook, no notifier and no state (unless setting a limit or waking it up failed), so it
+/// costs nothing but its files. It does not fall asleep again.
 struct Registered {
     /// `None` while there is no state.
     hooks: Option<HookSet<NetState>>,

@@ -13,7 +13,7 @@ use kernel::{
     error::to_result,
     prelude::*,
     sync::{
-        atomic::{Atomic, Full, Relaxed},
+        atomic::{Atomic, Relaxed},
         Arc,
         ArcBorrow, //
     },
@@ -216,19 +216,18 @@ impl<T: FibListener> FibBlock<T> {
 ///
 /// # Invariants
 ///
-/// While `registered` is true, each block is registered with its chain in `net`.
+/// Each block is registered with its chain in `net`.
 pub(crate) struct Watch<T: FibListener> {
     fib: KBox<FibBlock<T>>,
     nexthop: KBox<FibBlock<T>>,
-    messages: Messages<T>,
+    _messages: Messages<T>,
     net: NetHandle,
-    registered: Atomic<bool>,
 }
 
 // SAFETY: The C side allows (un)registering from any thread, and the listener may be sent and
 // shared.
 unsafe impl<T: FibListener> Send for Watch<T> {}
-// SAFETY: As above; `registered` makes the unregistering through a shared reference happen once.
+// SAFETY: A shared reference allows no operation.
 unsafe impl<T: FibListener> Sync for Watch<T> {}
 
 impl<T: FibListener> Watch<T> {
@@ -238,47 +237,42 @@ impl<T: FibListener> Watch<T> {
     pub(crate) fn new(net: NetHandle, listener: Arc<T>) -> Result<Self> {
         let fib = FibBlock::new(Some(FibBlock::<T>::fib), listener.clone())?;
         let nexthop = FibBlock::new(Some(FibBlock::<T>::nexthop), listener.clone())?;
-        let messages = Messages::new(listener)?;
         let (raw, none) = (net.as_raw(), ptr::null_mut());
         // SAFETY: The netns outlives its handles; `fib` is boxed.
         to_result(unsafe { bindings::register_fib_notifier(raw, fib.as_raw(), None, none) })?;
+        let no_fib = || {
+            // SAFETY: `fib` was registered above.
+            unsafe { bindings::unregister_fib_notifier(raw, fib.as_raw()) };
+        };
         let block = nexthop.as_raw();
         // SAFETY: The netns outlives its handles; `nexthop` is boxed.
-        let result = unsafe { bindings::register_nexthop_notifier(net.as_raw(), block, none) };
-        if let Err(err) = to_result(result) {
-            // SAFETY: `fib` was registered above.
-            unsafe { bindings::unregister_fib_notifier(net.as_raw(), fib.as_raw()) };
-            return Err(err);
-        }
+        let result = unsafe { bindings::register_nexthop_notifier(raw, block, none) };
+        to_result(result).inspect_err(|_| no_fib())?;
+        // Last, because closing it is not allowed everywhere.
+        let messages = Messages::new(net, listener).inspect_err(|_| {
+            // SAFETY: `nexthop` was registered above.
+            unsafe { bindings::unregister_nexthop_notifier(raw, block) };
+            no_fib();
+        })?;
         // INVARIANT: Both blocks were registered above.
-        let watch = Self {
+        Ok(Self {
             fib,
             nexthop,
-            messages,
+            _messages: messages,
             net,
-            registered: Atomic::new(true),
-        };
-        // If this fails, `watch` is dropped.
-        watch.messages.open(net)?;
-        Ok(watch)
-    }
-
-    /// Unregisters the notifiers and the listener. The listener is not called after that. Waits for
-    /// RTNL, and for a grace period. Process context; sleeps.
-    pub(crate) fn unregister(&self) {
-        if self.registered.xchg(false, Full) {
-            let net = self.net.as_raw();
-            // SAFETY: By the type invariant the block is registered.
-            unsafe { bindings::unregister_nexthop_notifier(net, self.nexthop.as_raw()) };
-            // SAFETY: As above.
-            unsafe { bindings::unregister_fib_notifier(net, self.fib.as_raw()) };
-            self.messages.close();
-        }
+        })
     }
 }
 
 impl<T: FibListener> Drop for Watch<T> {
+    /// Unregisters the notifiers, then the listener. The listener is not called after that. Waits
+    /// for RTNL, and for a grace period. Process context, but not in a call of netlink's notifier
+    /// chain; sleeps.
     fn drop(&mut self) {
-        self.unregister();
+        let net = self.net.as_raw();
+        // SAFETY: By the type invariant the block is registered.
+        unsafe { bindings::unregister_nexthop_notifier(net, self.nexthop.as_raw()) };
+        // SAFETY: As above.
+        unsafe { bindings::unregister_fib_notifier(net, self.fib.as_raw()) };
     }
 }

@@ -7,13 +7,12 @@
 //!
 //! C header: [`include/uapi/linux/rtnetlink.h`](srctree/include/uapi/linux/rtnetlink.h)
 
-use core::{marker::PhantomData, ptr};
+use core::ptr::NonNull;
 
 use kernel::{
     error::from_err_ptr,
     prelude::*,
     sync::{
-        atomic::{Atomic, Full, Release},
         Arc,
         ArcBorrow, //
     },
@@ -45,49 +44,32 @@ pub(in crate::kapi) fn prefix_of(raw: &bindings::nfzr_prefix) -> Prefix {
 ///
 /// # Invariants
 ///
-/// `socket` is null, or a socket that only `Messages` uses and that calls `ear`.
+/// Only `Messages` uses `socket`, which calls `_ear` with `_listener`.
 pub(in crate::kapi) struct Messages<T: RouteListener> {
-    socket: Atomic<*mut bindings::socket>,
-    ear: KBox<Opaque<bindings::nfzr_route_ear>>,
+    socket: NonNull<bindings::socket>,
+    _ear: KBox<Opaque<bindings::nfzr_route_ear>>,
     _listener: Arc<T>,
-    _calls: PhantomData<fn(&T)>,
 }
 
 impl<T: RouteListener> Messages<T> {
-    /// Creates the receiver, without a socket. Process context.
-    pub(in crate::kapi) fn new(listener: Arc<T>) -> Result<Self> {
+    /// Starts to receive the messages of a netns. Process context; sleeps.
+    pub(in crate::kapi) fn new(net: NetHandle, listener: Arc<T>) -> Result<Self> {
         let ear = bindings::nfzr_route_ear {
             set: Some(Self::set),
             // CAST: The helper only passes it back.
             data: Arc::as_ptr(&listener).cast_mut().cast(),
             ..Default::default()
         };
-        Ok(Self {
-            socket: Atomic::new(ptr::null_mut()),
-            ear: KBox::new(Opaque::new(ear), GFP_KERNEL)?,
-            _listener: listener,
-            _calls: PhantomData,
-        })
-    }
-
-    /// Starts to receive the messages of a netns. To be called once. Process context; sleeps.
-    pub(in crate::kapi) fn open(&self, net: NetHandle) -> Result {
-        // SAFETY: The netns outlives its handles, and `ear` is boxed and lives until the socket is
+        let ear = KBox::new(Opaque::new(ear), GFP_KERNEL)?;
+        // SAFETY: The netns outlives its handles. `ear` is boxed, and lives until the socket is
         // released.
-        let socket = unsafe { bindings::nfzr_helper_hear_routes(net.as_raw(), self.ear.get()) };
-        // INVARIANT: The helper made the socket for `ear`.
-        self.socket.store(from_err_ptr(socket)?, Release);
-        Ok(())
-    }
-
-    /// Stops receiving. The listener is not called after that. Process context, but not in a call
-    /// of netlink's notifier chain; sleeps.
-    pub(in crate::kapi) fn close(&self) {
-        let socket = self.socket.xchg(ptr::null_mut(), Full);
-        if !socket.is_null() {
-            // SAFETY: By the type invariant the socket is ours, and nobody else can have it now.
-            unsafe { bindings::sock_release(socket) };
-        }
+        let socket = unsafe { bindings::nfzr_helper_hear_routes(net.as_raw(), ear.get()) };
+        // INVARIANT: The helper made the socket for `ear`, whose data is the listener.
+        Ok(Self {
+            socket: NonNull::new(from_err_ptr(socket)?).ok_or(ENOMEM)?,
+            _ear: ear,
+            _listener: listener,
+        })
     }
 
     /// What the socket calls: `nfzr_route_ear.set`.
@@ -110,7 +92,10 @@ impl<T: RouteListener> Messages<T> {
 }
 
 impl<T: RouteListener> Drop for Messages<T> {
+    /// Stops receiving. The listener is not called after that. Process context, but not in a call
+    /// of netlink's notifier chain; sleeps.
     fn drop(&mut self) {
-        self.close();
+        // SAFETY: By the type invariant this is the only user of the socket.
+        unsafe { bindings::sock_release(self.socket.as_ptr()) };
     }
 }
