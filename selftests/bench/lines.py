@@ -7,10 +7,10 @@ lines.py CONTROL-DIR GUEST-LOG TRACE WAYS
 From the guest's "ready" until its "done", lines.c records the kernel's accesses to memory. One half of
 the connections is used on one CPU, then the other half on the other one. A packet counts from
 __netif_receive_skb_core() to the first __dev_queue_xmit() or dev_hard_start_xmit(), without the lines
-of the stack, unless an interrupt came in between. The first table has the lines per packet, and the written ones among them, by function. A
-line that several functions touch counts for each of them, but once in all. The second table has the
-lines that one CPU writes and the other one touches, by the function that writes: those would move
-between the caches of two CPUs that forward different connections.
+of the stack, unless an interrupt came in between. The first table has the lines per packet, and those
+among them that are written, by function. A line that several functions touch counts for each of them,
+but once in all. The second table has the lines that one CPU writes and the other one touches, by the
+function that writes: those would move between the caches of two CPUs that forward different connections.
 """
 
 import collections
