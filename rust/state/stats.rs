@@ -21,7 +21,7 @@ named_enum! {
         /// An outdated live route became valid again, because the kernel chose it, or another one
         /// that leads the same way.
         Renewed = "renewed",
-        /// An outdated live route stayed valid, because no change can have changed it.
+        /// No change can have changed an outdated live route.
         Spared = "spared",
         /// A connection got a flow.
         FlowNew = "flow_new",

@@ -53,10 +53,10 @@ change() {
 # left_by NAME TEXT, renewed_by NAME TEXT: a change leaves both routes alone, or has both chosen
 # again.
 left_by() {
-	check "$1: the routes serve on" until_true 20 after "$LEFT" change "$2"
+	check "$1: the routes serve on" until_true 10 after "$LEFT" change "$2"
 }
 renewed_by() {
-	check "$1: the routes are chosen again" until_true 20 after "$RENEWED" change "$2"
+	check "$1: the routes are chosen again" until_true 10 after "$RENEWED" change "$2"
 }
 
 test_other_prefixes_are_left_alone() {
@@ -70,11 +70,11 @@ test_other_prefixes_are_left_alone() {
 	left_by 'several nexthops' \
 		'route add 10.83.N.0/24 nexthop via 10.0.2.2 nexthop via 10.0.3.2'
 	ip -n r route add 10.84.0.0/24 via 10.0.2.2
-	left_by 'a route that nobody used is replaced' 'route replace 10.84.0.0/24 via 10.0.2.2 mtu 13N'
+	left_by 'a route that no packet used is replaced' 'route replace 10.84.0.0/24 via 10.0.2.2 mtu 13N'
 	for number in $(seq 250); do
 		echo "route add 10.85.0.$number via 10.0.2.2"
 	done | ip -n r -b -
-	left_by 'a route that nobody used is deleted' 'route del 10.85.0.N'
+	left_by 'a route that no packet used is deleted' 'route del 10.85.0.N'
 }
 
 # Not the first of their prefix: the FIB notifier does not tell of them.
@@ -123,13 +123,13 @@ use_route() {
 # The kernel bumps its genid, and no event tells why.
 test_bumps_without_a_reason_count() {
 	check 'the routing cache is flushed: the routes are chosen again' \
-		until_true 20 after "$RENEWED" flush_cache
-	check 'another network after that: the routes are chosen again' until_true 20 after "$RENEWED" \
+		until_true 10 after "$RENEWED" flush_cache
+	check 'another network after that: the routes are chosen again' until_true 10 after "$RENEWED" \
 		eval 'flush_cache; change "route add 10.97.N.0/24 via 10.0.2.2"'
 	left_by 'another network after that' 'route add 10.98.N.0/24 via 10.0.2.2'
-	check 'a used route is replaced: the routes are chosen again' until_true 20 eval \
+	check 'a used route is replaced: the routes are chosen again' until_true 10 eval \
 		'use_route; after "$RENEWED" change "route replace 10.96.0.0/24 via 10.0.3.2 mtu 13N"'
-	check 'a used route is deleted: the routes are chosen again' until_true 20 eval \
+	check 'a used route is deleted: the routes are chosen again' until_true 10 eval \
 		'use_route; after "$RENEWED" change "route del 10.96.0.0/24"'
 }
 
@@ -149,7 +149,7 @@ test_processes_cannot_explain_a_bump() {
 		END
 	}
 	check 'a process announces a route: the routes are chosen again' \
-		until_true 20 after "$RENEWED" pretend
+		until_true 10 after "$RENEWED" pretend
 }
 
 # Where a nexthop's redirects count, a route is not used after the kernel made another one for the
@@ -161,15 +161,15 @@ displace() {
 }
 test_a_nexthop_with_redirects_counts() {
 	check 'the kernel made other routes for the nexthops: the routes serve on' \
-		until_true 20 after "$LEFT" displace
+		until_true 10 after "$LEFT" displace
 	in_ns r sysctl -qw net.ipv4.conf.all.accept_redirects=1 net.ipv4.conf.s1.accept_redirects=1 \
 		net.ipv4.conf.c1.accept_redirects=1
 	check 'the same, where redirects are accepted: the routes are chosen again' \
-		until_true 20 after "$RENEWED" displace
+		until_true 10 after "$RENEWED" displace
 	in_ns r sysctl -qw net.ipv4.conf.all.accept_redirects=0
 	in_ns r sysctl -qw net.ipv4.ip_forward_use_pmtu=1
 	check 'the same, where learned MTUs count: the routes are chosen again' \
-		until_true 20 after "$RENEWED" displace
+		until_true 10 after "$RENEWED" displace
 	in_ns r sysctl -qw net.ipv4.ip_forward_use_pmtu=0
 }
 

@@ -72,7 +72,7 @@ static void nfzr_routes_ready(struct sock *sk)
 	spin_unlock_bh(&ear->lock);
 }
 
-/* Joins the group, with a port that no process wants, as netlink_autobind() chooses it if need be. */
+/* Joins the group, with a port that no process chooses: netlink_autobind() takes these if need be. */
 static int nfzr_join_group(struct socket *sock)
 {
 	struct sockaddr_nl addr = {
