@@ -62,10 +62,12 @@ tally() {
 
 # exchange ADDR SERVER-OF-D [PORT-OF-D]: c and d make UDP_REQUESTS requests each, in turns; then,
 # both at the same time, TCP_REQUESTS requests over one TCP connection each. The numbers of answers
-# go to /tmp/exchange, those of lookup hits to UDP_HITS, TCP_HITS and ALL_HITS.
+# go to /tmp/exchange, those of lookup hits to UDP_HITS, TCP_HITS and ALL_HITS, and that of packets
+# which were left to conntrack because they assure their connection to ASSURING.
 exchange() {
-	local addr=$1 server=$2 port=${3:-4000} udp tcp hits line before c d
+	local addr=$1 server=$2 port=${3:-4000} udp tcp hits line before assuring c d
 	before=$(stat_of lookup_hit)
+	assuring=$(stat_of lookup_miss_assuring)
 	# An empty zone is freed, and its counters would start again from 0.
 	until_true 10 eval '! shown zones | grep -q " flows=0 "' || echo '# empty zones stay'
 	BEFORE=()
@@ -83,6 +85,7 @@ exchange() {
 	wait $!
 	TCP_HITS=$(($(stat_of lookup_hit) - hits))
 	ALL_HITS=$(($(stat_of lookup_hit) - before))
+	ASSURING=$(($(stat_of lookup_miss_assuring) - assuring))
 	echo "$udp / $tcp $(cat /tmp/twin.d)" >/tmp/exchange
 }
 
@@ -353,7 +356,7 @@ test_untracked_packets_are_not_looked_up() {
 # one zone each. SNAT maps each to a network of its own; the packets then pass a veth pair into
 # zone 0, where SNAT is applied again.
 test_double_nat_is_found_in_both_zones() {
-	local dev pref
+	local dev pref difference
 	ip -n r link add v0 type veth peer name v1
 	for dev in v0 v1; do
 		in_ns r sysctl -qw "net.ipv4.conf.$dev.rp_filter=0" \
@@ -395,8 +398,11 @@ test_double_nat_is_found_in_both_zones() {
 	check 'double NAT: UDP hits in both zones that it crosses' \
 		is "$UDP_HITS" $((2 * 2 * UDP_FOUND))
 	check 'double NAT: TCP is found' [ "$TCP_HITS" -ge $((2 * 2 * TCP_FOUND)) ]
+	# The two connections of a stream may be assured by different packets, because the 2 s of
+	# each begin and end at their own times. Each such packet is a hit in one zone only.
+	difference=$(($(zone_hits 0) - $(zone_hits 81) - $(zone_hits 82)))
 	check 'double NAT: zone 0 has as many hits as both tunnel zones together' \
-		is "$(zone_hits 0)" $(($(zone_hits 81) + $(zone_hits 82)))
+		[ "${difference#-}" -le "$ASSURING" ]
 	forget_flows
 	# Without the rules, no lookup reaches the tables 5 to 8.
 	for pref in 80 81 82 83 84 85; do
