@@ -76,6 +76,7 @@ struct nfzr_ct_ref {
 
 /* Where the parts of nfzr_key.rest are. The flow label is in the lowest bits. */
 #define NFZR_KEY_CLASS_SHIFT 20
+#define NFZR_KEY_CLASS (0xffU << NFZR_KEY_CLASS_SHIFT)
 #define NFZR_KEY_CHECK_SHIFT 28
 
 /*
@@ -100,11 +101,16 @@ struct nfzr_headers {
 	u16 path_hash;		/* see nfzr_path_hash() */
 };
 
+/* Flags of a choice. */
+#define NFZR_MULTIPATH 1	/* the lookup set IPSKB_MULTIPATH or IP6SKB_MULTIPATH */
+#define NFZR_ANY_DSCP 2		/* set by Rust: the choice does not depend on the DSCP */
+#define NFZR_EXPIRES 4		/* IPv4: the route has a learned MTU, which expires */
+
 /* How the kernel chose a route. */
 struct nfzr_choice {
 	u32 genid;		/* of the netns, before the lookup */
 	u16 path_hash;		/* of the packet, if the nexthop was chosen by it, else 0 */
-	bool multipath;		/* the lookup set IPSKB_MULTIPATH or IP6SKB_MULTIPATH */
+	u8 flags;		/* NFZR_MULTIPATH, NFZR_EXPIRES */
 };
 
 /* A cached route. rust/kapi/net/dst.rs repeats this struct. */
@@ -112,7 +118,7 @@ struct nfzr_cached {
 	struct dst_entry *dst;
 	u32 genid;		/* up to which no change can have changed the route */
 	u16 path_hash;
-	bool multipath;
+	u8 flags;
 	u8 family;		/* an enum of Rust's, which C does not read */
 };
 
@@ -310,7 +316,7 @@ bool nfzr_helper_forwarded(struct sk_buff *skb, const struct nf_hook_state *stat
 			   struct nfzr_forwarded *f);
 
 bool nfzr_helper_dst_hold(struct dst_entry *dst);
-bool nfzr_helper_dst_valid(struct dst_entry *dst, u32 genid);
+bool nfzr_helper_dst_valid(const struct nfzr_cached *cached);
 bool nfzr_helper_may_transform(const struct net *net);
 bool nfzr_helper_same_way(const struct dst_entry *a, const struct dst_entry *b);
 bool nfzr_helper_goes_by(struct sk_buff *skb, const struct dst_entry *dst, bool *known);
@@ -404,6 +410,7 @@ struct net *nfzr_helper_ifa4_net(void *info);
 struct net *nfzr_helper_ifa6_net(void *info);
 u32 nfzr_helper_fib_family(void *info);
 bool nfzr_helper_fib_prefix(void *info, struct nfzr_prefix *prefix);
+bool nfzr_helper_fib_has_dscp(unsigned long event, void *info);
 struct socket *nfzr_helper_hear_routes(struct net *net, struct nfzr_route_ear *ear);
 u32 nfzr_helper_genid4(struct net *net);
 struct net *nfzr_helper_netevent_net(unsigned long event, void *info);

@@ -10,6 +10,7 @@ use kernel::sync::ArcBorrow;
 use crate::{
     kapi::net::{
         device::{Device, DeviceEvent},
+        family::Family,
         fib::{FibChange, FibListener},
         notifier::{NetEvent, NetListener},
         prefix::Prefix,
@@ -68,6 +69,10 @@ impl RouteListener for NetState {
 }
 
 impl FibListener for NetState {
+    fn dscp_counts(this: ArcBorrow<'_, Self>, family: Family) {
+        this.validity.note_dscp(family);
+    }
+
     fn changing(this: ArcBorrow<'_, Self>, change: FibChange) {
         let change = Change::Fib(change);
         this.announce(change);

@@ -36,8 +36,7 @@ use crate::{
     },
     route::{
         miss::Miss,
-        slot::{Changes, Slot},
-        stamp::{Facts, Stamp}, //
+        slot::{Changes, Slot}, //
     },
     state::stats::{Counter, Event},
     track::outcome::LookupMiss, //
@@ -170,78 +169,103 @@ impl Rows for Routes {
         };
         for (dir, tuple, ends) in tuples {
             let direction = flow.direction(dir);
-            let with_stamp = |slot| (slot, Slot::stamp(slot));
-            let live = direction.live(rcu);
-            let stale = live.and_then(|slot| slot.check_now(&**net, || ends, rcu).err());
-            let live = live.map(with_stamp);
-            let staged = direction.staged(rcu).map(with_stamp);
-            // Read after the stamps, so that no stamp is younger.
-            let facts = net.facts();
-            seq_print!(
-                to,
-                "{} {} zone={} dir={} src={} dst={} {} {} hits={} last={}\n",
-                tuple.l3name(),
-                tuple.protocol(),
-                tuple.zone(),
-                match dir {
-                    Dir::Original => "orig",
-                    Dir::Reply => "reply",
-                },
-                tuple.src(),
-                tuple.dst(),
-                tuple.ports(),
-                Shown {
-                    net: net.net,
-                    family,
-                    live,
-                    staged,
-                    facts,
-                    stale,
-                    rcu
-                },
-                direction.hits(),
-                stale.unwrap_or(flow.last(dir)).name(),
-            );
+            let show = |row: Row<'_>, hits: Hits| {
+                seq_print!(
+                    to,
+                    "{} {} zone={} dir={} src={} dst={} {} {} hits={} last={}\n",
+                    tuple.l3name(),
+                    tuple.protocol(),
+                    tuple.zone(),
+                    match dir {
+                        Dir::Original => "orig",
+                        Dir::Reply => "reply",
+                    },
+                    tuple.src(),
+                    tuple.dst(),
+                    tuple.ports(),
+                    Shown {
+                        net: net.net,
+                        family,
+                        row: &row,
+                        rcu
+                    },
+                    hits,
+                    row.stale.unwrap_or(flow.last(dir)).name(),
+                );
+            };
+            let live = |slot| {
+                let stale = Slot::check_now(slot, &**net, || ends, rcu).err();
+                let state = if stale.is_none() { "live" } else { "stale" };
+                Row::new(slot, state, stale, &**net)
+            };
+            let hits = Hits(Some(direction.hits()));
+            let mut routes = direction.live(rcu);
+            match (routes.next(), direction.staged(rcu)) {
+                (Some(slot), _) => show(live(slot), hits),
+                (None, Some(slot)) => show(Row::new(slot, "staged", None, &**net), hits),
+                (None, None) => show(Row::NONE, hits),
+            }
+            if let Some(slot) = routes.next() {
+                show(live(slot), Hits(None));
+            }
         }
     }
 }
 
-/// The route of a direction, for printing: the live one, or else the staged one.
+/// The hits of a direction, for printing; none with its second route.
+struct Hits(Option<i64>);
+
+impl fmt::Display for Hits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(hits) => f.write_fmt(fmt!("{hits}")),
+            None => f.write_str("-"),
+        }
+    }
+}
+
+/// A route of a direction, or none.
+struct Row<'a> {
+    /// With its age in jiffies.
+    slot: Option<(&'a Slot, u32)>,
+    state: &'static str,
+    /// Why the route is stale, if it is.
+    stale: Option<Miss>,
+}
+
+impl<'a> Row<'a> {
+    const NONE: Self = Self {
+        slot: None,
+        state: "none",
+        stale: None,
+    };
+
+    fn new(
+        slot: &'a Slot,
+        state: &'static str,
+        stale: Option<Miss>,
+        changes: &impl Changes,
+    ) -> Self {
+        let stamp = slot.stamp();
+        // Read after the stamp, so that the stamp is not younger.
+        let facts = changes.facts();
+        Self {
+            slot: Some((slot, stamp.age(&facts))),
+            state,
+            stale,
+        }
+    }
+}
+
+/// A row, for printing.
 struct Shown<'a> {
     net: NetHandle,
     family: Family,
-    live: Option<(&'a Slot, Stamp)>,
-    staged: Option<(&'a Slot, Stamp)>,
-    facts: Facts,
-    /// Why the live route is stale, if it is.
-    stale: Option<Miss>,
+    row: &'a Row<'a>,
     rcu: &'a ReadSide<'a>,
 }
 
 impl Shown<'_> {
-    fn slot(
-        &self,
-        f: &mut fmt::Formatter<'_>,
-        (slot, stamp): (&Slot, Stamp),
-        state: &str,
-    ) -> fmt::Result {
-        let key = slot.key();
-        f.write_str("iif=")?;
-        self.device(f, key.iif)?;
-        f.write_fmt(fmt!(" mark={:#x} dscp={}", key.mark, key.dscp()))?;
-        if self.family == Family::Ipv6 {
-            f.write_fmt(fmt!(" flowlabel={:#x}", key.flowlabel()))?;
-        }
-        f.write_str(" oif=")?;
-        self.device(f, slot.oif())?;
-        match slot.dst().gateway() {
-            Some(gateway) => f.write_fmt(fmt!(" via={gateway}"))?,
-            None => f.write_str(" via=onlink")?,
-        }
-        let age = stamp.age(&self.facts);
-        f.write_fmt(fmt!(" state={state} age_ms={}", time::to_ms(age)))
-    }
-
     /// Prints a device's name, or its index if the device is gone.
     fn device(&self, f: &mut fmt::Formatter<'_>, ifindex: u32) -> fmt::Result {
         match self.net.ifname(ifindex, self.rcu) {
@@ -253,18 +277,29 @@ impl Shown<'_> {
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(slot) = self.live {
-            let state = if self.stale.is_none() {
-                "live"
-            } else {
-                "stale"
-            };
-            self.slot(f, slot, state)
-        } else if let Some(slot) = self.staged {
-            self.slot(f, slot, "staged")
+        let Some((slot, age)) = self.row.slot else {
+            return f.write_str("iif=- mark=- dscp=- oif=- via=- state=none age_ms=-");
+        };
+        let key = slot.key();
+        f.write_str("iif=")?;
+        self.device(f, key.iif)?;
+        f.write_fmt(fmt!(" mark={:#x} dscp=", key.mark))?;
+        if slot.dst().is_for_any_dscp() {
+            f.write_str("any")?;
         } else {
-            f.write_str("iif=- mark=- dscp=- oif=- via=- state=none age_ms=-")
+            f.write_fmt(fmt!("{}", key.dscp()))?;
         }
+        if self.family == Family::Ipv6 {
+            f.write_fmt(fmt!(" flowlabel={:#x}", key.flowlabel()))?;
+        }
+        f.write_str(" oif=")?;
+        self.device(f, slot.oif())?;
+        match slot.dst().gateway() {
+            Some(gateway) => f.write_fmt(fmt!(" via={gateway}"))?,
+            None => f.write_str(" via=onlink")?,
+        }
+        let (state, age_ms) = (self.row.state, time::to_ms(age));
+        f.write_fmt(fmt!(" state={state} age_ms={age_ms}"))
     }
 }
 

@@ -115,6 +115,7 @@ fn leave(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>, flow: &F
         Ok(()) => match would_serve(net, skb, (ct, flow), &headers) {
             Err(miss) => {
                 let packet = Unserved {
+                    ct,
                     flow,
                     dir,
                     key: key_of(&headers),
@@ -164,6 +165,7 @@ fn key_of(headers: &Headers) -> PacketKey {
 
 /// A packet that was not served.
 struct Unserved<'a> {
+    ct: &'a CtRef<'a>,
     flow: &'a Flow,
     dir: Dir,
     key: PacketKey,
@@ -214,7 +216,7 @@ fn renew(
     if !is_paid && !is_first {
         return Err(Miss::Limited);
     }
-    let chosen = skb.route()?;
+    let chosen = skb.route(net.validity.is_any_dscp(skb.family()))?;
     check_settled(net)?;
     if net.net.has_ipsec_policies() {
         // POST_ROUTING sees whether the packets go into IPsec now.
@@ -231,7 +233,7 @@ fn renew(
         Ok(Event::Renewed)
     } else {
         net.pending.note(skb);
-        direction.stage(slot);
+        direction.stage(slot, &facts, skb.rcu());
         Ok(Event::Staged)
     }
 }
@@ -243,14 +245,18 @@ fn stage(
     packet: &Unserved<'_>,
 ) -> Result<Event, Miss> {
     let facts = net.facts();
+    let (direction, iif) = (packet.direction(), packet.key.key.iif);
+    if !direction.has_room(iif, net, || packet.ct.ends(), skb.rcu()) {
+        return Err(packet.miss);
+    }
     net.pending.note(skb);
     if !packet.flow.may_try(packet.dir, facts.jiffies) {
         return Err(Miss::Limited);
     }
-    let chosen = skb.route()?;
+    let chosen = skb.route(net.validity.is_any_dscp(skb.family()))?;
     check_settled(net)?;
     let slot = make(net, &chosen, packet.key.key, &facts)?;
-    packet.direction().stage(slot);
+    direction.stage(slot, &facts, skb.rcu());
     Ok(Event::Staged)
 }
 

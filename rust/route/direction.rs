@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The routes of one direction of a flow: the live route, which serves packets, and the staged
+//! The routes of one direction of a flow: the live routes, which serve packets, and the staged
 //! route, which was attached to a packet that has not passed confirm yet.
 //!
-//! A staged route never serves a packet. It becomes the live one when a packet leaves by it that
-//! was received by its device. An outdated live route is replaced without that, by one that leads
-//! the same way. So a packet that the rules drop evicts nothing. Neither does a packet that is
-//! spoofed from another device, as long as the connection's own packets take another route or are
-//! received by another device.
+//! There are two live routes if the direction's packets are received by two devices: one for each.
+//! While both are valid, packets that a third device receives have none.
+//!
+//! A staged route never serves a packet. It becomes a live one when a packet leaves by it that was
+//! received by its device. An outdated live route is replaced without that, by one that leads the
+//! same way. So a packet that the rules drop evicts nothing. Neither does a packet that is spoofed
+//! from another device, as long as the connection's own packets take another route or are received
+//! by another device. If there are two live routes, there is no room for a staged one: that takes
+//! the place of an outdated route, or of its device's.
 
 use kernel::sync::atomic::{Atomic, Relaxed};
 
@@ -23,14 +27,17 @@ use crate::{
     },
     route::{
         miss::Miss,
-        slot::{Changes, PacketKey, Slot}, //
+        slot::{Changes, PacketKey, Slot},
+        stamp::Facts, //
     },
 };
 
 /// The routes of a direction, and the number of packets that they served.
 pub(crate) struct Direction {
-    live: RcuCell<Slot>,
-    staged: RcuCell<Slot>,
+    /// A live route.
+    first: RcuCell<Slot>,
+    /// The staged route, or the live route of packets that another device receives.
+    other: RcuCell<Slot>,
     hits: Atomic<i64>,
 }
 
@@ -38,14 +45,14 @@ impl Direction {
     /// Creates a direction without routes.
     pub(crate) const fn new() -> Self {
         Self {
-            live: RcuCell::new(),
-            staged: RcuCell::new(),
+            first: RcuCell::new(),
+            other: RcuCell::new(),
             hits: Atomic::new(0),
         }
     }
 
-    /// Returns the live slot if a packet may take its route, apart from the kernel's own
-    /// check of the route, or the reason why there is none.
+    /// Returns the live slot whose route a packet may take, apart from the kernel's own check of the
+    /// route, or the reason why there is none.
     #[inline(always)]
     pub(crate) fn usable<'r>(
         &'r self,
@@ -54,12 +61,14 @@ impl Direction {
         ends: impl FnOnce() -> Ends,
         rcu: &ReadSide<'r>,
     ) -> Result<&'r Slot, Miss> {
-        let slot = self.live.load(rcu).ok_or(Miss::Empty)?;
-        slot.check(packet, changes, ends)?;
-        Ok(slot)
+        match self.of_device(packet.key.iif, rcu) {
+            Some(slot) => slot.check(packet, changes, ends).map(|()| slot),
+            None if self.live(rcu).next().is_some() => Err(Miss::Iif),
+            None => Err(Miss::Empty),
+        }
     }
 
-    /// Attaches the live route to a packet of the connection `ct`. Returns `false` if there is none
+    /// Attaches a live route to a packet of the connection `ct`. Returns `false` if there is none
     /// that the packet may take.
     #[inline(always)]
     pub(crate) fn serve<'r>(
@@ -68,11 +77,21 @@ impl Direction {
         ct: &CtRef<'_>,
         changes: &impl Changes,
     ) -> bool {
-        let Some(slot) = self.live.load(skb.rcu()) else {
-            return false;
+        let serve = |slot: &'r Slot| {
+            slot.check_stamp(changes, || ct.ends()).is_ok()
+                && skb.serve(ct, slot.dst(), slot.key(), &self.hits)
         };
-        slot.check_stamp(changes, || ct.ends()).is_ok()
-            && skb.serve(ct, slot.dst(), slot.key(), &self.hits)
+        self.first.load(skb.rcu()).is_some_and(serve) || self.second(skb.rcu()).is_some_and(serve)
+    }
+
+    /// Returns the live slot of the other cell.
+    fn second<'r>(&'r self, rcu: &ReadSide<'r>) -> Option<&'r Slot> {
+        self.other.load(rcu).filter(|slot| slot.is_second())
+    }
+
+    /// Returns the live slot for packets that a device receives.
+    fn of_device<'r>(&'r self, iif: u32, rcu: &ReadSide<'r>) -> Option<&'r Slot> {
+        self.live(rcu).find(|slot| slot.key().iif == iif)
     }
 
     /// Counts a packet as if it had been served.
@@ -80,47 +99,83 @@ impl Direction {
         self.hits.add(1, Relaxed);
     }
 
-    /// Stages the route that a packet has.
-    pub(crate) fn stage(&self, slot: RcuBox<Slot>) {
-        drop(self.staged.swap(Some(slot)));
+    /// Returns whether a route may be staged for packets that a device receives: not if there are
+    /// two valid live routes for others.
+    pub(crate) fn has_room(
+        &self,
+        iif: u32,
+        changes: &impl Changes,
+        ends: impl Fn() -> Ends,
+        rcu: &ReadSide<'_>,
+    ) -> bool {
+        let valid = |slot: &&Slot| slot.check_stamp(changes, &ends).is_ok();
+        self.of_device(iif, rcu).is_some() || self.live(rcu).filter(valid).count() < 2
     }
 
-    /// Makes the staged route the live one if a packet that was received by `iif` leaves by it.
+    /// Stages the route that a packet has. If there are two live routes, one of them goes: that of
+    /// the same device, or else the older one.
+    pub(crate) fn stage(&self, slot: RcuBox<Slot>, facts: &Facts, rcu: &ReadSide<'_>) {
+        if let (Some(first), Some(second)) = (self.first.load(rcu), self.second(rcu)) {
+            let rank = |live: &Slot| (live.key().iif == slot.key().iif, live.stamp().age(facts));
+            if rank(first) > rank(second) {
+                // What another CPU has put there meanwhile is not older.
+                drop(self.other.take_if(second, rcu).map(|second| {
+                    second.set_second(false);
+                    self.first.replace_if(first, second, rcu)
+                }));
+            }
+        }
+        drop(self.other.swap(Some(slot)));
+    }
+
+    /// Makes the staged route a live one if a packet that was received by `iif` leaves by it.
     /// Returns whether this call did.
     pub(crate) fn commit(&self, dst: DstId, iif: u32, rcu: &ReadSide<'_>) -> bool {
-        let Some(staged) = self.staged.load(rcu) else {
+        let Some(staged) = self.staged(rcu) else {
             return false;
         };
         if dst != *staged.dst() || iif != staged.key().iif {
             return false;
         }
-        let Some(slot) = self.staged.take_if(staged, rcu) else {
-            return false;
-        };
-        drop(self.live.swap(Some(slot)));
-        true
+        match self.first.load(rcu) {
+            Some(first) if first.key().iif != iif => {
+                staged.set_second(true);
+                true
+            }
+            _ => {
+                let slot = self.other.take_if(staged, rcu);
+                slot.map(|slot| drop(self.first.swap(Some(slot)))).is_some()
+            }
+        }
     }
 
-    /// Returns the live slot if its route was chosen for packets like this one. It may be outdated.
+    /// Returns the live slot whose route was chosen for packets like this one. It may be outdated.
     pub(crate) fn suitable<'r>(
         &'r self,
         packet: &PacketKey,
         rcu: &ReadSide<'r>,
     ) -> Option<&'r Slot> {
-        self.live.load(rcu).filter(|slot| slot.suits(packet))
+        self.of_device(packet.key.iif, rcu)
+            .filter(|slot| slot.suits(packet))
     }
 
     /// Replaces an outdated live slot by one whose route leads the same way. If another CPU has
     /// replaced it already, drops the new one.
     pub(crate) fn replace(&self, old: &Slot, new: RcuBox<Slot>, rcu: &ReadSide<'_>) {
+        let cell = if old.is_second() {
+            new.set_second(true);
+            &self.other
+        } else {
+            &self.first
+        };
         // The result is the slot that is not used any more.
-        drop(self.live.replace_if(old, new, rcu));
+        drop(cell.replace_if(old, new, rcu));
     }
 
     /// Drops the staged slot, so that a packet of the live route does not commit it.
     pub(crate) fn unstage(&self, rcu: &ReadSide<'_>) {
-        if self.staged.load(rcu).is_some() {
-            drop(self.staged.swap(None));
+        if let Some(staged) = self.staged(rcu) {
+            drop(self.other.take_if(staged, rcu));
         }
     }
 
@@ -130,7 +185,7 @@ impl Direction {
         rcu: &'r ReadSide<'r>,
         bad: impl Fn(&Slot) -> Option<Miss> + 'r,
     ) -> impl Iterator<Item = Miss> + 'r {
-        [&self.live, &self.staged]
+        [&self.first, &self.other]
             .into_iter()
             .filter_map(move |cell| {
                 let slot = cell.load(rcu)?;
@@ -139,14 +194,16 @@ impl Direction {
             })
     }
 
-    /// Returns the live route.
-    pub(crate) fn live<'r>(&'r self, rcu: &ReadSide<'r>) -> Option<&'r Slot> {
-        self.live.load(rcu)
+    /// Returns the live routes.
+    pub(crate) fn live<'r>(&'r self, rcu: &ReadSide<'r>) -> impl Iterator<Item = &'r Slot> {
+        [self.first.load(rcu), self.second(rcu)]
+            .into_iter()
+            .flatten()
     }
 
     /// Returns the staged route.
     pub(crate) fn staged<'r>(&'r self, rcu: &ReadSide<'r>) -> Option<&'r Slot> {
-        self.staged.load(rcu)
+        self.other.load(rcu).filter(|slot| !slot.is_second())
     }
 
     /// Returns how many packets live routes served.

@@ -14,11 +14,11 @@ named_enum! {
         NoFlow = "no_flow",
         /// The direction has no route yet, or has lost it.
         Empty = "empty",
-        /// The packet came in by a device other than the route's.
+        /// The packet came in by a device for which there is no route.
         Iif = "iif",
         /// The packet has another mark.
         Mark = "mark",
-        /// The packet has another DSCP.
+        /// The packet has another DSCP, and rules or routes look at it.
         Dscp = "dscp",
         /// The packet has another IPv6 flow label.
         Flowlabel = "flowlabel",
@@ -86,7 +86,7 @@ named_enum! {
         SameDevice = "same_device",
         /// The route has a lightweight tunnel.
         Lwtunnel = "lwtunnel",
-        /// The route is an exception: a learned MTU, or (IPv6) a redirect.
+        /// The route is an exception of IPv6: a learned MTU or a redirect.
         Pmtu = "pmtu",
         /// A redirect may change the choice of the route without ending the route (IPv4).
         Uncached = "uncached",

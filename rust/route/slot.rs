@@ -68,7 +68,7 @@ pub(crate) trait Changes {
     fn spare(&self, stamp: &Stamp, dst: &Dst, ends: impl FnOnce() -> Ends) -> Option<u32>;
 }
 
-/// A cached route. Once it is published, only the stamp and the genid change: when a later lookup
+/// A cached route. Once it is published, the stamp and the genid change: when a later lookup
 /// chooses the same route, or when all changes since are known not to have changed it. Both are
 /// written one after the other, so a reader may see those of two writers. What they are compared
 /// with only grows. If a reader finds both current, they were so before the writer that read its
@@ -76,20 +76,24 @@ pub(crate) trait Changes {
 pub(crate) struct Slot {
     dst: Dst,
     key: Key,
-    oif: u32,
+    /// The index of the sending device, and [`Self::SECOND`].
+    oif: Atomic<u32>,
     /// A [`Stamp`].
     stamp: Atomic<u64>,
     _held: Held,
 }
 
 impl Slot {
+    /// Indices of devices are less than this.
+    const SECOND: u32 = 1 << 31;
+
     /// Creates a slot for the route that the kernel chose for a packet with `key`. `stamp` was
     /// taken before the lookup.
     pub(crate) fn new(route: Route, key: Key, stamp: Stamp, refs: &RefCounts) -> Self {
         Self {
             dst: route.dst,
             key,
-            oif: route.oif,
+            oif: Atomic::new(route.oif),
             stamp: Atomic::new(stamp.to_raw()),
             _held: refs.slots.hold(),
         }
@@ -104,9 +108,8 @@ impl Slot {
         changes: &impl Changes,
         ends: impl FnOnce() -> Ends,
     ) -> Result<(), Miss> {
-        match key::difference(&self.key, &packet.key) {
+        match self.difference(packet) {
             Some(miss) => Err(miss),
-            None if !self.dst.suits(packet.path_hash) => Err(Miss::Multipath),
             None => self.check_stamp(changes, ends),
         }
     }
@@ -153,7 +156,13 @@ impl Slot {
 
     /// Returns whether the route was chosen for packets like this one.
     pub(crate) fn suits(&self, packet: &PacketKey) -> bool {
-        self.key == packet.key && self.dst.suits(packet.path_hash)
+        self.difference(packet).is_none()
+    }
+
+    /// Returns why the route was not chosen for packets like this one.
+    fn difference(&self, packet: &PacketKey) -> Option<Miss> {
+        let of_key = key::difference(&self.key, &packet.key, self.dst.is_for_any_dscp());
+        of_key.or_else(|| (!self.dst.suits(packet.path_hash)).then_some(Miss::Multipath))
     }
 
     /// Makes the route valid again if it is the one that the kernel chose for a packet that it
@@ -202,12 +211,24 @@ impl Slot {
 
     /// Returns the index of the sending device.
     pub(crate) fn oif(&self) -> u32 {
-        self.oif
+        self.oif.load(Relaxed) & !Self::SECOND
+    }
+
+    /// Returns whether the slot is the live one of a cell that staged ones use, too.
+    #[inline(always)]
+    pub(crate) fn is_second(&self) -> bool {
+        self.oif.load(Relaxed) & Self::SECOND != 0
+    }
+
+    /// Notes whether the slot is the live one of a cell that staged ones use, too.
+    pub(crate) fn set_second(&self, is_second: bool) {
+        let mark = if is_second { Self::SECOND } else { 0 };
+        self.oif.store(self.oif() | mark, Relaxed);
     }
 
     /// Returns the indices of the devices by which the slot's packets are received and sent.
     pub(crate) fn devices(&self) -> [u32; 2] {
-        [self.key.iif, self.oif]
+        [self.key.iif, self.oif()]
     }
 
     /// Returns when the route was looked up last.

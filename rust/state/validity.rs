@@ -24,6 +24,7 @@ use crate::{
     kapi::{
         net::{
             device::DeviceEvent,
+            family::Family,
             fib::{FibChange, GatewaySet},
             netns::NetHandle,
             prefix::Prefix, //
@@ -127,6 +128,8 @@ pub(crate) struct Validity {
     moving: Atomic<bool>,
     /// The gateways of nexthop groups, whose neighbours affect routes.
     gateways: GatewaySet,
+    /// Whether a route or rule with a DSCP was ever announced, for each family.
+    dscp: [Atomic<bool>; 2],
 }
 
 impl Validity {
@@ -145,6 +148,7 @@ impl Validity {
             settled: Atomic::new(0),
             moving: Atomic::new(false),
             gateways: GatewaySet::new(net),
+            dscp: [const { Atomic::new(false) }; 2],
         })
     }
 
@@ -163,6 +167,22 @@ impl Validity {
             self.cause.store(change.cause().as_raw(), Relaxed);
             self.changes.note(change.reach(), generation);
         });
+    }
+
+    /// Notes that the DSCP decides about the routes of a family, from the next change on. To be
+    /// called before that is announced. Any context.
+    pub(crate) fn note_dscp(&self, family: Family) {
+        if let Some(dscp) = self.dscp.get(family.index()) {
+            dscp.store(true, Relaxed);
+        }
+    }
+
+    /// Returns whether the DSCP has no part in the choice of a family's routes, as of the facts that
+    /// were read before this call.
+    pub(crate) fn is_any_dscp(&self, family: Family) -> bool {
+        // ORDERING: Relaxed: `facts` acquired what was noted before the last change.
+        let dscp = self.dscp.get(family.index());
+        dscp.is_some_and(|dscp| !dscp.load(Relaxed))
     }
 
     /// Notes that a route of IPv4 was set, after the kernel has bumped its genid for it if it is

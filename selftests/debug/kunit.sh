@@ -8,7 +8,7 @@
 # Kernel: debug
 
 SUITES=21
-CASES=112
+CASES=114
 
 . lib/test.sh
 plan $((CASES + 2))

@@ -132,7 +132,7 @@ mod keys {
 
     #[test]
     fn equal_keys_do_not_differ() {
-        assert_eq!(difference(&key(), &key()), None);
+        assert_eq!(difference(&key(), &key(), false), None);
     }
 
     #[test]
@@ -145,8 +145,11 @@ mod keys {
             (new(3, 7, 0x28, 0x12345, 5), Miss::SourceCheck),
         ];
         for (other, reason) in cases {
-            assert_eq!(difference(&key(), &other), Some(reason));
-            assert_eq!(difference(&other, &key()), Some(reason));
+            assert_eq!(difference(&key(), &other, false), Some(reason));
+            assert_eq!(difference(&other, &key(), false), Some(reason));
+            let by_dscp = reason == Miss::Dscp;
+            let without = (!by_dscp).then_some(reason);
+            assert_eq!(difference(&key(), &other, true), without);
         }
     }
 }

@@ -298,13 +298,17 @@ proptest! {
 
     #[test]
     fn keys_differ_when_and_only_when_they_are_not_equal(one in key(), other in key()) {
-        prop_assert_eq!(difference(&one, &other).is_none(), one == other);
-        prop_assert_eq!(difference(&one, &other), difference(&other, &one));
+        prop_assert_eq!(difference(&one, &other, false).is_none(), one == other);
+        let same = Key { rest: one.rest & Key::CLASS | other.rest & !Key::CLASS, ..other };
+        prop_assert_eq!(difference(&one, &other, true).is_none(), one == same);
+        for any in [false, true] {
+            prop_assert_eq!(difference(&one, &other, any), difference(&other, &one, any));
+        }
     }
 
     #[test]
     fn the_difference_is_a_part_that_differs(one in key(), other in key()) {
-        let differs = match difference(&one, &other) {
+        let differs = match difference(&one, &other, false) {
             None => true,
             Some(Miss::Iif) => one.iif != other.iif,
             Some(Miss::Mark) => one.mark != other.mark,

@@ -4,12 +4,17 @@
 # Readings of /proc and of conntrack.
 
 # agree NS: succeeds if ct_references equals the number of listed flows, and dst_references is at
-# least the number of listed routes and at most two per direction.
+# least the number of listed routes and at most two per direction. (The second route of a direction
+# has a line without hits.)
 agree() {
-	local lines routes flows slots
-	read -r lines routes <<<"$(shown routes "$1" | awk '!/ state=none / { routes++ } END { print NR, routes + 0 }')"
+	local directions routes flows slots
+	read -r directions routes <<<"$(shown routes "$1" | awk '
+		!/ state=none / { routes++ }
+		!/ hits=- / { directions++ }
+		END { print directions + 0, routes + 0 }')"
 	flows=$(stat_of ct_references "$1") slots=$(stat_of dst_references "$1")
-	[ "$flows" -eq $((lines / 2)) ] && [ "$slots" -ge "$routes" ] && [ "$slots" -le $((2 * lines)) ]
+	[ "$flows" -eq $((directions / 2)) ] && [ "$slots" -ge "$routes" ] &&
+		[ "$slots" -le $((2 * directions)) ]
 }
 
 # After every script, in every netns: the reference counts match the listed flows and routes, and

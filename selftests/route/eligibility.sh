@@ -9,7 +9,7 @@
 # Kernel: stock quick
 
 . lib/test.sh
-plan 74
+plan 76
 
 # is_served NS SPORT: succeeds if the flow's next request and its answer are hits.
 is_served() {
@@ -299,14 +299,24 @@ test_route_out_of_the_incoming_device_is_a_miss() {
 	ip -n r route del 10.7.7.7 via 10.0.1.2
 }
 
-test_learned_mtu_is_a_miss() {
-	local sport=4019 n=3
+# is_dead SPORT: succeeds if the flow's packets from c have no route.
+is_dead() {
+	[ -z "$(routes "sport=$1" dir=orig state=live)" ]
+}
+
+test_learned_mtu_is_served_until_it_expires() {
+	local sport=4019
+	in_ns r sysctl -qw net.ipv4.route.mtu_expires=8
 	warm c "$sport"
 	traffic s frame s0 "$(mac_of r s1)" 10.0.2.2 10.0.2.1 --quote "$SERVER" --mtu 1300 >/dev/null
 	check 'the kernel learned an MTU' eval 'ip -n r route get "$SERVER" | grep -q "mtu 1300"'
-	check 'a route with a learned MTU: miss' \
-		misses pmtu "$n" ask c udp "$n" --sport "$sport" --interval 0.03
-	check 'a route with a learned MTU: answered' is "$(ask c udp "$n" --sport "$sport")" "$n"
+	check 'the route without it is not valid any more' is_dead "$sport"
+	warm c "$sport"
+	check 'a route with a learned MTU: served' flow_lives c "$sport"
+	check 'a learned MTU expired: the route is not valid any more' until_true 30 is_dead "$sport"
+	warm c "$sport"
+	check 'a learned MTU expired: served' flow_lives c "$sport"
+	in_ns r sysctl -qw net.ipv4.route.mtu_expires=600
 	ip -n r route flush cache
 }
 
@@ -525,6 +535,7 @@ test_packets_in_pages_are_served() {
 # many come in a jiffy is a matter of the host.)
 test_staging_is_limited() {
 	local sport=4009 frames=500 staged limited began ticks
+	ip -n r rule add dscp 1 lookup main
 	warm c "$sport"
 	limited=$(stat_of miss_limited)
 	began=$(jiffies)
@@ -537,6 +548,7 @@ test_staging_is_limited() {
 	check 'many keys in turn: the others are counted' \
 		[ $((staged + limited)) -ge $((frames / 2)) ]
 	check 'no route failed for lack of memory' is "$(stat_of miss_no_memory)" 0
+	ip -n r rule del dscp 1 lookup main
 }
 
 # After a lookup in vain, the kernel looks up again. So a route is tried only once per jiffy.

@@ -2,14 +2,15 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # If a packet differs from the cached route in mark, DSCP or incoming device, it is a miss and takes
-# the path that the rules select. A packet that rp_filter would drop is dropped.
+# the path that the rules select. A packet that rp_filter would drop is dropped. The DSCP counts once
+# there was a rule or route that looks at it. Each of two incoming devices has a route.
 #
 # Group: basics
 # Kernel: stock
 # Long: quick
 
 . lib/test.sh
-plan 19
+plan 33
 
 # by_path COMMAND...: prints how many packets arrived by path A and by path B.
 by_path() {
@@ -68,6 +69,42 @@ test_mark_is_part_of_the_key() {
 	ip -n r rule del fwmark 7 lookup 100
 }
 
+# by_dscp SPORT: sends packets with six DSCPs. Those of one DSCP come one after the other.
+by_dscp() {
+	local dscp
+	for dscp in 0 4 18 26 34 46; do
+		ask c udp 2 --sport "$1" --tos $((dscp << 2)) >/dev/null
+	done
+}
+
+# dscp_of SPORT: prints the DSCP of the original direction's route.
+dscp_of() {
+	routes "sport=$1" dir=orig | field dscp
+}
+
+# Runs before any test with a rule or route that looks at the DSCP.
+test_any_dscp_is_served_unless_rules_or_routes_look_at_it() {
+	local sport=4006
+	# A rule that looks at something else. The main table is in its place afterwards.
+	ip -n r rule add fwmark 7 lookup 100
+	ask c udp 10 --sport "$sport" >/dev/null
+	check 'no rule by DSCP: the route is for any' is "$(dscp_of "$sport")" any
+	check 'no rule by DSCP: all are served' is "$(gained hit by_dscp "$sport" 2>/dev/null)" 24
+	ip -n r rule del fwmark 7 lookup 100
+	ip -n r route add 10.55.0.0/24 via 10.0.3.2
+	check 'no route by DSCP: all are served' \
+		until_true 10 eval '[ "$(gained hit by_dscp "$sport" 2>/dev/null)" = 24 ]'
+	ip -n r route add "$SERVER" via 10.0.3.2 dsfield 0x10
+	check 'a route by DSCP is added: path B' \
+		is "$(by_path ask c udp 3 --sport "$sport" --tos 0x10 2>/dev/null)" '0 3'
+	check 'a route by DSCP is added: path A for the others' \
+		is "$(by_path ask c udp 3 --sport "$sport" 2>/dev/null)" '3 0'
+	check 'a route by DSCP is added: the route is for one' is "$(dscp_of "$sport")" 0
+	ip -n r route del "$SERVER" via 10.0.3.2 dsfield 0x10
+	check 'there was a route by DSCP: not all are served' \
+		[ "$(gained miss_dscp by_dscp "$sport" 2>/dev/null)" -ge 5 ]
+}
+
 test_dscp_is_part_of_the_key() {
 	local sport=4001 dscp=10 n=3 before
 	ip -n r rule add dscp "$dscp" lookup 100
@@ -97,6 +134,38 @@ test_incoming_device_is_part_of_the_key() {
 	ip -n r rule del iif d1 lookup 100
 }
 
+# both_devices SPORT N: sends N packets from c and N from d, in turns.
+both_devices() {
+	local n
+	for n in $(seq "$2"); do
+		ask c udp 1 --sport "$1" --oneway >/dev/null
+		from_d "$PORT" "$1" 1 >/dev/null
+	done
+}
+
+test_each_of_two_devices_has_a_route() {
+	local PORT=$SINK sport=4007 n=5 third
+	third=$(mac_of r s1)
+	ip -n r rule add iif d1 lookup 100
+	both_devices "$sport" 10
+	check 'two devices: each has a live route' is \
+		"$(routes "sport=$sport" dir=orig state=live | grep -o 'iif=[^ ]*' | sort | paste -sd ' ')" \
+		'iif=c1 iif=d1'
+	check 'two devices: all packets are served' \
+		is "$(gained hit both_devices "$sport" "$n" 2>/dev/null)" $((2 * n))
+	check 'two devices: each takes its path' \
+		is "$(by_path both_devices "$sport" "$n" 2>/dev/null)" "$n $n"
+	check 'two devices: the hits are counted once' \
+		is "$(routes "sport=$sport" dir=orig | grep -c ' hits=- ')" 1
+	check 'a third device: miss' misses iif "$n" \
+		traffic s frame s0 "$third" 10.0.1.2 "$SERVER" --dport "$PORT" --sport "$sport" --count "$n"
+	check 'a third device: it evicts nothing' \
+		is "$(gained hit both_devices "$sport" "$n" 2>/dev/null)" $((2 * n))
+	ip -n r rule del iif d1 lookup 100
+	check 'two devices, after a change: each takes its path' \
+		is "$(by_path both_devices "$sport" "$n" 2>/dev/null)" "$((2 * n)) 0"
+}
+
 # With rp_filter off, packets from d with c's address pass; then rp_filter is enabled mid-flow.
 test_rp_filter_enabled_mid_flow_drops_spoofed_packets() {
 	local PORT=$SINK sport=4003 burst=10 n=5
@@ -104,8 +173,8 @@ test_rp_filter_enabled_mid_flow_drops_spoofed_packets() {
 	from_d "$PORT" "$sport" "$burst" >/dev/null
 	check 'rp_filter off: packets with a spoofed source pass' \
 		is "$(by_path from_d "$PORT" "$sport" "$burst" 2>/dev/null)" "$burst 0"
-	check 'rp_filter off: the route of the flow is that from d' \
-		is "$(routes "sport=$sport" dir=orig | field iif)" d1
+	check 'rp_filter off: there is a route from d' \
+		[ -n "$(routes "sport=$sport" dir=orig state=live iif=d1)" ]
 	in_ns r sysctl -qw net.ipv4.conf.d1.rp_filter=1
 	check 'rp_filter on: no spoofed packet passes' \
 		is "$(by_path from_d "$PORT" "$sport" "$burst" 2>/dev/null)" '0 0'

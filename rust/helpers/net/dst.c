@@ -30,11 +30,22 @@ static bool nfzr_outlives_genid(const struct rtable *rt, const struct net_device
 }
 
 /*
- * This is ipv4_dst_check(), but for a route that no change until the netns' present genid can have
- * changed.
+ * Returns whether the learned MTU of an IPv4 route has expired, so that the kernel would choose
+ * another route.
  */
-static __always_inline bool nfzr_dst_is_valid4(struct dst_entry *dst, u32 genid)
+static bool nfzr_has_expired(const struct nfzr_cached *cached)
 {
+	return cached->flags & NFZR_EXPIRES &&
+	       time_after_eq(jiffies, READ_ONCE(cached->dst->expires));
+}
+
+/*
+ * This is ipv4_dst_check(), but for a route that no change until the netns' present genid can have
+ * changed. nfzr_has_expired() is left to the caller.
+ */
+static __always_inline bool nfzr_dst_is_valid4(const struct nfzr_cached *cached)
+{
+	const struct dst_entry *dst = cached->dst;
 	const struct rtable *rt = dst_rtable(dst);
 	const struct net_device *dev = dst_dev_rcu(dst);
 	u32 now;
@@ -45,7 +56,8 @@ static __always_inline bool nfzr_dst_is_valid4(struct dst_entry *dst, u32 genid)
 	if (likely(rt->rt_genid == now))
 		return true;
 	/* When the route's device goes, the route gets this device, which is in another netns. */
-	return genid == now && dev != blackhole_netdev && nfzr_outlives_genid(rt, dev);
+	return READ_ONCE(cached->genid) == now && dev != blackhole_netdev &&
+	       !(cached->flags & NFZR_EXPIRES) && nfzr_outlives_genid(rt, dev);
 }
 
 u32 nfzr_helper_genid4(struct net *net)
@@ -53,26 +65,40 @@ u32 nfzr_helper_genid4(struct net *net)
 	return rt_genid_ipv4(net);
 }
 
-/*
- * genid is that of the netns from before the lookup. Every completed insertion
- * into any table bumps the genid, as do changes of rules, devices and exceptions. The kernel's own
- * cookie covers only the table that holds the route. Its current value is passed to dst_check(),
- * which detects a deletion.
- */
-static __always_inline bool nfzr_dst_is_valid6(struct dst_entry *dst, u32 genid)
+/* This is dst_check() with the cookie of now, inline for most routes: ip6_dst_check(). */
+static __always_inline bool nfzr_dst_check6(struct dst_entry *dst)
 {
-	const struct net_device *dev = dst_dev_rcu(dst);
+	const struct rt6_info *rt = dst_rt6_info(dst);
+	const struct fib6_info *from;
+
+	if (unlikely(rt->sernum || rt->rt6i_flags & RTF_EXPIRES))
+		return dst_check(dst, rt6_get_cookie(rt));
+	from = rcu_dereference(rt->from);
+	return READ_ONCE(dst->obsolete) == DST_OBSOLETE_FORCE_CHK && from &&
+	       rcu_access_pointer(from->fib6_node) && !fib6_check_expired(from);
+}
+
+/*
+ * Every completed insertion into any table bumps the netns' genid, as do changes of rules, devices and
+ * exceptions. The kernel's own cookie covers only the table that holds the route. The check with its
+ * current value detects a deletion.
+ */
+static __always_inline bool nfzr_dst_is_valid6(const struct nfzr_cached *cached)
+{
+	const struct net_device *dev = dst_dev_rcu(cached->dst);
 
 	/* When the route's device goes, the route gets this device, which is in another netns. */
-	return dev != blackhole_netdev && rt_genid_ipv6(dev_net_rcu(dev)) == genid &&
-	       dst_check(dst, rt6_get_cookie(dst_rt6_info(dst)));
+	return dev != blackhole_netdev &&
+	       rt_genid_ipv6(dev_net_rcu(dev)) == READ_ONCE(cached->genid) &&
+	       nfzr_dst_check6(cached->dst);
 }
 
 /* Returns whether the route is still valid for the kernel. */
-bool nfzr_helper_dst_valid(struct dst_entry *dst, u32 genid)
+bool nfzr_helper_dst_valid(const struct nfzr_cached *cached)
 {
-	return dst->ops->family == AF_INET6 ? nfzr_dst_is_valid6(dst, genid) :
-					      nfzr_dst_is_valid4(dst, genid);
+	if (cached->dst->ops->family == AF_INET6)
+		return nfzr_dst_is_valid6(cached);
+	return nfzr_dst_is_valid4(cached) && !nfzr_has_expired(cached);
 }
 
 /* Takes a reference, unless the last one was released already. */

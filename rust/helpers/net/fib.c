@@ -6,7 +6,9 @@
 #include <linux/rcupdate.h>
 #include <linux/rwsem.h>
 #include <net/fib_notifier.h>
+#include <net/fib_rules.h>
 #include <net/ip_fib.h>
+#include <net/netlink.h>
 #include <net/nexthop.h>
 
 /* Returns the family of a FIB event: AF_INET, AF_INET6, or one of multicast routing. */
@@ -31,6 +33,64 @@ bool nfzr_helper_fib_prefix(void *info, struct nfzr_prefix *prefix)
 	prefix->addr = route->dst;
 	prefix->len = route->dst_len;
 	return true;
+}
+
+static const struct fib_rules_ops *nfzr_rules_ops(const struct net *net, int family)
+{
+#ifdef CONFIG_IP_MULTIPLE_TABLES
+	if (family == AF_INET)
+		return net->ipv4.rules_ops;
+#endif
+#ifdef CONFIG_IPV6_MULTIPLE_TABLES
+	if (family == AF_INET6)
+		return net->ipv6.fib6_rules_ops;
+#endif
+	return NULL;
+}
+
+/*
+ * Returns whether a rule may look at the DSCP. Only the code of its family knows that, and tells it in
+ * a message for user space.
+ */
+static bool nfzr_rule_has_dscp(struct fib_rule *rule, int family)
+{
+	const struct fib_rules_ops *ops = nfzr_rules_ops(rule->fr_net, family);
+	struct fib_rule_hdr header = {};
+	struct sk_buff *skb;
+	bool has;
+
+	if (!ops || !ops->nlmsg_payload)
+		return true;
+	skb = nlmsg_new(ops->nlmsg_payload(rule), GFP_ATOMIC | __GFP_NOWARN);
+	if (!skb)
+		return true;
+	has = ops->fill(rule, skb, &header) || header.tos ||
+	      nla_find((struct nlattr *)skb->data, skb->len, FRA_DSCP);
+	kfree_skb(skb);
+	return has;
+}
+
+/*
+ * Returns whether an event is about a new route or rule by which the choice of a route may depend on
+ * the DSCP. If an IPv4 prefix has a route with a DSCP, its first route has one, so there is an event
+ * about it. IPv6 has no such routes. Any context; does not sleep.
+ */
+bool nfzr_helper_fib_has_dscp(unsigned long event, void *info)
+{
+	const struct fib_notifier_info *fib = info;
+
+	switch (event) {
+	case FIB_EVENT_ENTRY_REPLACE:
+	case FIB_EVENT_ENTRY_APPEND:
+	case FIB_EVENT_ENTRY_ADD:
+		return fib->family == AF_INET &&
+		       ((const struct fib_entry_notifier_info *)info)->dscp;
+	case FIB_EVENT_RULE_ADD:
+		return nfzr_rule_has_dscp(((const struct fib_rule_notifier_info *)info)->rule,
+					  fib->family);
+	default:
+		return false;
+	}
 }
 
 /*

@@ -37,6 +37,13 @@ static __always_inline u16 nfzr_path_hash(const struct sk_buff *skb)
 	return skb->l4_hash ? (u16)(hash ^ hash >> 16) | BIT(15) : 1;
 }
 
+/* Returns whether a route serves packets with the last part of this key, though it has another one. */
+static __always_inline bool nfzr_is_any_dscp(u32 rest, const struct nfzr_key *key,
+					     const struct nfzr_cached *cached)
+{
+	return cached->flags & NFZR_ANY_DSCP && !((rest ^ key->rest) & ~NFZR_KEY_CLASS);
+}
+
 /*
  * Returns whether a route that was chosen for packets with a key was chosen for this packet, too.
  * `rest' is that part of the packet's key.
@@ -46,7 +53,8 @@ static __always_inline bool nfzr_is_for(const struct sk_buff *skb,
 					const struct nfzr_key *key,
 					const struct nfzr_cached *cached)
 {
-	return state->in->ifindex == key->iif && skb->mark == key->mark && rest == key->rest &&
+	return state->in->ifindex == key->iif && skb->mark == key->mark &&
+	       (likely(rest == key->rest) || nfzr_is_any_dscp(rest, key, cached)) &&
 	       (likely(!cached->path_hash) || cached->path_hash == nfzr_path_hash(skb));
 }
 

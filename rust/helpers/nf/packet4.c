@@ -117,13 +117,6 @@ static enum nfzr_fit nfzr_route_fit4(const struct net *net, const struct sk_buff
 		return NFZR_UNFIT_L3MDEV;
 	if (dst->lwtstate)
 		return NFZR_UNFIT_LWTUNNEL;
-	/*
-	 * An expiry alone does not count. If a neighbour does not answer, the route that all
-	 * destinations on its link share gets an expiry too (ipv4_link_failure()), which means
-	 * nothing without a learned MTU.
-	 */
-	if (rt->rt_pmtu)
-		return NFZR_UNFIT_PMTU;
 	if (nfzr_is_missed_by_redirects(rt, out))
 		return NFZR_UNFIT_UNCACHED;
 	if ((IPCB(skb)->flags & IPSKB_MULTIPATH) && !nfzr_multipath_keyed4(net, protocol))
@@ -171,9 +164,18 @@ void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r)
 	}
 	r->dst = dst;
 	r->oif = dst_dev_rcu(dst)->ifindex;
-	r->choice.multipath = IPCB(skb)->flags & IPSKB_MULTIPATH;
-	if (r->choice.multipath && READ_ONCE(net->ipv4.sysctl_fib_multipath_hash_policy) == 1)
-		r->choice.path_hash = nfzr_path_hash(skb);
+	if (IPCB(skb)->flags & IPSKB_MULTIPATH) {
+		r->choice.flags = NFZR_MULTIPATH;
+		if (READ_ONCE(net->ipv4.sysctl_fib_multipath_hash_policy) == 1)
+			r->choice.path_hash = nfzr_path_hash(skb);
+	}
+	/*
+	 * An expiry alone does not count. If a neighbour does not answer, the route that all
+	 * destinations on its link share gets an expiry too (ipv4_link_failure()), which means
+	 * nothing without a learned MTU.
+	 */
+	if (dst_rtable(dst)->rt_pmtu)
+		r->choice.flags |= NFZR_EXPIRES;
 }
 
 /*
@@ -188,12 +190,15 @@ bool nfzr_helper_serve4(struct sk_buff *skb, const struct nf_hook_state *state,
 	const struct in_device *in_dev = state->in ? __in_dev_get_rcu(state->in) : NULL;
 
 	if (!in_dev || !nfzr_is_for(skb, state, nfzr_key_rest4(iph, in_dev), key, cached) ||
-	    nfzr_packet_fit4(skb, iph, state, c) != NFZR_FIT ||
-	    !nfzr_dst_is_valid4(cached->dst, READ_ONCE(cached->genid)))
+	    nfzr_packet_fit4(skb, iph, state, c) != NFZR_FIT || !nfzr_dst_is_valid4(cached))
 		return false;
-	/* Keeps list receive from using this packet's route as a hint for other flows. */
-	if (cached->multipath)
-		IPCB(skb)->flags |= IPSKB_MULTIPATH;
+	if (unlikely(cached->flags & (NFZR_MULTIPATH | NFZR_EXPIRES))) {
+		if (nfzr_has_expired(cached))
+			return false;
+		/* Keeps list receive from using this packet's route as a hint for other flows. */
+		if (cached->flags & NFZR_MULTIPATH)
+			IPCB(skb)->flags |= IPSKB_MULTIPATH;
+	}
 	skb_dst_set_noref(skb, cached->dst);
 	atomic64_inc(hits);
 	return true;

@@ -152,9 +152,11 @@ void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r)
 		return;
 	r->dst = dst;
 	r->oif = dst_dev_rcu(dst)->ifindex;
-	r->choice.multipath = IP6CB(skb)->flags & IP6SKB_MULTIPATH;
-	if (r->choice.multipath && ip6_multipath_hash_policy(net) == 1)
-		r->choice.path_hash = nfzr_path_hash(skb);
+	if (IP6CB(skb)->flags & IP6SKB_MULTIPATH) {
+		r->choice.flags = NFZR_MULTIPATH;
+		if (ip6_multipath_hash_policy(net) == 1)
+			r->choice.path_hash = nfzr_path_hash(skb);
+	}
 }
 
 /*
@@ -168,11 +170,10 @@ bool nfzr_helper_serve6(struct sk_buff *skb, const struct nf_hook_state *state,
 	const struct ipv6hdr *ip6h = ipv6_hdr(skb);
 
 	if (!state->in || !nfzr_is_for(skb, state, nfzr_key_rest6(ip6h), key, cached) ||
-	    nfzr_packet_fit6(skb, ip6h, state, c) != NFZR_FIT ||
-	    !nfzr_dst_is_valid6(cached->dst, READ_ONCE(cached->genid)))
+	    nfzr_packet_fit6(skb, ip6h, state, c) != NFZR_FIT || !nfzr_dst_is_valid6(cached))
 		return false;
 	/* Keeps list receive from using this packet's route as a hint for other flows. */
-	if (cached->multipath)
+	if (cached->flags & NFZR_MULTIPATH)
 		IP6CB(skb)->flags |= IP6SKB_MULTIPATH;
 	skb_dst_set_noref(skb, cached->dst);
 	atomic64_inc(hits);

@@ -45,8 +45,8 @@ pub(crate) struct Dst {
 pub(in crate::kapi) struct Choice {
     /// The packet's hash, if it decided about the nexthop, else 0.
     pub(in crate::kapi) path_hash: u16,
-    /// The lookup set `IPSKB_MULTIPATH` or `IP6SKB_MULTIPATH`.
-    pub(in crate::kapi) multipath: bool,
+    /// `NFZR_MULTIPATH`, `NFZR_ANY_DSCP` and `NFZR_EXPIRES`.
+    pub(in crate::kapi) flags: u8,
     /// The family of the lookup.
     pub(in crate::kapi) family: Family,
 }
@@ -55,7 +55,7 @@ static_assert!(size_of::<Dst>() == size_of::<bindings::nfzr_cached>());
 static_assert!(offset_of!(Dst, dst) == offset_of!(bindings::nfzr_cached, dst));
 static_assert!(offset_of!(Dst, genid) == offset_of!(bindings::nfzr_cached, genid));
 static_assert!(offset_of!(Dst, choice.path_hash) == offset_of!(bindings::nfzr_cached, path_hash));
-static_assert!(offset_of!(Dst, choice.multipath) == offset_of!(bindings::nfzr_cached, multipath));
+static_assert!(offset_of!(Dst, choice.flags) == offset_of!(bindings::nfzr_cached, flags));
 static_assert!(offset_of!(Dst, choice.family) == offset_of!(bindings::nfzr_cached, family));
 
 // SAFETY: A `struct dst_entry` is used by all CPUs, and the operations used here allow that.
@@ -114,10 +114,15 @@ impl Dst {
         self.choice.path_hash == 0 || self.choice.path_hash == path_hash
     }
 
+    /// Returns whether the kernel would choose the route for packets with every other DSCP, too.
+    pub(crate) fn is_for_any_dscp(&self) -> bool {
+        u32::from(self.choice.flags) & bindings::NFZR_ANY_DSCP != 0
+    }
+
     /// Returns whether the kernel still considers the route valid: `dst_check()`.
     pub(crate) fn is_valid(&self, _rcu: &ReadSide<'_>) -> bool {
-        // SAFETY: By the type invariant `dst` is a route, and this is under RCU.
-        unsafe { bindings::nfzr_helper_dst_valid(self.as_raw(), self.genid()) }
+        // SAFETY: By the type invariant this is a cached route, and this is under RCU.
+        unsafe { bindings::nfzr_helper_dst_valid(self.as_cached()) }
     }
 
     /// Returns the gateway, or `None` if the destination is on link.

@@ -48,10 +48,8 @@ pub(crate) enum FibChange {
 impl FibChange {
     /// # Safety
     ///
-    /// `info` is the argument of a FIB notifier's call for `event`.
-    unsafe fn from_fib_event(event: usize, info: *mut c_void) -> Option<Self> {
-        // SAFETY: By the function's requirement.
-        let family = Family::from_af(unsafe { bindings::nfzr_helper_fib_family(info) })?;
+    /// `info` is the argument of a FIB notifier's call for `event`, which is one of that family.
+    unsafe fn from_fib_event(event: usize, info: *mut c_void, family: Family) -> Option<Self> {
         match u32::try_from(event).ok()? {
             bindings::fib_event_type_FIB_EVENT_ENTRY_REPLACE
             | bindings::fib_event_type_FIB_EVENT_ENTRY_APPEND
@@ -138,6 +136,10 @@ impl GatewaySet {
 
 /// Receiver of change notifications. It cannot veto a change.
 pub(crate) trait FibListener: RouteListener {
+    /// Notes that from the next change on, the routes of a family may depend on the DSCP. As
+    /// [`Self::changing`].
+    fn dscp_counts(this: ArcBorrow<'_, Self>, family: Family);
+
     /// Handles a change that is about to take effect, or just did. Process context or softirq; must
     /// not sleep.
     fn changing(this: ArcBorrow<'_, Self>, change: FibChange);
@@ -186,10 +188,18 @@ impl<T: FibListener> FibBlock<T> {
         event: usize,
         info: *mut c_void,
     ) -> c_int {
+        // SAFETY: A `Watch` keeps the block until the block is unregistered.
+        let listener = unsafe { Self::listener(block) };
         // SAFETY: The chain passes the argument of the event.
-        if let Some(change) = unsafe { FibChange::from_fib_event(event, info) } {
-            // SAFETY: A `Watch` keeps the block until the block is unregistered.
-            T::changing(unsafe { Self::listener(block) }, change);
+        if let Some(family) = Family::from_af(unsafe { bindings::nfzr_helper_fib_family(info) }) {
+            // SAFETY: As above.
+            if unsafe { bindings::nfzr_helper_fib_has_dscp(event, info) } {
+                T::dscp_counts(listener, family);
+            }
+            // SAFETY: As above.
+            if let Some(change) = unsafe { FibChange::from_fib_event(event, info, family) } {
+                T::changing(listener, change);
+            }
         }
         0 // NOTIFY_DONE
     }

@@ -63,7 +63,7 @@ pub(crate) enum Unfit {
     SameDevice,
     /// The route has a lightweight tunnel.
     Lwtunnel,
-    /// The route has a learned MTU, or is an IPv6 redirect.
+    /// The route is an exception of IPv6: a learned MTU or a redirect.
     Pmtu,
     /// A redirect may change the choice of the route without ending the route.
     Uncached,
@@ -135,6 +135,11 @@ impl Headers {
         Unfit::check(self.0.fit)
     }
 }
+
+/// `NFZR_ANY_DSCP` as a flag of [`Choice`].
+// CAST: As asserted below.
+const ANY_DSCP: u8 = bindings::NFZR_ANY_DSCP as u8;
+static_assert!(bindings::NFZR_ANY_DSCP <= u8::MAX as u32);
 
 /// A route that the kernel chose, with the fields that the cache keeps.
 pub(crate) struct Route {
@@ -225,10 +230,10 @@ impl<P> HookSkb<'_, P> {
 
 impl<'r> HookSkb<'r, PreRouting> {
     /// Makes the kernel choose the packet's route, as it would right after this hook, and returns
-    /// the choice. A packet that gets a route keeps it, even if this returns an error. An IPv4
+    /// the choice, which is one for `any_dscp` if rules and routes do not look at it. A packet that gets a route keeps it, even if this returns an error. An IPv4
     /// packet without a route gets none, and the kernel repeats the lookup and drops it with its
     /// own reason.
-    pub(crate) fn route(&self) -> Result<Chosen<'_>, Unfit> {
+    pub(crate) fn route(&self, any_dscp: bool) -> Result<Chosen<'_>, Unfit> {
         let mut raw = bindings::nfzr_route::default();
         let choose = match self.family() {
             Family::Ipv4 => bindings::nfzr_helper_route4,
@@ -241,7 +246,11 @@ impl<'r> HookSkb<'r, PreRouting> {
         let choice = Choice {
             family: self.family(),
             path_hash: raw.choice.path_hash,
-            multipath: raw.choice.multipath,
+            flags: if any_dscp {
+                raw.choice.flags | ANY_DSCP
+            } else {
+                raw.choice.flags
+            },
         };
         // INVARIANT: The helper gave the packet this route. A packet with a route gets no other in
         // this hook.

@@ -45,7 +45,7 @@ impl TestDst {
         let choice = Choice {
             family: Family::Ipv4,
             path_hash,
-            multipath: path_hash != 0,
+            flags: u8::from(path_hash != 0),
         };
         // SAFETY: Our reference keeps it valid.
         unsafe { bindings::nfzr_kunit_dst_hold(self.0.as_ptr()) };

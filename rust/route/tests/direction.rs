@@ -4,15 +4,26 @@
 
 use kernel::{prelude::*, sync::rcu::rcu_barrier};
 
-use super::{key, new_key, read, Fixture};
+use super::{ends, key, new_key, read, Fixture, NOW};
 use crate::{
-    kapi::tests::TestDst,
+    kapi::{mem::rcu::RcuBox, nf::key::Key, sync::rcu::ReadSide, tests::TestDst},
     route::{
         direction::Direction,
         miss::Miss,
-        slot::{PacketKey, Slot}, //
+        slot::{PacketKey, Slot},
+        stamp::Facts, //
     },
 };
+
+/// Stages a slot.
+fn stage(direction: &Direction, slot: RcuBox<Slot>) {
+    read(|rcu| direction.stage(slot, &NOW, rcu));
+}
+
+/// Returns whether a direction has a live route.
+fn is_live(direction: &Direction, rcu: &ReadSide<'_>) -> bool {
+    direction.live(rcu).next().is_some()
+}
 
 #[kunit_tests(nfzr_route_direction)]
 mod direction_cases {
@@ -22,20 +33,10 @@ mod direction_cases {
     fn a_staged_route_goes_live_with_a_packet_that_leaves_by_it() -> Result {
         let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
         let direction = Direction::new();
-        direction.stage(all.boxed(&dst)?);
-        let staged = read(|rcu| {
-            (
-                direction.live(rcu).is_some(),
-                direction.staged(rcu).is_some(),
-            )
-        });
+        stage(&direction, all.boxed(&dst)?);
+        let staged = read(|rcu| (is_live(&direction, rcu), direction.staged(rcu).is_some()));
         let committed = read(|rcu| direction.commit(dst.id(), key().iif, rcu));
-        let live = read(|rcu| {
-            (
-                direction.live(rcu).is_some(),
-                direction.staged(rcu).is_some(),
-            )
-        });
+        let live = read(|rcu| (is_live(&direction, rcu), direction.staged(rcu).is_some()));
         let again = read(|rcu| direction.commit(dst.id(), key().iif, rcu));
         assert_eq!(staged, (false, true));
         assert!(committed);
@@ -48,10 +49,10 @@ mod direction_cases {
     fn another_route_or_another_device_commits_nothing() -> Result {
         let (all, dst, other) = (Fixture::new()?, TestDst::new(None)?, TestDst::new(None)?);
         let direction = Direction::new();
-        direction.stage(all.boxed(&dst)?);
+        stage(&direction, all.boxed(&dst)?);
         let by_route = read(|rcu| direction.commit(other.id(), key().iif, rcu));
         let by_device = read(|rcu| direction.commit(dst.id(), key().iif + 1, rcu));
-        let live = read(|rcu| direction.live(rcu).is_some());
+        let live = read(|rcu| is_live(&direction, rcu));
         assert!(!by_route);
         assert!(!by_device);
         assert!(!live);
@@ -63,8 +64,8 @@ mod direction_cases {
         let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
         let direction = Direction::new();
         for _ in 0..10 {
-            direction.stage(all.boxed(&dst)?);
-            direction.stage(all.boxed(&dst)?);
+            stage(&direction, all.boxed(&dst)?);
+            stage(&direction, all.boxed(&dst)?);
             read(|rcu| direction.commit(dst.id(), key().iif, rcu));
         }
         rcu_barrier();
@@ -89,7 +90,7 @@ mod direction_cases {
             },
         );
         let direction = Direction::new();
-        direction.stage(all.boxed(&dst)?);
+        stage(&direction, all.boxed(&dst)?);
         read(|rcu| direction.commit(dst.id(), key().iif, rcu));
         let new = all.boxed(&other)?;
         let late = all.boxed(&dst)?;
@@ -102,13 +103,86 @@ mod direction_cases {
             Some((same, direction.suitable(&differs, rcu).is_none()))
         });
         let is_new = read(|rcu| {
-            direction
-                .live(rcu)
-                .is_some_and(|slot| other.id() == *slot.dst())
+            let mut live = direction.live(rcu);
+            live.next().is_some_and(|slot| other.id() == *slot.dst())
         });
         rcu_barrier();
         assert_eq!(found, Some((true, true)));
         assert!(is_new);
+        assert_eq!((dst.refs(), other.refs(), all.count()), (1, 2, 1));
+        Ok(())
+    }
+
+    #[test]
+    fn each_of_two_devices_has_a_live_route() -> Result {
+        let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
+        let direction = Direction::new();
+        let devices = || {
+            read(|rcu| {
+                let mut live = direction.live(rcu).map(|slot| slot.key().iif);
+                [live.next(), live.next()]
+            })
+        };
+        let commit = |iif| -> Result<_> {
+            stage(&direction, all.boxed_for(&dst, iif)?);
+            read(|rcu| direction.commit(dst.id(), iif, rcu));
+            Ok(devices())
+        };
+        let has_room = |iif, facts| read(|rcu| direction.has_room(iif, &facts, ends, rcu));
+        assert_eq!(commit(3)?, [Some(3), None]);
+        assert_eq!(commit(3)?, [Some(3), None]);
+        assert_eq!(commit(4)?, [Some(3), Some(4)]);
+        assert_eq!([3, 4, 5].map(|iif| has_room(iif, NOW)), [true, true, false]);
+        let later = Facts {
+            generation: 6,
+            ..NOW
+        };
+        assert!(has_room(5, later));
+        // The route that is replaced is that of the same device.
+        stage(&direction, all.boxed_for(&dst, 4)?);
+        assert_eq!(devices(), [Some(3), None]);
+        assert_eq!(commit(4)?, [Some(3), Some(4)]);
+        assert_eq!(commit(3)?, [Some(4), Some(3)]);
+        rcu_barrier();
+        assert_eq!((dst.refs(), all.count()), (3, 2));
+        Ok(())
+    }
+
+    #[test]
+    fn each_live_route_is_for_its_device() -> Result {
+        let (all, dst, other) = (Fixture::new()?, TestDst::new(None)?, TestDst::new(None)?);
+        let direction = Direction::new();
+        for iif in [3, 4] {
+            stage(&direction, all.boxed_for(&dst, iif)?);
+            read(|rcu| direction.commit(dst.id(), iif, rcu));
+        }
+        let packet = |iif| PacketKey {
+            key: Key { iif, ..key() },
+            path_hash: 1,
+        };
+        let usable = |iif| {
+            read(|rcu| {
+                let slot = direction.usable(&packet(iif), &NOW, ends, rcu)?;
+                Ok((slot.key().iif, other.id() == *slot.dst()))
+            })
+        };
+        let before = [3, 4, 5].map(usable);
+        let new = all.boxed_for(&other, 4)?;
+        read(|rcu| {
+            let old = direction.suitable(&packet(4), rcu)?;
+            direction.replace(old, new, rcu);
+            direction.unstage(rcu);
+            Some(())
+        });
+        let replaced = [3, 4].map(usable);
+        let first = |slot: &Slot| (slot.key().iif == 3).then_some(Miss::DeviceGone);
+        read(|rcu| direction.purge(rcu, first).for_each(drop));
+        let purged = [3, 4].map(usable);
+        let iif = Err(Miss::Iif);
+        assert_eq!(before, [Ok((3, false)), Ok((4, false)), iif]);
+        assert_eq!(replaced, [Ok((3, false)), Ok((4, true))]);
+        assert_eq!(purged, [iif, Ok((4, true))]);
+        rcu_barrier();
         assert_eq!((dst.refs(), other.refs(), all.count()), (1, 2, 1));
         Ok(())
     }
@@ -135,9 +209,9 @@ mod direction_cases {
     fn purging_drops_what_is_bad_live_or_staged() -> Result {
         let (all, live, staged) = (Fixture::new()?, TestDst::new(None)?, TestDst::new(None)?);
         let direction = Direction::new();
-        direction.stage(all.boxed(&live)?);
+        stage(&direction, all.boxed(&live)?);
         read(|rcu| direction.commit(live.id(), key().iif, rcu));
-        direction.stage(all.boxed(&staged)?);
+        stage(&direction, all.boxed(&staged)?);
         let none = read(|rcu| direction.purge(rcu, |_| None).count());
         let gone = Some(Miss::DeviceGone);
         let is_live = |slot: &Slot| (live.id() == *slot.dst()).then_some(Miss::DeviceGone);

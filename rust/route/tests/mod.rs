@@ -99,6 +99,17 @@ impl Fixture {
         Ok(RcuBox::from(self.cache.alloc(self.slot(dst))?))
     }
 
+    /// Returns a slot for packets that a device receives.
+    fn boxed_for(&self, dst: &TestDst, iif: u32) -> Result<RcuBox<Slot>> {
+        let slot = Slot::new(
+            dst.route(9),
+            Key { iif, ..key() },
+            Stamp::new(&NOW),
+            &self.refs,
+        );
+        Ok(RcuBox::from(self.cache.alloc(slot)?))
+    }
+
     fn count(&self) -> u64 {
         self.refs.slots.count()
     }
@@ -116,7 +127,9 @@ mod key_cases {
 
     #[test]
     fn each_part_of_the_key_counts() {
-        let difference = |other| difference(&key(), &other);
+        let any_dscp = difference(&key(), &new_key(3, 7, 0, 0x12345, 1), true);
+        let difference = |other| difference(&key(), &other, false);
+        assert!(any_dscp.is_none());
         assert!(difference(key()).is_none());
         assert!(difference(new_key(4, 7, 0x28, 0x12345, 1)) == Some(Miss::Iif));
         assert!(difference(new_key(3, 0, 0x28, 0x12345, 1)) == Some(Miss::Mark));
