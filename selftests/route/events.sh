@@ -6,7 +6,8 @@
 # change the flow's route, so that only the event can reveal them.
 #
 # Group: changes
-# Kernel: stock quick
+# Kernel: stock
+# Long: quick
 
 . lib/test.sh
 plan 63

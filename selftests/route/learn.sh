@@ -5,7 +5,8 @@
 # mode; and never with the first packet if its packets cannot be counted.
 #
 # Group: basics
-# Kernel: stock quick
+# Kernel: stock
+# Long: quick
 
 . lib/test.sh
 # shellcheck disable=SC2034

@@ -6,8 +6,8 @@
 # server appends its name to its answers: no tenant may get an answer of another tenant's server.
 #
 # Group: lookup
-# Kernel: stock debug
-# Long: kcsan
+# Kernel: stock
+# Long: debug kcsan
 
 . lib/test.sh
 plan 68
