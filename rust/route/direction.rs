@@ -51,8 +51,8 @@ impl Direction {
         }
     }
 
-    /// Returns the live slot whose route a packet may take, apart from the kernel's own check of the
-    /// route, or the reason why there is none.
+    /// Returns the live slot whose route a packet may take, apart from the kernel's own check of
+    /// the route, or the reason why there is none.
     #[inline(always)]
     pub(crate) fn usable<'r>(
         &'r self,
@@ -77,11 +77,33 @@ impl Direction {
         ct: &CtRef<'_>,
         changes: &impl Changes,
     ) -> bool {
-        let serve = |slot: &'r Slot| {
-            slot.check_stamp(changes, || ct.ends()).is_ok()
-                && skb.serve(ct, slot.dst(), slot.key(), &self.hits)
-        };
-        self.first.load(skb.rcu()).is_some_and(serve) || self.second(skb.rcu()).is_some_and(serve)
+        let first = self.first.load(skb.rcu());
+        first.is_some_and(|slot| self.serve_by(slot, skb, ct, changes))
+            || self.serve_by_second(skb, ct, changes)
+    }
+
+    #[inline(always)]
+    fn serve_by<'r>(
+        &self,
+        slot: &'r Slot,
+        skb: &HookSkb<'r, PreRouting>,
+        ct: &CtRef<'_>,
+        changes: &impl Changes,
+    ) -> bool {
+        slot.check_stamp(changes, || ct.ends()).is_ok()
+            && skb.serve(ct, slot.dst(), slot.key(), &self.hits)
+    }
+
+    /// As [`Self::serve`], by the second live route.
+    #[cold]
+    fn serve_by_second<'r>(
+        &'r self,
+        skb: &HookSkb<'r, PreRouting>,
+        ct: &CtRef<'_>,
+        changes: &impl Changes,
+    ) -> bool {
+        let second = self.second(skb.rcu());
+        second.is_some_and(|slot| self.serve_by(slot, skb, ct, changes))
     }
 
     /// Returns the live slot of the other cell.

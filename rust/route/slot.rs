@@ -124,34 +124,30 @@ impl Slot {
         ends: impl FnOnce() -> Ends,
     ) -> Result<(), Miss> {
         let stamp = self.stamp();
-        let facts = changes.facts();
-        match stamp.check(&facts) {
+        match stamp.check(&changes.facts()) {
             Ok(()) => Ok(()),
-            Err(_) if self.is_spared(stamp, &facts, changes, ends) => Ok(()),
-            Err(miss) => Err(miss),
+            Err(_) => self.spare(stamp, changes, ends),
         }
     }
 
-    /// Makes an outdated stamp valid if no change after it can have changed the route. Returns
-    /// whether it did.
+    /// Makes an outdated stamp valid if no change after it can have changed the route. Fails with
+    /// the reason why it stays outdated.
     #[cold]
-    fn is_spared(
+    fn spare(
         &self,
         stamp: Stamp,
-        facts: &Facts,
         changes: &impl Changes,
         ends: impl FnOnce() -> Ends,
-    ) -> bool {
-        let renewed = stamp.spared(facts);
-        if renewed.check(facts).is_err() {
-            return false;
-        }
-        let Some(genid) = changes.spare(&stamp, &self.dst, ends) else {
-            return false;
-        };
-        self.dst.set_genid(genid);
-        self.stamp.store(renewed.to_raw(), Relaxed);
-        true
+    ) -> Result<(), Miss> {
+        let facts = changes.facts();
+        stamp.check(&facts).or_else(|miss| {
+            let renewed = stamp.spared(&facts);
+            renewed.check(&facts).map_err(|_| miss)?;
+            let genid = changes.spare(&stamp, &self.dst, ends).ok_or(miss)?;
+            self.dst.set_genid(genid);
+            self.stamp.store(renewed.to_raw(), Relaxed);
+            Ok(())
+        })
     }
 
     /// Returns whether the route was chosen for packets like this one.

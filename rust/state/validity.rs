@@ -177,8 +177,8 @@ impl Validity {
         }
     }
 
-    /// Returns whether the DSCP has no part in the choice of a family's routes, as of the facts that
-    /// were read before this call.
+    /// Returns whether the DSCP has no part in the choice of a family's routes, as of the facts
+    /// that were read before this call.
     pub(crate) fn is_any_dscp(&self, family: Family) -> bool {
         // ORDERING: Relaxed: `facts` acquired what was noted before the last change.
         let dscp = self.dscp.get(family.index());

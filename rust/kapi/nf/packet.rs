@@ -230,9 +230,9 @@ impl<P> HookSkb<'_, P> {
 
 impl<'r> HookSkb<'r, PreRouting> {
     /// Makes the kernel choose the packet's route, as it would right after this hook, and returns
-    /// the choice, which is one for `any_dscp` if rules and routes do not look at it. A packet that gets a route keeps it, even if this returns an error. An IPv4
-    /// packet without a route gets none, and the kernel repeats the lookup and drops it with its
-    /// own reason.
+    /// the choice. `any_dscp` tells that the choice does not depend on the DSCP. A packet that gets
+    /// a route keeps it, even if this returns an error. An IPv4 packet without a route gets none,
+    /// and the kernel repeats the lookup and drops it with its own reason.
     pub(crate) fn route(&self, any_dscp: bool) -> Result<Chosen<'_>, Unfit> {
         let mut raw = bindings::nfzr_route::default();
         let choose = match self.family() {
