@@ -411,6 +411,7 @@ struct net *nfzr_helper_ifa6_net(void *info);
 u32 nfzr_helper_fib_family(void *info);
 bool nfzr_helper_fib_prefix(void *info, struct nfzr_prefix *prefix);
 bool nfzr_helper_fib_has_dscp(unsigned long event, void *info);
+bool nfzr_helper_rules_have_dscp(const struct net *net, u32 family);
 struct socket *nfzr_helper_hear_routes(struct net *net, struct nfzr_route_ear *ear);
 u32 nfzr_helper_genid4(struct net *net);
 struct net *nfzr_helper_netevent_net(unsigned long event, void *info);

@@ -142,5 +142,5 @@ impl Flow {
     }
 }
 
-// The budget: a flow and the live slots of both directions take at most 256 bytes.
+// The budget: a flow and one live slot of each direction take at most 256 bytes.
 kernel::static_assert!(Cache::<Entry<Flow>>::OBJECT_SIZE + 2 * Cache::<Slot>::OBJECT_SIZE <= 256);

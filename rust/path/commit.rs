@@ -81,7 +81,7 @@ pub(super) fn commit<'p>(
             .purge(skb.rcu(), |_| Some(Miss::Xfrm))
             .for_each(drop);
         flow.note(dir, Miss::Xfrm);
-    } else if direction.commit(packet.dst, packet.iif, skb.rcu()) {
+    } else if direction.commit(packet.dst, packet.iif, net, || packet.ct.ends(), skb.rcu()) {
         net.stats.count(Event::Committed);
     }
     None

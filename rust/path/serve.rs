@@ -233,7 +233,8 @@ fn renew(
         Ok(Event::Renewed)
     } else {
         net.pending.note(skb);
-        direction.stage(slot, &facts, skb.rcu());
+        // Its device has a live route, in whose place it is staged if need be.
+        direction.stage(slot, net, || packet.ct.ends(), skb.rcu());
         Ok(Event::Staged)
     }
 }
@@ -256,7 +257,9 @@ fn stage(
     let chosen = skb.route(net.validity.is_any_dscp(skb.family()))?;
     check_settled(net)?;
     let slot = make(net, &chosen, packet.key.key, &facts)?;
-    direction.stage(slot, &facts, skb.rcu());
+    if !direction.stage(slot, net, || packet.ct.ends(), skb.rcu()) {
+        return Err(packet.miss);
+    }
     Ok(Event::Staged)
 }
 

@@ -8,10 +8,14 @@
 //!
 //! A staged route never serves a packet. It becomes a live one when a packet leaves by it that was
 //! received by its device. An outdated live route is replaced without that, by one that leads the
-//! same way. So a packet that the rules drop evicts nothing. Neither does a packet that is spoofed
-//! from another device, as long as the connection's own packets take another route or are received
-//! by another device. If there are two live routes, there is no room for a staged one: that takes
-//! the place of an outdated route, or of its device's.
+//! same way. So with one live route, a packet that the rules drop evicts nothing. Neither does a
+//! packet that is spoofed from another device, as long as the connection's own packets take another
+//! route or are received by another device.
+//!
+//! Two live routes leave no room for a staged one. That takes the place of an outdated one, or of
+//! its own device's.
+
+use core::ptr;
 
 use kernel::sync::atomic::{Atomic, Relaxed};
 
@@ -27,8 +31,7 @@ use crate::{
     },
     route::{
         miss::Miss,
-        slot::{Changes, PacketKey, Slot},
-        stamp::Facts, //
+        slot::{Changes, PacketKey, Slot}, //
     },
 };
 
@@ -134,41 +137,74 @@ impl Direction {
         self.of_device(iif, rcu).is_some() || self.live(rcu).filter(valid).count() < 2
     }
 
-    /// Stages the route that a packet has. If there are two live routes, one of them goes: that of
-    /// the same device, or else the older one.
-    pub(crate) fn stage(&self, slot: RcuBox<Slot>, facts: &Facts, rcu: &ReadSide<'_>) {
-        if let (Some(first), Some(second)) = (self.first.load(rcu), self.second(rcu)) {
-            let rank = |live: &Slot| (live.key().iif == slot.key().iif, live.stamp().age(facts));
-            if rank(first) > rank(second) {
-                // What another CPU has put there meanwhile is not older.
-                drop(self.other.take_if(second, rcu).map(|second| {
-                    second.set_second(false);
-                    self.first.replace_if(first, second, rcu)
-                }));
+    /// Makes the staged route's cell one whose route may be replaced by that of a device. If there
+    /// are two live routes, that of this device goes, or else an outdated one; the other one moves
+    /// to the first cell. Returns `false` if both are valid ones of other devices.
+    fn make_room(
+        &self,
+        iif: u32,
+        changes: &impl Changes,
+        ends: impl Fn() -> Ends,
+        rcu: &ReadSide<'_>,
+    ) -> bool {
+        let Some(second) = self.second(rcu) else {
+            return true;
+        };
+        let is_of_iif = |slot: &Slot| slot.key().iif == iif;
+        let is_outdated = |slot: &Slot| slot.check_stamp(changes, &ends).is_err();
+        let goes = |slot: &Slot| is_of_iif(slot) || (!is_of_iif(second) && is_outdated(slot));
+        if self.first.load(rcu).is_none_or(goes) {
+            if let Some(slot) = self.other.take_if(second, rcu) {
+                slot.set_second(false);
+                drop(self.first.swap(Some(slot)));
             }
+            return true;
         }
-        drop(self.other.swap(Some(slot)));
+        is_of_iif(second) || is_outdated(second)
+    }
+
+    /// Stages the route that a packet has. Returns `false` if there is no room for it: see
+    /// [`Self::has_room`].
+    pub(crate) fn stage(
+        &self,
+        slot: RcuBox<Slot>,
+        changes: &impl Changes,
+        ends: impl Fn() -> Ends,
+        rcu: &ReadSide<'_>,
+    ) -> bool {
+        let has_room = self.make_room(slot.key().iif, changes, ends, rcu);
+        if has_room {
+            drop(self.other.swap(Some(slot)));
+        }
+        has_room
     }
 
     /// Makes the staged route a live one if a packet that was received by `iif` leaves by it.
     /// Returns whether this call did.
-    pub(crate) fn commit(&self, dst: DstId, iif: u32, rcu: &ReadSide<'_>) -> bool {
+    pub(crate) fn commit(
+        &self,
+        dst: DstId,
+        iif: u32,
+        changes: &impl Changes,
+        ends: impl Fn() -> Ends,
+        rcu: &ReadSide<'_>,
+    ) -> bool {
         let Some(staged) = self.staged(rcu) else {
             return false;
         };
         if dst != *staged.dst() || iif != staged.key().iif {
             return false;
         }
-        match self.first.load(rcu) {
-            Some(first) if first.key().iif != iif => {
-                staged.set_second(true);
-                true
-            }
-            _ => {
-                let slot = self.other.take_if(staged, rcu);
-                slot.map(|slot| drop(self.first.swap(Some(slot)))).is_some()
-            }
+        let first = self.first.load(rcu);
+        // Packets are served by the first route with less work, so an outdated one does not stay.
+        if first
+            .is_some_and(|slot| slot.key().iif != iif && slot.check_stamp(changes, ends).is_ok())
+        {
+            staged.set_second(true);
+            return true;
         }
+        let slot = self.other.take_if(staged, rcu);
+        slot.map(|slot| drop(self.first.swap(Some(slot)))).is_some()
     }
 
     /// Returns the live slot whose route was chosen for packets like this one. It may be outdated.
@@ -184,12 +220,10 @@ impl Direction {
     /// Replaces an outdated live slot by one whose route leads the same way. If another CPU has
     /// replaced it already, drops the new one.
     pub(crate) fn replace(&self, old: &Slot, new: RcuBox<Slot>, rcu: &ReadSide<'_>) {
-        let cell = if old.is_second() {
-            new.set_second(true);
-            &self.other
-        } else {
-            &self.first
-        };
+        // By its place, because a slot may be noted as the second one after it was moved.
+        let is_first = self.first.load(rcu).is_some_and(|slot| ptr::eq(slot, old));
+        let cell = if is_first { &self.first } else { &self.other };
+        new.set_second(!is_first);
         // The result is the slot that is not used any more.
         drop(cell.replace_if(old, new, rcu));
     }
@@ -207,7 +241,8 @@ impl Direction {
         rcu: &'r ReadSide<'r>,
         bad: impl Fn(&Slot) -> Option<Miss> + 'r,
     ) -> impl Iterator<Item = Miss> + 'r {
-        [&self.first, &self.other]
+        // In this order, because slots move from the other cell to the first.
+        [&self.other, &self.first]
             .into_iter()
             .filter_map(move |cell| {
                 let slot = cell.load(rcu)?;

@@ -68,7 +68,8 @@ pub(crate) trait Changes {
     fn spare(&self, stamp: &Stamp, dst: &Dst, ends: impl FnOnce() -> Ends) -> Option<u32>;
 }
 
-/// A cached route. Once it is published, the stamp and the genid change: when a later lookup
+/// A cached route. Once it is published, [`Slot::SECOND`], the stamp and the genid change, the
+/// latter two when a later lookup
 /// chooses the same route, or when all changes since are known not to have changed it. Both are
 /// written one after the other, so a reader may see those of two writers. What they are compared
 /// with only grows. If a reader finds both current, they were so before the writer that read its

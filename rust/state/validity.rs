@@ -169,8 +169,8 @@ impl Validity {
         });
     }
 
-    /// Notes that the DSCP decides about the routes of a family, from the next change on. To be
-    /// called before that is announced. Any context.
+    /// Notes that the DSCP decides about the routes of a family, from the change on that is
+    /// announced right after this call. Any context.
     pub(crate) fn note_dscp(&self, family: Family) {
         if let Some(dscp) = self.dscp.get(family.index()) {
             dscp.store(true, Relaxed);

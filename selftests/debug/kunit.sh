@@ -8,7 +8,7 @@
 # Kernel: debug
 
 SUITES=21
-CASES=114
+CASES=115
 
 . lib/test.sh
 plan $((CASES + 2))

@@ -55,7 +55,10 @@ static __always_inline bool nfzr_dst_is_valid4(const struct nfzr_cached *cached)
 	now = rt_genid_ipv4(dev_net_rcu(dev));
 	if (likely(rt->rt_genid == now))
 		return true;
-	/* When the route's device goes, the route gets this device, which is in another netns. */
+	/*
+	 * When the route's device goes, the route gets this device, which is in another netns. If a
+	 * route has a learned MTU, the kernel may change what it has learned when it bumps the genid.
+	 */
 	return READ_ONCE(cached->genid) == now && dev != blackhole_netdev &&
 	       !(cached->flags & NFZR_EXPIRES) && nfzr_outlives_genid(rt, dev);
 }
@@ -116,6 +119,7 @@ void nfzr_helper_dst_put(struct dst_entry *dst)
 u16 nfzr_helper_dst_gateway(const struct dst_entry *dst, u8 gw[16])
 {
 	const struct rtable *rt = dst_rtable(dst);
+	u8 family;
 
 	if (dst->ops->family == AF_INET6) {
 		const struct rt6_info *rt6 = dst_rt6_info(dst);
@@ -127,11 +131,12 @@ u16 nfzr_helper_dst_gateway(const struct dst_entry *dst, u8 gw[16])
 	}
 	if (!rt->rt_uses_gateway)
 		return 0;
-	if (rt->rt_gw_family == AF_INET)
+	family = READ_ONCE(rt->rt_gw_family);
+	if (family == AF_INET)
 		memcpy(gw, &rt->rt_gw4, sizeof(rt->rt_gw4));
 	else
 		memcpy(gw, &rt->rt_gw6, sizeof(rt->rt_gw6));
-	return rt->rt_gw_family;
+	return family;
 }
 
 /* Returns whether two routes lead the same way. The kernel may keep several for one nexthop. */

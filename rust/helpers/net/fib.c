@@ -35,7 +35,7 @@ bool nfzr_helper_fib_prefix(void *info, struct nfzr_prefix *prefix)
 	return true;
 }
 
-static const struct fib_rules_ops *nfzr_rules_ops(const struct net *net, int family)
+static struct fib_rules_ops *nfzr_rules_ops(const struct net *net, int family)
 {
 #ifdef CONFIG_IP_MULTIPLE_TABLES
 	if (family == AF_INET)
@@ -52,32 +52,52 @@ static const struct fib_rules_ops *nfzr_rules_ops(const struct net *net, int fam
  * Returns whether a rule may look at the DSCP. Only the code of its family knows that, and tells it in
  * a message for user space.
  */
-static bool nfzr_rule_has_dscp(struct fib_rule *rule, int family)
+static bool nfzr_rule_has_dscp(const struct fib_rules_ops *ops, struct fib_rule *rule)
 {
-	const struct fib_rules_ops *ops = nfzr_rules_ops(rule->fr_net, family);
 	struct fib_rule_hdr header = {};
 	struct sk_buff *skb;
 	bool has;
 
-	if (!ops || !ops->nlmsg_payload)
+	if (!ops->nlmsg_payload)
 		return true;
 	skb = nlmsg_new(ops->nlmsg_payload(rule), GFP_ATOMIC | __GFP_NOWARN);
 	if (!skb)
 		return true;
 	has = ops->fill(rule, skb, &header) || header.tos ||
 	      nla_find((struct nlattr *)skb->data, skb->len, FRA_DSCP);
-	kfree_skb(skb);
+	consume_skb(skb);
+	return has;
+}
+
+/*
+ * Returns whether a rule of a family may look at the DSCP. Waits for rules that are being added: they
+ * are announced before they are in the list. Process context; sleeps.
+ */
+bool nfzr_helper_rules_have_dscp(const struct net *net, u32 family)
+{
+	struct fib_rules_ops *ops = nfzr_rules_ops(net, family);
+	struct fib_rule *rule;
+	bool has = false;
+
+	if (!ops)
+		return false;
+	mutex_lock(&ops->lock);
+	list_for_each_entry(rule, &ops->rules_list, list)
+		has = has || nfzr_rule_has_dscp(ops, rule);
+	mutex_unlock(&ops->lock);
 	return has;
 }
 
 /*
  * Returns whether an event is about a new route or rule by which the choice of a route may depend on
- * the DSCP. If an IPv4 prefix has a route with a DSCP, its first route has one, so there is an event
- * about it. IPv6 has no such routes. Any context; does not sleep.
+ * the DSCP. If a prefix of an IPv4 table has a route with a DSCP, its first route has one, so there is
+ * an event about it. IPv6 has no such routes. Any context; does not sleep.
  */
 bool nfzr_helper_fib_has_dscp(unsigned long event, void *info)
 {
 	const struct fib_notifier_info *fib = info;
+	const struct fib_rules_ops *ops;
+	struct fib_rule *rule;
 
 	switch (event) {
 	case FIB_EVENT_ENTRY_REPLACE:
@@ -86,8 +106,9 @@ bool nfzr_helper_fib_has_dscp(unsigned long event, void *info)
 		return fib->family == AF_INET &&
 		       ((const struct fib_entry_notifier_info *)info)->dscp;
 	case FIB_EVENT_RULE_ADD:
-		return nfzr_rule_has_dscp(((const struct fib_rule_notifier_info *)info)->rule,
-					  fib->family);
+		rule = ((const struct fib_rule_notifier_info *)info)->rule;
+		ops = nfzr_rules_ops(rule->fr_net, fib->family);
+		return !ops || nfzr_rule_has_dscp(ops, rule);
 	default:
 		return false;
 	}

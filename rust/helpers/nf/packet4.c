@@ -117,6 +117,9 @@ static enum nfzr_fit nfzr_route_fit4(const struct net *net, const struct sk_buff
 		return NFZR_UNFIT_L3MDEV;
 	if (dst->lwtstate)
 		return NFZR_UNFIT_LWTUNNEL;
+	/* The kernel tells only a route that it keeps of what it learns or forgets. */
+	if (rt->rt_pmtu && !list_empty(&dst->rt_uncached))
+		return NFZR_UNFIT_PMTU;
 	if (nfzr_is_missed_by_redirects(rt, out))
 		return NFZR_UNFIT_UNCACHED;
 	if ((IPCB(skb)->flags & IPSKB_MULTIPATH) && !nfzr_multipath_keyed4(net, protocol))
@@ -170,11 +173,11 @@ void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r)
 			r->choice.path_hash = nfzr_path_hash(skb);
 	}
 	/*
-	 * An expiry alone does not count. If a neighbour does not answer, the route that all
-	 * destinations on its link share gets an expiry too (ipv4_link_failure()), which means
-	 * nothing without a learned MTU.
+	 * If a neighbour does not answer, its routes expire (ipv4_link_failure()), but the kernel goes
+	 * on using them. Without a learned MTU this means nothing. With one, it ends the MTU, but not
+	 * the route.
 	 */
-	if (dst_rtable(dst)->rt_pmtu)
+	if (dst_rtable(dst)->rt_pmtu && time_before(jiffies, READ_ONCE(dst->expires)))
 		r->choice.flags |= NFZR_EXPIRES;
 }
 

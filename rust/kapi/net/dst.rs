@@ -129,7 +129,8 @@ impl Dst {
     pub(crate) fn gateway(&self) -> Option<Addr> {
         let mut gateway = [0; 16];
         let to = gateway.as_mut_ptr();
-        // SAFETY: By the type invariant `dst` is a route, whose gateway is constant once published.
+        // SAFETY: By the type invariant `dst` is a route. A redirect may change the gateway of a
+        // route with a learned MTU meanwhile, so that what is printed is part old and part new.
         let family = unsafe { bindings::nfzr_helper_dst_gateway(self.as_raw(), to) };
         (family != 0).then(|| Addr::new(family, gateway))
     }

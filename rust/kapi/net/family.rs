@@ -31,6 +31,14 @@ impl Family {
         }
     }
 
+    /// Returns the address family: `AF_INET` or `AF_INET6`.
+    pub(in crate::kapi) const fn as_af(self) -> u32 {
+        match self {
+            Self::Ipv4 => bindings::AF_INET,
+            Self::Ipv6 => bindings::AF_INET6,
+        }
+    }
+
     /// Returns the family of an address family (`AF_INET`, `AF_INET6`).
     pub(in crate::kapi) fn from_af(af: u32) -> Option<Self> {
         match af {

@@ -2,7 +2,8 @@
 
 //! Route changes in a netns: the notifiers of its FIB and of its nexthop objects.
 //!
-//! Both announce a change *before* it takes effect.
+//! Both announce a change *before* it takes effect, but that the FIB of IPv4 announces new and
+//! replaced routes right after.
 //!
 //! C headers: [`include/net/fib_notifier.h`](srctree/include/net/fib_notifier.h),
 //! [`include/net/nexthop.h`](srctree/include/net/nexthop.h)
@@ -136,8 +137,8 @@ impl GatewaySet {
 
 /// Receiver of change notifications. It cannot veto a change.
 pub(crate) trait FibListener: RouteListener {
-    /// Notes that from the next change on, the routes of a family may depend on the DSCP. As
-    /// [`Self::changing`].
+    /// Notes that the routes of a family may depend on the DSCP, from the change on that is
+    /// announced right after this call. As [`Self::changing`].
     fn dscp_counts(this: ArcBorrow<'_, Self>, family: Family);
 
     /// Handles a change that is about to take effect, or just did. Process context or softirq; must
@@ -258,6 +259,13 @@ impl<T: FibListener> Watch<T> {
         // SAFETY: The netns outlives its handles; `nexthop` is boxed.
         let result = unsafe { bindings::register_nexthop_notifier(raw, block, none) };
         to_result(result).inspect_err(|_| no_fib())?;
+        for family in Family::ALL {
+            // The dump lacks a rule that was announced before it and listed after it.
+            // SAFETY: The netns outlives its handles. Process context.
+            if unsafe { bindings::nfzr_helper_rules_have_dscp(raw, family.as_af()) } {
+                T::dscp_counts(listener.as_arc_borrow(), family);
+            }
+        }
         // Last, because closing it is not allowed everywhere.
         let messages = Messages::new(net, listener).inspect_err(|_| {
             // SAFETY: `nexthop` was registered above.

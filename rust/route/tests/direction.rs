@@ -17,7 +17,12 @@ use crate::{
 
 /// Stages a slot.
 fn stage(direction: &Direction, slot: RcuBox<Slot>) {
-    read(|rcu| direction.stage(slot, &NOW, rcu));
+    read(|rcu| direction.stage(slot, &NOW, ends, rcu));
+}
+
+/// Commits the route of a packet that leaves by it.
+fn commit(direction: &Direction, dst: &TestDst, iif: u32) -> bool {
+    read(|rcu| direction.commit(dst.id(), iif, &NOW, ends, rcu))
 }
 
 /// Returns whether a direction has a live route.
@@ -35,9 +40,9 @@ mod direction_cases {
         let direction = Direction::new();
         stage(&direction, all.boxed(&dst)?);
         let staged = read(|rcu| (is_live(&direction, rcu), direction.staged(rcu).is_some()));
-        let committed = read(|rcu| direction.commit(dst.id(), key().iif, rcu));
+        let committed = commit(&direction, &dst, key().iif);
         let live = read(|rcu| (is_live(&direction, rcu), direction.staged(rcu).is_some()));
-        let again = read(|rcu| direction.commit(dst.id(), key().iif, rcu));
+        let again = commit(&direction, &dst, key().iif);
         assert_eq!(staged, (false, true));
         assert!(committed);
         assert_eq!(live, (true, false));
@@ -50,8 +55,8 @@ mod direction_cases {
         let (all, dst, other) = (Fixture::new()?, TestDst::new(None)?, TestDst::new(None)?);
         let direction = Direction::new();
         stage(&direction, all.boxed(&dst)?);
-        let by_route = read(|rcu| direction.commit(other.id(), key().iif, rcu));
-        let by_device = read(|rcu| direction.commit(dst.id(), key().iif + 1, rcu));
+        let by_route = commit(&direction, &other, key().iif);
+        let by_device = commit(&direction, &dst, key().iif + 1);
         let live = read(|rcu| is_live(&direction, rcu));
         assert!(!by_route);
         assert!(!by_device);
@@ -66,7 +71,7 @@ mod direction_cases {
         for _ in 0..10 {
             stage(&direction, all.boxed(&dst)?);
             stage(&direction, all.boxed(&dst)?);
-            read(|rcu| direction.commit(dst.id(), key().iif, rcu));
+            commit(&direction, &dst, key().iif);
         }
         rcu_barrier();
         let held = (dst.refs(), all.count());
@@ -91,7 +96,7 @@ mod direction_cases {
         );
         let direction = Direction::new();
         stage(&direction, all.boxed(&dst)?);
-        read(|rcu| direction.commit(dst.id(), key().iif, rcu));
+        commit(&direction, &dst, key().iif);
         let new = all.boxed(&other)?;
         let late = all.boxed(&dst)?;
         let found = read(|rcu| {
@@ -123,15 +128,16 @@ mod direction_cases {
                 [live.next(), live.next()]
             })
         };
-        let commit = |iif| -> Result<_> {
+        let renewed = |iif| -> Result<_> {
             stage(&direction, all.boxed_for(&dst, iif)?);
-            read(|rcu| direction.commit(dst.id(), iif, rcu));
+            commit(&direction, &dst, iif);
             Ok(devices())
         };
+        let (third, late) = (all.boxed_for(&dst, 5)?, all.boxed_for(&dst, 5)?);
         let has_room = |iif, facts| read(|rcu| direction.has_room(iif, &facts, ends, rcu));
-        assert_eq!(commit(3)?, [Some(3), None]);
-        assert_eq!(commit(3)?, [Some(3), None]);
-        assert_eq!(commit(4)?, [Some(3), Some(4)]);
+        assert_eq!(renewed(3)?, [Some(3), None]);
+        assert_eq!(renewed(3)?, [Some(3), None]);
+        assert_eq!(renewed(4)?, [Some(3), Some(4)]);
         assert_eq!([3, 4, 5].map(|iif| has_room(iif, NOW)), [true, true, false]);
         let later = Facts {
             generation: 6,
@@ -141,10 +147,46 @@ mod direction_cases {
         // The route that is replaced is that of the same device.
         stage(&direction, all.boxed_for(&dst, 4)?);
         assert_eq!(devices(), [Some(3), None]);
-        assert_eq!(commit(4)?, [Some(3), Some(4)]);
-        assert_eq!(commit(3)?, [Some(4), Some(3)]);
+        assert_eq!(renewed(4)?, [Some(3), Some(4)]);
+        assert_eq!(renewed(3)?, [Some(4), Some(3)]);
+        // A third device stages nothing while both are valid, and takes the place of none then.
+        assert!(!read(|rcu| direction.stage(third, &NOW, ends, rcu)));
+        assert_eq!(devices(), [Some(4), Some(3)]);
+        assert!(read(|rcu| direction.stage(late, &later, ends, rcu)));
+        assert_eq!(devices(), [Some(3), None]);
         rcu_barrier();
         assert_eq!((dst.refs(), all.count()), (3, 2));
+        Ok(())
+    }
+
+    #[test]
+    fn the_second_route_moves_up() -> Result {
+        let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
+        let direction = Direction::new();
+        let devices = || {
+            read(|rcu| {
+                let mut live = direction.live(rcu).map(|slot| slot.key().iif);
+                [live.next(), live.next()]
+            })
+        };
+        for iif in [3, 4] {
+            stage(&direction, all.boxed_for(&dst, iif)?);
+            commit(&direction, &dst, iif);
+        }
+        // When the first one is gone, a staged route takes the place of none.
+        let first = |slot: &Slot| (slot.key().iif == 3).then_some(Miss::DeviceGone);
+        read(|rcu| direction.purge(rcu, first).for_each(drop));
+        stage(&direction, all.boxed_for(&dst, 5)?);
+        assert_eq!(devices(), [Some(4), None]);
+        // An outdated one does not stay the first.
+        let later = Facts {
+            generation: 6,
+            ..NOW
+        };
+        assert!(read(|rcu| direction.commit(dst.id(), 5, &later, ends, rcu)));
+        assert_eq!(devices(), [Some(5), None]);
+        rcu_barrier();
+        assert_eq!((dst.refs(), all.count()), (2, 1));
         Ok(())
     }
 
@@ -154,7 +196,7 @@ mod direction_cases {
         let direction = Direction::new();
         for iif in [3, 4] {
             stage(&direction, all.boxed_for(&dst, iif)?);
-            read(|rcu| direction.commit(dst.id(), iif, rcu));
+            commit(&direction, &dst, iif);
         }
         let packet = |iif| PacketKey {
             key: Key { iif, ..key() },
@@ -210,7 +252,7 @@ mod direction_cases {
         let (all, live, staged) = (Fixture::new()?, TestDst::new(None)?, TestDst::new(None)?);
         let direction = Direction::new();
         stage(&direction, all.boxed(&live)?);
-        read(|rcu| direction.commit(live.id(), key().iif, rcu));
+        commit(&direction, &live, key().iif);
         stage(&direction, all.boxed(&staged)?);
         let none = read(|rcu| direction.purge(rcu, |_| None).count());
         let gone = Some(Miss::DeviceGone);
