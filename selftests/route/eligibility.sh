@@ -299,9 +299,9 @@ test_route_out_of_the_incoming_device_is_a_miss() {
 	ip -n r route del 10.7.7.7 via 10.0.1.2
 }
 
-# is_dead SPORT: succeeds if the flow is there, and its packets from c have no valid route.
+# is_dead SPORT: succeeds if the kernel has ended the route of the flow's packets from c.
 is_dead() {
-	[ "$(routes "sport=$1" dir=orig | grep -cv ' state=live ')" = 1 ]
+	[ "$(routes "sport=$1" dir=orig | grep -v ' state=live ' | grep -c ' last=obsolete$')" = 1 ]
 }
 
 test_learned_mtu_is_served_until_it_expires() {
