@@ -233,9 +233,7 @@ fn renew(
         Ok(Event::Renewed)
     } else {
         net.pending.note(skb);
-        // Its device has a live route, in whose place it is staged if need be.
-        direction.stage(slot, net, || packet.ct.ends(), skb.rcu());
-        Ok(Event::Staged)
+        put(net, skb, packet, slot)
     }
 }
 
@@ -257,10 +255,19 @@ fn stage(
     let chosen = skb.route(net.validity.is_any_dscp(skb.family()))?;
     check_settled(net)?;
     let slot = make(net, &chosen, packet.key.key, &facts)?;
-    if !direction.stage(slot, net, || packet.ct.ends(), skb.rcu()) {
-        return Err(packet.miss);
-    }
-    Ok(Event::Staged)
+    put(net, skb, packet, slot)
+}
+
+/// Stages a slot, unless another CPU has taken the room for it.
+fn put(
+    net: &NetState,
+    skb: &HookSkb<'_, PreRouting>,
+    packet: &Unserved<'_>,
+    slot: RcuBox<Slot>,
+) -> Result<Event, Miss> {
+    let ends = || packet.ct.ends();
+    let is_staged = packet.direction().stage(slot, net, ends, skb.rcu());
+    is_staged.then_some(Event::Staged).ok_or(packet.miss)
 }
 
 /// Fails if the route that was chosen before this call may be that of a change in progress.
