@@ -78,7 +78,7 @@ impl Rows for Zones {
             "zone={} flows={} max={} buckets={} connections={}",
             number,
             zone.flows(),
-            Max(zone.max()),
+            OrWord(zone.max(), "none"),
             zone.buckets(),
             zone.connections(),
         );
@@ -128,14 +128,14 @@ impl Writable for Zones {
     }
 }
 
-/// The limit of a zone, for printing.
-struct Max(Option<u32>);
+/// A value, or a word if there is none, for printing.
+struct OrWord<T>(Option<T>, &'static str);
 
-impl fmt::Display for Max {
+impl<T: fmt::Display> fmt::Display for OrWord<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(max) => f.write_fmt(fmt!("{max}")),
-            None => f.write_str("none"),
+        match &self.0 {
+            Some(value) => value.fmt(f),
+            None => f.write_str(self.1),
         }
     }
 }
@@ -169,7 +169,7 @@ impl Rows for Routes {
         };
         for (dir, tuple, ends) in tuples {
             let direction = flow.direction(dir);
-            let show = |row: Row<'_>, hits: Hits| {
+            let show = |row: Row<'_>, hits: Option<i64>| {
                 seq_print!(
                     to,
                     "{} {} zone={} dir={} src={} dst={} {} {} hits={} last={}\n",
@@ -189,7 +189,8 @@ impl Rows for Routes {
                         row: &row,
                         rcu
                     },
-                    hits,
+                    // The second route has no count of its own.
+                    OrWord(hits, "-"),
                     row.stale.unwrap_or(flow.last(dir)).name(),
                 );
             };
@@ -198,7 +199,7 @@ impl Rows for Routes {
                 let state = if stale.is_none() { "live" } else { "stale" };
                 Row::new(slot, state, stale, &**net)
             };
-            let hits = Hits(Some(direction.hits()));
+            let hits = Some(direction.hits());
             let mut routes = direction.live(rcu);
             match (routes.next(), direction.staged(rcu)) {
                 (Some(slot), _) => show(live(slot), hits),
@@ -206,20 +207,8 @@ impl Rows for Routes {
                 (None, None) => show(Row::NONE, hits),
             }
             if let Some(slot) = routes.next() {
-                show(live(slot), Hits(None));
+                show(live(slot), None);
             }
-        }
-    }
-}
-
-/// The hits of a direction, for printing; none with its second route.
-struct Hits(Option<i64>);
-
-impl fmt::Display for Hits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(hits) => f.write_fmt(fmt!("{hits}")),
-            None => f.write_str("-"),
         }
     }
 }
