@@ -30,6 +30,23 @@ fn is_live(direction: &Direction, rcu: &ReadSide<'_>) -> bool {
     direction.live(rcu).next().is_some()
 }
 
+/// Returns the devices that have a live route, the first one first.
+fn devices(direction: &Direction) -> [Option<u32>; 2] {
+    read(|rcu| {
+        let mut live = direction.live(rcu).map(|slot| slot.key().iif);
+        [live.next(), live.next()]
+    })
+}
+
+/// Stages and commits a route for the packets of each device.
+fn commit_each(direction: &Direction, all: &Fixture, dst: &TestDst, devices: &[u32]) -> Result {
+    for &iif in devices {
+        stage(direction, all.boxed_for(dst, iif)?);
+        commit(direction, dst, iif);
+    }
+    Ok(())
+}
+
 #[kunit_tests(nfzr_route_direction)]
 mod direction_cases {
     use super::*;
@@ -122,16 +139,9 @@ mod direction_cases {
     fn each_of_two_devices_has_a_live_route() -> Result {
         let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
         let direction = Direction::new();
-        let devices = || {
-            read(|rcu| {
-                let mut live = direction.live(rcu).map(|slot| slot.key().iif);
-                [live.next(), live.next()]
-            })
-        };
         let renewed = |iif| -> Result<_> {
-            stage(&direction, all.boxed_for(&dst, iif)?);
-            commit(&direction, &dst, iif);
-            Ok(devices())
+            commit_each(&direction, &all, &dst, &[iif])?;
+            Ok(devices(&direction))
         };
         let (third, late) = (all.boxed_for(&dst, 5)?, all.boxed_for(&dst, 5)?);
         let has_room = |iif, facts| read(|rcu| direction.has_room(iif, &facts, ends, rcu));
@@ -146,14 +156,14 @@ mod direction_cases {
         assert!(has_room(5, later));
         // The route that is replaced is that of the same device.
         stage(&direction, all.boxed_for(&dst, 4)?);
-        assert_eq!(devices(), [Some(3), None]);
+        assert_eq!(devices(&direction), [Some(3), None]);
         assert_eq!(renewed(4)?, [Some(3), Some(4)]);
         assert_eq!(renewed(3)?, [Some(4), Some(3)]);
         // A third device stages nothing while both are valid, and takes the place of none then.
         assert!(!read(|rcu| direction.stage(third, &NOW, ends, rcu)));
-        assert_eq!(devices(), [Some(4), Some(3)]);
+        assert_eq!(devices(&direction), [Some(4), Some(3)]);
         assert!(read(|rcu| direction.stage(late, &later, ends, rcu)));
-        assert_eq!(devices(), [Some(3), None]);
+        assert_eq!(devices(&direction), [Some(3), None]);
         rcu_barrier();
         assert_eq!((dst.refs(), all.count()), (3, 2));
         Ok(())
@@ -163,28 +173,19 @@ mod direction_cases {
     fn the_second_route_moves_up() -> Result {
         let (all, dst) = (Fixture::new()?, TestDst::new(None)?);
         let direction = Direction::new();
-        let devices = || {
-            read(|rcu| {
-                let mut live = direction.live(rcu).map(|slot| slot.key().iif);
-                [live.next(), live.next()]
-            })
-        };
-        for iif in [3, 4] {
-            stage(&direction, all.boxed_for(&dst, iif)?);
-            commit(&direction, &dst, iif);
-        }
+        commit_each(&direction, &all, &dst, &[3, 4])?;
         // When the first one is gone, a staged route takes the place of none.
         let first = |slot: &Slot| (slot.key().iif == 3).then_some(Miss::DeviceGone);
         read(|rcu| direction.purge(rcu, first).for_each(drop));
         stage(&direction, all.boxed_for(&dst, 5)?);
-        assert_eq!(devices(), [Some(4), None]);
+        assert_eq!(devices(&direction), [Some(4), None]);
         // An outdated one does not stay the first.
         let later = Facts {
             generation: 6,
             ..NOW
         };
         assert!(read(|rcu| direction.commit(dst.id(), 5, &later, ends, rcu)));
-        assert_eq!(devices(), [Some(5), None]);
+        assert_eq!(devices(&direction), [Some(5), None]);
         rcu_barrier();
         assert_eq!((dst.refs(), all.count()), (2, 1));
         Ok(())
@@ -194,10 +195,7 @@ mod direction_cases {
     fn each_live_route_is_for_its_device() -> Result {
         let (all, dst, other) = (Fixture::new()?, TestDst::new(None)?, TestDst::new(None)?);
         let direction = Direction::new();
-        for iif in [3, 4] {
-            stage(&direction, all.boxed_for(&dst, iif)?);
-            commit(&direction, &dst, iif);
-        }
+        commit_each(&direction, &all, &dst, &[3, 4])?;
         let packet = |iif| PacketKey {
             key: Key { iif, ..key() },
             path_hash: 1,
