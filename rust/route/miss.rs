@@ -86,7 +86,8 @@ named_enum! {
         SameDevice = "same_device",
         /// The route has a lightweight tunnel.
         Lwtunnel = "lwtunnel",
-        /// The route is an exception of IPv6: a learned MTU or a redirect.
+        /// The route is an exception of IPv6 (a learned MTU or a redirect), or one of IPv4 that the
+        /// kernel does not keep.
         Pmtu = "pmtu",
         /// A redirect may change the choice of the route without ending the route (IPv4).
         Uncached = "uncached",

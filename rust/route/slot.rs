@@ -68,12 +68,13 @@ pub(crate) trait Changes {
     fn spare(&self, stamp: &Stamp, dst: &Dst, ends: impl FnOnce() -> Ends) -> Option<u32>;
 }
 
-/// A cached route. Once it is published, [`Slot::SECOND`], the stamp and the genid change, the
-/// latter two when a later lookup
-/// chooses the same route, or when all changes since are known not to have changed it. Both are
-/// written one after the other, so a reader may see those of two writers. What they are compared
-/// with only grows. If a reader finds both current, they were so before the writer that read its
-/// values last looked the route up, or checked the changes. So that proves the route.
+/// A cached route. Once it is published, only three things change: whether it is the second one of
+/// its direction ([`Self::is_second`]), the stamp and the genid. The stamp and the genid change
+/// when a later lookup chooses the same route, or when all changes since are known not to have
+/// changed it. They are written one after the other, so a reader may see those of two writers. What
+/// they are compared with only grows. If a reader finds both current, they were so before the
+/// writer that read its values last looked the route up, or checked the changes. So that proves the
+/// route.
 pub(crate) struct Slot {
     dst: Dst,
     key: Key,
@@ -85,7 +86,7 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Indices of devices are less than this.
+    /// Set in `oif` if the slot is the second live one. Indices of devices are less than this.
     const SECOND: u32 = 1 << 31;
 
     /// Creates a slot for the route that the kernel chose for a packet with `key`. `stamp` was

@@ -144,8 +144,8 @@ both_devices() {
 }
 
 test_each_of_two_devices_has_a_route() {
-	local PORT=$SINK sport=4007 n=5 third
-	third=$(mac_of r s1)
+	local PORT=$SINK sport=4007 n=5 mac
+	mac=$(mac_of r s1)
 	ip -n r rule add iif d1 lookup 100
 	both_devices "$sport" 10
 	check 'two devices: each has a live route' is \
@@ -158,7 +158,7 @@ test_each_of_two_devices_has_a_route() {
 	check 'two devices: the hits are counted once' \
 		is "$(routes "sport=$sport" dir=orig | grep -c ' hits=- ')" 1
 	check 'a third device: miss' misses iif "$n" \
-		traffic s frame s0 "$third" 10.0.1.2 "$SERVER" --dport "$PORT" --sport "$sport" --count "$n"
+		traffic s frame s0 "$mac" 10.0.1.2 "$SERVER" --dport "$PORT" --sport "$sport" --count "$n"
 	check 'a third device: it evicts nothing' \
 		is "$(gained hit both_devices "$sport" "$n" 2>/dev/null)" $((2 * n))
 	ip -n r rule del iif d1 lookup 100

@@ -63,7 +63,8 @@ pub(crate) enum Unfit {
     SameDevice,
     /// The route has a lightweight tunnel.
     Lwtunnel,
-    /// The route is an exception of IPv6: a learned MTU or a redirect.
+    /// The route is an exception of IPv6 (a learned MTU or a redirect), or one of IPv4 that the
+    /// kernel does not keep.
     Pmtu,
     /// A redirect may change the choice of the route without ending the route.
     Uncached,
