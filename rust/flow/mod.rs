@@ -37,14 +37,20 @@ fn low_jiffies(jiffies: u32) -> i16 {
 /// there are no rules.
 const RENEWAL_PAYS: i16 = 3;
 
+/// If renewals serve no packet, one in so many packets renews. A power of 2.
+const RENEWALS_IN_VAIN: i8 = 8;
+
 /// Notes about a direction's packets.
 struct Notes {
     /// The last reason why a packet was not served, or a slot was dropped.
     last: Atomic<i8>,
     /// When a route was last tried: the low 16 bits of jiffies.
     tried: Atomic<i16>,
-    /// How many packets had been served at the last renewal that was paid: the low 16 bits.
+    /// How many packets had been served at the last renewal: the low 16 bits.
     hits: Atomic<i16>,
+    /// How many packets have found their route outdated since renewals serve none, modulo
+    /// [`RENEWALS_IN_VAIN`].
+    in_vain: Atomic<i8>,
 }
 
 impl Notes {
@@ -53,6 +59,7 @@ impl Notes {
             last: Atomic::new(Miss::Empty.as_raw()),
             tried: Atomic::new(tried),
             hits: Atomic::new(0),
+            in_vain: Atomic::new(0),
         }
     }
 }
@@ -100,18 +107,45 @@ impl Flow {
         self.notes(dir).tried.xchg(now, Relaxed) != now
     }
 
-    /// Returns whether a direction's live route has served enough packets to be renewed again at
-    /// once, and notes the renewal. Wrong once in 65536 packets.
-    pub(crate) fn is_renewal_paid(&self, dir: Dir) -> bool {
+    /// Returns the low 16 bits of the number of packets that a direction has served.
+    fn low_hits(&self, dir: Dir) -> i16 {
         // CAST: Truncated on purpose.
-        let hits = self.direction(dir).hits() as i16;
-        let noted = &self.notes(dir).hits;
-        let since = hits.wrapping_sub(noted.load(Relaxed));
-        let is_paid = !(0..RENEWAL_PAYS).contains(&since);
-        if is_paid {
-            noted.store(hits, Relaxed);
+        self.direction(dir).hits() as i16
+    }
+
+    /// Returns how many packets a direction has served since the last renewal. Wrong once in 65536
+    /// packets.
+    fn served(&self, dir: Dir) -> i16 {
+        let before = self.notes(dir).hits.load(Relaxed);
+        self.low_hits(dir).wrapping_sub(before)
+    }
+
+    /// Returns whether a direction's live routes have served enough packets to be renewed again at
+    /// once.
+    pub(crate) fn is_renewal_paid(&self, dir: Dir) -> bool {
+        !(0..RENEWAL_PAYS).contains(&self.served(dir))
+    }
+
+    /// Notes that a live route of a direction is renewed.
+    pub(crate) fn note_renewal(&self, dir: Dir) {
+        let (hits, notes) = (self.low_hits(dir), self.notes(dir));
+        if notes.hits.xchg(hits, Relaxed) != hits {
+            notes.in_vain.store(0, Relaxed);
         }
-        is_paid
+    }
+
+    /// Returns whether a direction has served no packet since the last renewal.
+    pub(crate) fn is_in_vain(&self, dir: Dir) -> bool {
+        self.served(dir) == 0
+    }
+
+    /// Returns whether a packet leaves its outdated route outdated, because renewals are in vain:
+    /// changes come faster than packets. Counts the packet.
+    pub(crate) fn rests(&self, dir: Dir) -> bool {
+        let in_vain = &self.notes(dir).in_vain;
+        let count = in_vain.load(Relaxed);
+        in_vain.store(count.wrapping_add(1) & (RENEWALS_IN_VAIN - 1), Relaxed);
+        count != 0
     }
 
     /// Notes why a direction's packet was not served, or why its slot was dropped.

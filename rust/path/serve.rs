@@ -107,10 +107,19 @@ fn count(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>, unlearne
 /// renews the live one or is staged. Counts the reason.
 #[cold]
 fn leave(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>, flow: &Flow) {
+    let dir = ct.dir();
+    let is_outdated = || {
+        flow.direction(dir)
+            .is_outdated(net, || ct.ends(), skb.rcu())
+    };
+    if flow.is_in_vain(dir) && is_outdated() && flow.rests(dir) {
+        net.stats.count_packet(Err(Miss::Limited));
+        flow.note(dir, Miss::Limited);
+        return;
+    }
     let Some(headers) = skb.headers(ct) else {
         return;
     };
-    let dir = ct.dir();
     let miss = match headers.fit() {
         Ok(()) => match would_serve(net, skb, (ct, flow), &headers) {
             Err(miss) => {
@@ -211,11 +220,12 @@ fn renew(
     let (flow, dir, direction) = (packet.flow, packet.dir, packet.direction());
     // Taken before the lookup, so that a change during the lookup invalidates the slot.
     let facts = net.facts();
-    // Both note this try.
-    let (is_paid, is_first) = (flow.is_renewal_paid(dir), flow.may_try(dir, facts.jiffies));
-    if !is_paid && !is_first {
+    // In any case, this try is noted.
+    let is_first = flow.may_try(dir, facts.jiffies);
+    if !is_first && !flow.is_renewal_paid(dir) {
         return Err(Miss::Limited);
     }
+    flow.note_renewal(dir);
     let chosen = skb.route(net.validity.is_any_dscp(skb.family()))?;
     check_settled(net)?;
     if net.net.has_ipsec_policies() {

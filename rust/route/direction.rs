@@ -263,6 +263,17 @@ impl Direction {
         self.other.load(rcu).filter(|slot| !slot.is_second())
     }
 
+    /// Returns whether there are live routes, and none is valid.
+    pub(crate) fn is_outdated(
+        &self,
+        changes: &impl Changes,
+        ends: impl Fn() -> Ends,
+        rcu: &ReadSide<'_>,
+    ) -> bool {
+        let is_valid = |slot: &Slot| slot.check_now(changes, &ends, rcu).is_ok();
+        self.first.load(rcu).is_some() && !self.live(rcu).any(is_valid)
+    }
+
     /// Returns how many packets live routes served.
     pub(crate) fn hits(&self) -> i64 {
         self.hits.load(Relaxed)

@@ -8,7 +8,7 @@
 # Kernel: debug
 
 SUITES=21
-CASES=115
+CASES=116
 
 . lib/test.sh
 plan $((CASES + 2))

@@ -9,7 +9,7 @@
 # Kernel: stock quick
 
 . lib/test.sh
-plan 17
+plan 21
 
 load
 router
@@ -123,10 +123,11 @@ test_errors_of_other_hosts_cost_a_renewal() {
 	done
 }
 
-# flapping COUNT: c sends so many packets by a one-way flow, each after a change of another route.
+# flapping COUNT [SECONDS]: c sends so many packets by a one-way flow, each after a change of another
+# route, and so long after the packet before.
 flapping() {
-	in_ns r python3 - "$1" <<-'END'
-		import os, socket, struct, sys
+	in_ns r python3 - "$1" "${2:-0}" <<-'END'
+		import os, socket, struct, sys, time
 		routes = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
 		os.setns(os.open("/run/netns/c", os.O_RDONLY), os.CLONE_NEWNET)
 		flow = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -140,6 +141,7 @@ flapping() {
 		    kind, flags = ((24, 0x401), (25, 1))[number % 2]
 		    routes.send(struct.pack("IHHII", 16 + len(route), kind, flags, 0, 0) + route)
 		    flow.send(b"x" * 16)
+		    time.sleep(float(sys.argv[2]))
 	END
 }
 
@@ -155,6 +157,21 @@ test_renewals_are_limited() {
 	check 'constant change: each packet found its route outdated' [ "$changed" -ge "$n" ]
 	check 'constant change: renewals are limited' \
 		eval "[ $renewed -gt 0 ] && [ $renewed -le $((ticks + 2)) ]"
+}
+
+# While no renewed route serves a packet, one in eight packets renews.
+test_renewals_in_vain_are_rare() {
+	local renewed limited n=80
+	PORT=11 ask c udp 5 --sport 4100 --oneway --interval 0.05 >/dev/null
+	renewed=$(stat_of renewed) limited=$(stat_of miss_limited)
+	flapping "$n" 0.02
+	renewed=$(($(stat_of renewed) - renewed)) limited=$(($(stat_of miss_limited) - limited))
+	check 'changes before each packet: some of them renew' [ "$renewed" -ge 3 ]
+	check 'changes before each packet: most of them do not' [ "$renewed" -le $((n / 4)) ]
+	check 'changes before each packet: the others are counted' [ "$limited" -ge $((n / 2)) ]
+	check 'no changes any more: served after eight packets at most' [ "$(
+		gained hit eval 'PORT=11 ask c udp 20 --sport 4100 --oneway --interval 0.05' 2>/dev/null
+	)" -ge 12 ]
 }
 
 test_no_reference_is_left() {

@@ -332,19 +332,41 @@ mod track_cases {
     fn a_renewal_is_paid_by_packets_once() {
         let flow = Flow::new(0);
         let serve = |times| (0..times).for_each(|_| flow.direction(Dir::Reply).count_hit());
-        let paid = || flow.is_renewal_paid(Dir::Reply);
-        let before = paid();
+        let renewed = || {
+            let is_paid = flow.is_renewal_paid(Dir::Reply);
+            flow.note_renewal(Dir::Reply);
+            is_paid
+        };
+        let before = renewed();
         serve(2);
-        let too_few = paid();
-        serve(1);
-        let (enough, again) = (paid(), paid());
+        let too_few = renewed();
+        serve(3);
+        let (enough, again) = (renewed(), renewed());
         serve(40_000);
-        let many = paid();
+        let many = renewed();
         assert_eq!(
             (before, too_few, enough, again, many),
             (false, false, true, false, true)
         );
         assert!(!flow.is_renewal_paid(Dir::Original));
+    }
+
+    #[test]
+    fn renewals_in_vain_are_rare() {
+        let flow = Flow::new(0);
+        let renewals = |packets| (0..packets).filter(|_| !flow.rests(Dir::Reply)).count();
+        let in_vain = renewals(80);
+        let other = flow.rests(Dir::Original);
+        flow.direction(Dir::Reply).count_hit();
+        let is_in_vain = flow.is_in_vain(Dir::Reply);
+        renewals(3);
+        flow.note_renewal(Dir::Reply);
+        let at_once = !flow.rests(Dir::Reply);
+        assert_eq!(
+            (in_vain, other, is_in_vain, at_once),
+            (10, false, false, true)
+        );
+        assert!(flow.is_in_vain(Dir::Reply));
     }
 
     #[test]
