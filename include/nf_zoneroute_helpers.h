@@ -106,6 +106,13 @@ struct nfzr_headers {
 #define NFZR_ANY_DSCP 2		/* set by Rust: the choice does not depend on the DSCP */
 #define NFZR_EXPIRES 4		/* IPv4: the route has a learned MTU, which expires */
 
+/* What has become of a packet that a cached route was to serve. */
+enum nfzr_served {
+	NFZR_SERVED,
+	NFZR_SERVED_NOT,	/* the route was chosen for other packets */
+	NFZR_SERVED_ENDED,	/* the route is not valid for the kernel any more */
+};
+
 /* How the kernel chose a route. */
 struct nfzr_choice {
 	u32 genid;		/* of the netns, before the lookup */
@@ -303,15 +310,15 @@ bool nfzr_helper_count_ct(const struct sk_buff *skb, u64 first, u8 most, struct 
 bool nfzr_helper_headers4(struct sk_buff *skb, const struct nf_hook_state *state,
 			  const struct nfzr_ct_ref *c, struct nfzr_headers *h);
 void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r);
-bool nfzr_helper_serve4(struct sk_buff *skb, const struct nf_hook_state *state,
-			const struct nfzr_ct_ref *c, const struct nfzr_key *key,
-			const struct nfzr_cached *cached, atomic64_t *hits);
+enum nfzr_served nfzr_helper_serve4(struct sk_buff *skb, const struct nf_hook_state *state,
+				    const struct nfzr_ct_ref *c, const struct nfzr_key *key,
+				    const struct nfzr_cached *cached, atomic64_t *hits);
 bool nfzr_helper_headers6(struct sk_buff *skb, const struct nf_hook_state *state,
 			  const struct nfzr_ct_ref *c, struct nfzr_headers *h);
 void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r);
-bool nfzr_helper_serve6(struct sk_buff *skb, const struct nf_hook_state *state,
-			const struct nfzr_ct_ref *c, const struct nfzr_key *key,
-			const struct nfzr_cached *cached, atomic64_t *hits);
+enum nfzr_served nfzr_helper_serve6(struct sk_buff *skb, const struct nf_hook_state *state,
+				    const struct nfzr_ct_ref *c, const struct nfzr_key *key,
+				    const struct nfzr_cached *cached, atomic64_t *hits);
 bool nfzr_helper_forwarded(struct sk_buff *skb, const struct nf_hook_state *state,
 			   struct nfzr_forwarded *f);
 

@@ -38,7 +38,7 @@ fn low_jiffies(jiffies: u32) -> i16 {
 const RENEWAL_PAYS: i16 = 3;
 
 /// If renewals serve no packet, one in so many packets renews. A power of 2.
-const RENEWALS_IN_VAIN: i8 = 8;
+const RENEWALS_IN_VAIN: i8 = 16;
 
 /// Notes about a direction's packets.
 struct Notes {
@@ -134,14 +134,12 @@ impl Flow {
         }
     }
 
-    /// Returns whether a direction has served no packet since the last renewal.
-    pub(crate) fn is_in_vain(&self, dir: Dir) -> bool {
-        self.served(dir) == 0
-    }
-
     /// Returns whether a packet leaves its outdated route outdated, because renewals are in vain:
     /// changes come faster than packets. Counts the packet.
     pub(crate) fn rests(&self, dir: Dir) -> bool {
+        if self.served(dir) != 0 {
+            return false;
+        }
         let in_vain = &self.notes(dir).in_vain;
         let count = in_vain.load(Relaxed);
         in_vain.store(count.wrapping_add(1) & (RENEWALS_IN_VAIN - 1), Relaxed);

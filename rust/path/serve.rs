@@ -16,7 +16,7 @@ use crate::{
             conn::{CtRef, Dir},
             hook::{priority, Hook},
             key::Key,
-            packet::{Chosen, Headers},
+            packet::{Chosen, Headers, Unserved},
             skb::{HookSkb, PreRouting, Verdict}, //
         },
     },
@@ -64,8 +64,25 @@ impl Hook for LearnAndServe {
 /// registers for packets that are only counted.
 #[inline(never)]
 fn serve(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>, flow: &Flow) {
-    if flow.direction(ct.dir()).serve(skb, ct, net) {
-        net.stats.count_packet(Ok(()));
+    match flow.direction(ct.dir()).serve(skb, ct, net) {
+        Ok(()) => net.stats.count_packet(Ok(())),
+        Err(why) => rest_or_leave(net, skb, ct, flow, why),
+    }
+}
+
+/// Counts a packet that was not served, and leaves its outdated route outdated if renewals are in
+/// vain. Otherwise as [`leave`].
+#[cold]
+fn rest_or_leave(
+    net: &NetState,
+    skb: &HookSkb<'_, PreRouting>,
+    ct: &CtRef<'_>,
+    flow: &Flow,
+    why: Unserved,
+) {
+    if why == Unserved::Outdated && flow.rests(ct.dir()) {
+        net.stats.count_packet(Err(Miss::Limited));
+        flow.note(ct.dir(), Miss::Limited);
     } else {
         leave(net, skb, ct, flow);
     }
@@ -108,22 +125,13 @@ fn count(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>, unlearne
 #[cold]
 fn leave(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>, flow: &Flow) {
     let dir = ct.dir();
-    let is_outdated = || {
-        flow.direction(dir)
-            .is_outdated(net, || ct.ends(), skb.rcu())
-    };
-    if flow.is_in_vain(dir) && is_outdated() && flow.rests(dir) {
-        net.stats.count_packet(Err(Miss::Limited));
-        flow.note(dir, Miss::Limited);
-        return;
-    }
     let Some(headers) = skb.headers(ct) else {
         return;
     };
     let miss = match headers.fit() {
         Ok(()) => match would_serve(net, skb, (ct, flow), &headers) {
             Err(miss) => {
-                let packet = Unserved {
+                let packet = Left {
                     ct,
                     flow,
                     dir,
@@ -173,7 +181,7 @@ fn key_of(headers: &Headers) -> PacketKey {
 }
 
 /// A packet that was not served.
-struct Unserved<'a> {
+struct Left<'a> {
     ct: &'a CtRef<'a>,
     flow: &'a Flow,
     dir: Dir,
@@ -181,7 +189,7 @@ struct Unserved<'a> {
     miss: Miss,
 }
 
-impl<'a> Unserved<'a> {
+impl<'a> Left<'a> {
     fn direction(&self) -> &'a Direction {
         self.flow.direction(self.dir)
     }
@@ -190,7 +198,7 @@ impl<'a> Unserved<'a> {
 /// Makes the kernel choose the route of a packet that was not served. The choice renews the live
 /// route if it leads the same way, and is staged otherwise. Returns the reason to count.
 #[cold]
-fn route(net: &NetState, skb: &HookSkb<'_, PreRouting>, packet: &Unserved<'_>) -> Miss {
+fn route(net: &NetState, skb: &HookSkb<'_, PreRouting>, packet: &Left<'_>) -> Miss {
     // If packets leave by another route than they were given, there is none to cache.
     let miss = match (packet.miss, packet.flow.last(packet.dir)) {
         (Miss::Empty | Miss::Obsolete, Miss::Xfrm) => Miss::Xfrm,
@@ -214,7 +222,7 @@ fn route(net: &NetState, skb: &HookSkb<'_, PreRouting>, packet: &Unserved<'_>) -
 fn renew(
     net: &NetState,
     skb: &HookSkb<'_, PreRouting>,
-    packet: &Unserved<'_>,
+    packet: &Left<'_>,
     old: &Slot,
 ) -> Result<Event, Miss> {
     let (flow, dir, direction) = (packet.flow, packet.dir, packet.direction());
@@ -248,11 +256,7 @@ fn renew(
 }
 
 /// Stages a route for a direction that has none for such packets.
-fn stage(
-    net: &NetState,
-    skb: &HookSkb<'_, PreRouting>,
-    packet: &Unserved<'_>,
-) -> Result<Event, Miss> {
+fn stage(net: &NetState, skb: &HookSkb<'_, PreRouting>, packet: &Left<'_>) -> Result<Event, Miss> {
     let facts = net.facts();
     let (direction, iif) = (packet.direction(), packet.key.key.iif);
     if !direction.has_room(iif, net, || packet.ct.ends(), skb.rcu()) {

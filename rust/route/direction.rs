@@ -25,6 +25,7 @@ use crate::{
         net::{dst::DstId, prefix::Ends},
         nf::{
             conn::CtRef,
+            packet::Unserved,
             skb::{HookSkb, PreRouting}, //
         },
         sync::rcu::ReadSide, //
@@ -71,18 +72,24 @@ impl Direction {
         }
     }
 
-    /// Attaches a live route to a packet of the connection `ct`. Returns `false` if there is none
-    /// that the packet may take.
+    /// Attaches a live route to a packet of the connection `ct`. Fails if there is none that the
+    /// packet may take.
     #[inline(always)]
     pub(crate) fn serve<'r>(
         &'r self,
         skb: &HookSkb<'r, PreRouting>,
         ct: &CtRef<'_>,
         changes: &impl Changes,
-    ) -> bool {
+    ) -> Result<(), Unserved> {
         let first = self.first.load(skb.rcu());
-        first.is_some_and(|slot| self.serve_by(slot, skb, ct, changes))
-            || self.serve_by_second(skb, ct, changes)
+        first
+            .map_or(Err(Unserved::Other), |slot| {
+                self.serve_by(slot, skb, ct, changes)
+            })
+            .or_else(|why| match self.second(skb.rcu()) {
+                None => Err(why),
+                Some(slot) => self.serve_by_second(slot, skb, ct, changes),
+            })
     }
 
     #[inline(always)]
@@ -92,21 +99,22 @@ impl Direction {
         skb: &HookSkb<'r, PreRouting>,
         ct: &CtRef<'_>,
         changes: &impl Changes,
-    ) -> bool {
-        slot.check_stamp(changes, || ct.ends()).is_ok()
-            && skb.serve(ct, slot.dst(), slot.key(), &self.hits)
+    ) -> Result<(), Unserved> {
+        slot.check_stamp(changes, || ct.ends())
+            .map_err(|_| Unserved::Outdated)?;
+        skb.serve(ct, slot.dst(), slot.key(), &self.hits)
     }
 
-    /// As [`Self::serve`], by the second live route.
+    /// As [`Self::serve_by`], for the second live route.
     #[cold]
     fn serve_by_second<'r>(
-        &'r self,
+        &self,
+        slot: &'r Slot,
         skb: &HookSkb<'r, PreRouting>,
         ct: &CtRef<'_>,
         changes: &impl Changes,
-    ) -> bool {
-        let second = self.second(skb.rcu());
-        second.is_some_and(|slot| self.serve_by(slot, skb, ct, changes))
+    ) -> Result<(), Unserved> {
+        self.serve_by(slot, skb, ct, changes)
     }
 
     /// Returns the live slot of the other cell.
@@ -261,17 +269,6 @@ impl Direction {
     /// Returns the staged route.
     pub(crate) fn staged<'r>(&'r self, rcu: &ReadSide<'r>) -> Option<&'r Slot> {
         self.other.load(rcu).filter(|slot| !slot.is_second())
-    }
-
-    /// Returns whether there are live routes, and none is valid.
-    pub(crate) fn is_outdated(
-        &self,
-        changes: &impl Changes,
-        ends: impl Fn() -> Ends,
-        rcu: &ReadSide<'_>,
-    ) -> bool {
-        let is_valid = |slot: &Slot| slot.check_now(changes, &ends, rcu).is_ok();
-        self.first.load(rcu).is_some() && !self.live(rcu).any(is_valid)
     }
 
     /// Returns how many packets live routes served.

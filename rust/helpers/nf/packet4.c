@@ -183,26 +183,28 @@ void nfzr_helper_route4(struct sk_buff *skb, struct nfzr_route *r)
 
 /*
  * Attaches the route to a packet if it was chosen for such packets, and is valid for the kernel now,
- * and increments *hits. Otherwise returns false.
+ * and increments *hits.
  */
-bool nfzr_helper_serve4(struct sk_buff *skb, const struct nf_hook_state *state,
-			const struct nfzr_ct_ref *c, const struct nfzr_key *key,
-			const struct nfzr_cached *cached, atomic64_t *hits)
+enum nfzr_served nfzr_helper_serve4(struct sk_buff *skb, const struct nf_hook_state *state,
+				    const struct nfzr_ct_ref *c, const struct nfzr_key *key,
+				    const struct nfzr_cached *cached, atomic64_t *hits)
 {
 	const struct iphdr *iph = ip_hdr(skb);
 	const struct in_device *in_dev = state->in ? __in_dev_get_rcu(state->in) : NULL;
 
+	if (unlikely(!nfzr_dst_is_valid4(cached)))
+		return NFZR_SERVED_ENDED;
 	if (!in_dev || !nfzr_is_for(skb, state, nfzr_key_rest4(iph, in_dev), key, cached) ||
-	    nfzr_packet_fit4(skb, iph, state, c) != NFZR_FIT || !nfzr_dst_is_valid4(cached))
-		return false;
+	    nfzr_packet_fit4(skb, iph, state, c) != NFZR_FIT)
+		return NFZR_SERVED_NOT;
 	if (unlikely(cached->flags & (NFZR_MULTIPATH | NFZR_EXPIRES))) {
 		if (nfzr_has_expired(cached))
-			return false;
+			return NFZR_SERVED_ENDED;
 		/* Keeps list receive from using this packet's route as a hint for other flows. */
 		if (cached->flags & NFZR_MULTIPATH)
 			IPCB(skb)->flags |= IPSKB_MULTIPATH;
 	}
 	skb_dst_set_noref(skb, cached->dst);
 	atomic64_inc(hits);
-	return true;
+	return NFZR_SERVED;
 }

@@ -163,19 +163,21 @@ void nfzr_helper_route6(struct sk_buff *skb, struct nfzr_route *r)
  * As nfzr_helper_serve4(). The addresses are those that the connection fixes, so a route that was
  * chosen for one of its packets proves that they have no scope.
  */
-bool nfzr_helper_serve6(struct sk_buff *skb, const struct nf_hook_state *state,
-			const struct nfzr_ct_ref *c, const struct nfzr_key *key,
-			const struct nfzr_cached *cached, atomic64_t *hits)
+enum nfzr_served nfzr_helper_serve6(struct sk_buff *skb, const struct nf_hook_state *state,
+				    const struct nfzr_ct_ref *c, const struct nfzr_key *key,
+				    const struct nfzr_cached *cached, atomic64_t *hits)
 {
 	const struct ipv6hdr *ip6h = ipv6_hdr(skb);
 
+	if (unlikely(!nfzr_dst_is_valid6(cached)))
+		return NFZR_SERVED_ENDED;
 	if (!state->in || !nfzr_is_for(skb, state, nfzr_key_rest6(ip6h), key, cached) ||
-	    nfzr_packet_fit6(skb, ip6h, state, c) != NFZR_FIT || !nfzr_dst_is_valid6(cached))
-		return false;
+	    nfzr_packet_fit6(skb, ip6h, state, c) != NFZR_FIT)
+		return NFZR_SERVED_NOT;
 	/* Keeps list receive from using this packet's route as a hint for other flows. */
 	if (cached->flags & NFZR_MULTIPATH)
 		IP6CB(skb)->flags |= IP6SKB_MULTIPATH;
 	skb_dst_set_noref(skb, cached->dst);
 	atomic64_inc(hits);
-	return true;
+	return NFZR_SERVED;
 }

@@ -106,6 +106,15 @@ impl Unfit {
     }
 }
 
+/// Why a cached route did not serve a packet: `enum nfzr_served`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unserved {
+    /// It was chosen for other packets, or there is none.
+    Other,
+    /// It is not valid any more.
+    Outdated,
+}
+
 /// The key of a packet, and whether a cached route may serve the packet.
 pub(crate) struct Headers(bindings::nfzr_headers);
 
@@ -266,7 +275,7 @@ impl<'r> HookSkb<'r, PreRouting> {
 
     /// Attaches a cached route, without a reference, to a packet of the connection `ct`, if the
     /// route was chosen for packets with the packet's key and is valid for the kernel, and
-    /// increments `hits`. Otherwise returns `false`, with both unchanged.
+    /// increments `hits`. Otherwise fails, with both unchanged.
     #[inline(always)]
     pub(crate) fn serve(
         &self,
@@ -274,9 +283,9 @@ impl<'r> HookSkb<'r, PreRouting> {
         dst: &'r Dst,
         key: &Key,
         hits: &Atomic<i64>,
-    ) -> bool {
+    ) -> Result<(), Unserved> {
         if dst.family() != self.family() {
-            return false;
+            return Err(Unserved::Other);
         }
         let (skb, state, ct) = (self.as_raw(), self.state(), ct.as_raw());
         let cached = dst.as_cached();
@@ -284,7 +293,7 @@ impl<'r> HookSkb<'r, PreRouting> {
         let hits = hits.as_ptr().cast();
         // CAST: The layouts are equal, as asserted above.
         let key = ptr::from_ref(key).cast();
-        match self.family() {
+        let served = match self.family() {
             // SAFETY: The packet is in this hook, with this state and this connection, under RCU.
             // The route is of the packet's family. Its owner outlives `'r`, the read-side critical
             // section in which the packet is processed; code that queues the packet takes a
@@ -296,6 +305,11 @@ impl<'r> HookSkb<'r, PreRouting> {
             Family::Ipv6 => unsafe {
                 bindings::nfzr_helper_serve6(skb, state, ct, key, cached, hits)
             },
+        };
+        match served {
+            bindings::nfzr_served::NFZR_SERVED => Ok(()),
+            bindings::nfzr_served::NFZR_SERVED_NOT => Err(Unserved::Other),
+            bindings::nfzr_served::NFZR_SERVED_ENDED => Err(Unserved::Outdated),
         }
     }
 }
