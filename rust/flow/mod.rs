@@ -38,7 +38,7 @@ fn low_jiffies(jiffies: u32) -> i16 {
 const RENEWAL_PAYS: i16 = 3;
 
 /// If renewals serve no packet, one in so many packets renews. A power of 2.
-const RENEWALS_IN_VAIN: i8 = 16;
+const RENEWALS_IN_VAIN: i8 = 8;
 
 /// Notes about a direction's packets.
 struct Notes {

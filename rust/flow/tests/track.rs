@@ -355,13 +355,13 @@ mod track_cases {
     fn renewals_in_vain_are_rare() {
         let flow = Flow::new(0);
         let renewals = |packets| (0..packets).filter(|_| !flow.rests(Dir::Reply)).count();
-        let in_vain = renewals(160);
+        let in_vain = renewals(80);
         let other = flow.rests(Dir::Original);
         renewals(3);
         flow.direction(Dir::Reply).count_hit();
         let at_once = renewals(3);
         flow.note_renewal(Dir::Reply);
-        let anew = renewals(16);
+        let anew = renewals(8);
         assert_eq!((in_vain, other, at_once, anew), (10, false, 3, 1));
     }
 
