@@ -16,7 +16,7 @@ use crate::{
             conn::{CtRef, Dir},
             hook::{priority, Hook},
             key::Key,
-            packet::{Chosen, Headers, Unserved},
+            packet::{Chosen, Headers},
             skb::{HookSkb, PreRouting, Verdict}, //
         },
     },
@@ -78,13 +78,14 @@ fn rest_or_leave(
     skb: &HookSkb<'_, PreRouting>,
     ct: &CtRef<'_>,
     flow: &Flow,
-    why: Unserved,
+    why: Option<Miss>,
 ) {
-    if why == Unserved::Outdated && flow.rests(ct.dir()) {
-        net.stats.count_packet(Err(Miss::Limited));
-        flow.note(ct.dir(), Miss::Limited);
-    } else {
-        leave(net, skb, ct, flow);
+    match why {
+        Some(miss) if flow.rests(ct.dir()) => {
+            net.stats.count_packet(Err(miss));
+            flow.note(ct.dir(), miss);
+        }
+        _ => leave(net, skb, ct, flow),
     }
 }
 
@@ -131,7 +132,7 @@ fn leave(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>, flow: &F
     let miss = match headers.fit() {
         Ok(()) => match would_serve(net, skb, (ct, flow), &headers) {
             Err(miss) => {
-                let packet = Left {
+                let packet = Unserved {
                     ct,
                     flow,
                     dir,
@@ -181,7 +182,7 @@ fn key_of(headers: &Headers) -> PacketKey {
 }
 
 /// A packet that was not served.
-struct Left<'a> {
+struct Unserved<'a> {
     ct: &'a CtRef<'a>,
     flow: &'a Flow,
     dir: Dir,
@@ -189,7 +190,7 @@ struct Left<'a> {
     miss: Miss,
 }
 
-impl<'a> Left<'a> {
+impl<'a> Unserved<'a> {
     fn direction(&self) -> &'a Direction {
         self.flow.direction(self.dir)
     }
@@ -198,7 +199,7 @@ impl<'a> Left<'a> {
 /// Makes the kernel choose the route of a packet that was not served. The choice renews the live
 /// route if it leads the same way, and is staged otherwise. Returns the reason to count.
 #[cold]
-fn route(net: &NetState, skb: &HookSkb<'_, PreRouting>, packet: &Left<'_>) -> Miss {
+fn route(net: &NetState, skb: &HookSkb<'_, PreRouting>, packet: &Unserved<'_>) -> Miss {
     // If packets leave by another route than they were given, there is none to cache.
     let miss = match (packet.miss, packet.flow.last(packet.dir)) {
         (Miss::Empty | Miss::Obsolete, Miss::Xfrm) => Miss::Xfrm,
@@ -222,7 +223,7 @@ fn route(net: &NetState, skb: &HookSkb<'_, PreRouting>, packet: &Left<'_>) -> Mi
 fn renew(
     net: &NetState,
     skb: &HookSkb<'_, PreRouting>,
-    packet: &Left<'_>,
+    packet: &Unserved<'_>,
     old: &Slot,
 ) -> Result<Event, Miss> {
     let (flow, dir, direction) = (packet.flow, packet.dir, packet.direction());
@@ -256,7 +257,11 @@ fn renew(
 }
 
 /// Stages a route for a direction that has none for such packets.
-fn stage(net: &NetState, skb: &HookSkb<'_, PreRouting>, packet: &Left<'_>) -> Result<Event, Miss> {
+fn stage(
+    net: &NetState,
+    skb: &HookSkb<'_, PreRouting>,
+    packet: &Unserved<'_>,
+) -> Result<Event, Miss> {
     let facts = net.facts();
     let (direction, iif) = (packet.direction(), packet.key.key.iif);
     if !direction.has_room(iif, net, || packet.ct.ends(), skb.rcu()) {

@@ -73,19 +73,17 @@ impl Direction {
     }
 
     /// Attaches a live route to a packet of the connection `ct`. Fails if there is none that the
-    /// packet may take.
+    /// packet may take, with a reason if that is an outdated route.
     #[inline(always)]
     pub(crate) fn serve<'r>(
         &'r self,
         skb: &HookSkb<'r, PreRouting>,
         ct: &CtRef<'_>,
         changes: &impl Changes,
-    ) -> Result<(), Unserved> {
+    ) -> Result<(), Option<Miss>> {
         let first = self.first.load(skb.rcu());
         first
-            .map_or(Err(Unserved::Other), |slot| {
-                self.serve_by(slot, skb, ct, changes)
-            })
+            .map_or(Err(None), |slot| self.serve_by(slot, skb, ct, changes))
             .or_else(|why| match self.second(skb.rcu()) {
                 None => Err(why),
                 Some(slot) => self.serve_by_second(slot, skb, ct, changes),
@@ -99,10 +97,10 @@ impl Direction {
         skb: &HookSkb<'r, PreRouting>,
         ct: &CtRef<'_>,
         changes: &impl Changes,
-    ) -> Result<(), Unserved> {
-        slot.check_stamp(changes, || ct.ends())
-            .map_err(|_| Unserved::Outdated)?;
-        skb.serve(ct, slot.dst(), slot.key(), &self.hits)
+    ) -> Result<(), Option<Miss>> {
+        slot.check_stamp(changes, || ct.ends()).map_err(Some)?;
+        let served = skb.serve(ct, slot.dst(), slot.key(), &self.hits);
+        served.map_err(|why| (why == Unserved::Outdated).then_some(Miss::Obsolete))
     }
 
     /// As [`Self::serve_by`], for the second live route.
@@ -113,7 +111,7 @@ impl Direction {
         skb: &HookSkb<'r, PreRouting>,
         ct: &CtRef<'_>,
         changes: &impl Changes,
-    ) -> Result<(), Unserved> {
+    ) -> Result<(), Option<Miss>> {
         self.serve_by(slot, skb, ct, changes)
     }
 

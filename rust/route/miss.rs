@@ -50,8 +50,7 @@ named_enum! {
         /// The route's device was unregistered.
         DeviceGone = "device_gone",
         /// The direction has already tried a new route in this jiffy. It may try one a jiffy, or
-        /// renew the live route if that has served enough packets. Or renewals serve no packet, so
-        /// that few are made.
+        /// renew the live route if that has served enough packets.
         Limited = "limited",
         /// No memory for the route.
         NoMemory = "no_memory",

@@ -161,14 +161,14 @@ test_renewals_are_limited() {
 
 # While no renewed route serves a packet, one in eight packets renews.
 test_renewals_in_vain_are_rare() {
-	local renewed limited n=80
+	local renewed changed n=80
 	PORT=11 ask c udp 5 --sport 4100 --oneway --interval 0.05 >/dev/null
-	renewed=$(stat_of renewed) limited=$(stat_of miss_limited)
+	renewed=$(stat_of renewed) changed=$(stat_of miss_route_changed)
 	flapping "$n" 0.02
-	renewed=$(($(stat_of renewed) - renewed)) limited=$(($(stat_of miss_limited) - limited))
+	renewed=$(($(stat_of renewed) - renewed)) changed=$(($(stat_of miss_route_changed) - changed))
 	check 'changes before each packet: some of them renew' [ "$renewed" -ge 3 ]
 	check 'changes before each packet: most of them do not' [ "$renewed" -le $((n / 4)) ]
-	check 'changes before each packet: the others are counted' [ "$limited" -ge $((n / 2)) ]
+	check 'changes before each packet: the others are counted' [ "$changed" -ge $((n / 2)) ]
 	check 'no changes any more: served after eight packets at most' [ "$(
 		gained hit eval 'PORT=11 ask c udp 30 --sport 4100 --oneway --interval 0.05' 2>/dev/null
 	)" -ge 12 ]
