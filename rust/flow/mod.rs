@@ -37,8 +37,8 @@ fn low_jiffies(jiffies: u32) -> i16 {
 /// there are no rules.
 const RENEWAL_PAYS: i16 = 3;
 
-/// If renewals serve no packet, one in so many packets renews. A power of 2.
-const RENEWALS_IN_VAIN: i8 = 8;
+/// If two renewals in a row serve no packet, so many packets renew nothing.
+const RENEWALS_IN_VAIN: i8 = 7;
 
 /// Notes about a direction's packets.
 struct Notes {
@@ -46,11 +46,10 @@ struct Notes {
     last: Atomic<i8>,
     /// When a route was last tried: the low 16 bits of jiffies.
     tried: Atomic<i16>,
-    /// How many packets had been served at the last renewal: the low 16 bits.
+    /// How many packets had been served when a renewal was last tried: the low 16 bits.
     hits: Atomic<i16>,
-    /// How many packets have found their route outdated since renewals serve none, modulo
-    /// [`RENEWALS_IN_VAIN`].
-    in_vain: Atomic<i8>,
+    /// How many packets leave an outdated route outdated.
+    resting: Atomic<i8>,
 }
 
 impl Notes {
@@ -59,7 +58,7 @@ impl Notes {
             last: Atomic::new(Miss::Empty.as_raw()),
             tried: Atomic::new(tried),
             hits: Atomic::new(0),
-            in_vain: Atomic::new(0),
+            resting: Atomic::new(0),
         }
     }
 }
@@ -113,8 +112,8 @@ impl Flow {
         self.direction(dir).hits() as i16
     }
 
-    /// Returns how many packets a direction has served since the last renewal. Wrong once in 65536
-    /// packets.
+    /// Returns how many packets a direction has served since a renewal was last tried. Wrong once in
+    /// 65536 packets.
     fn served(&self, dir: Dir) -> i16 {
         let before = self.notes(dir).hits.load(Relaxed);
         self.low_hits(dir).wrapping_sub(before)
@@ -126,24 +125,29 @@ impl Flow {
         !(0..RENEWAL_PAYS).contains(&self.served(dir))
     }
 
-    /// Notes that a live route of a direction is renewed.
-    pub(crate) fn note_renewal(&self, dir: Dir) {
-        let (hits, notes) = (self.low_hits(dir), self.notes(dir));
-        if notes.hits.xchg(hits, Relaxed) != hits {
-            notes.in_vain.store(0, Relaxed);
-        }
+    /// Notes that a renewal of a direction's route is tried. Returns whether a packet was served
+    /// since the last try.
+    pub(crate) fn try_renewal(&self, dir: Dir) -> bool {
+        let hits = self.low_hits(dir);
+        self.notes(dir).hits.xchg(hits, Relaxed) != hits
     }
 
-    /// Returns whether a packet leaves its outdated route outdated, because renewals are in vain:
-    /// changes come faster than packets. Counts the packet.
+    /// Notes that a direction's route was renewed, and whether the try before had served a packet.
+    pub(crate) fn note_renewal(&self, dir: Dir, has_served: bool) {
+        let resting = if has_served { 0 } else { RENEWALS_IN_VAIN };
+        self.notes(dir).resting.store(resting, Relaxed);
+    }
+
+    /// Returns whether a packet leaves its outdated route outdated, because renewed routes served
+    /// none: changes come faster than packets. Counts the packet.
     pub(crate) fn rests(&self, dir: Dir) -> bool {
-        if self.served(dir) != 0 {
+        let resting = &self.notes(dir).resting;
+        let left = resting.load(Relaxed);
+        if left == 0 || self.served(dir) != 0 {
             return false;
         }
-        let in_vain = &self.notes(dir).in_vain;
-        let count = in_vain.load(Relaxed);
-        in_vain.store(count.wrapping_add(1) & (RENEWALS_IN_VAIN - 1), Relaxed);
-        count != 0
+        resting.store(left.saturating_sub(1), Relaxed);
+        true
     }
 
     /// Notes why a direction's packet was not served, or why its slot was dropped.

@@ -234,7 +234,7 @@ fn renew(
     if !is_first && !flow.is_renewal_paid(dir) {
         return Err(Miss::Limited);
     }
-    flow.note_renewal(dir);
+    let has_served = flow.try_renewal(dir);
     let chosen = skb.route(net.validity.is_any_dscp(skb.family()))?;
     check_settled(net)?;
     if net.net.has_ipsec_policies() {
@@ -243,12 +243,14 @@ fn renew(
     }
     if old.renew(&chosen, Stamp::new(&facts)) {
         direction.unstage(skb.rcu());
+        flow.note_renewal(dir, has_served);
         return Ok(Event::Renewed);
     }
     let slot = make(net, &chosen, packet.key.key, &facts)?;
     if chosen.leads_as(old.dst(), skb.rcu()) {
         direction.replace(old, slot, skb.rcu());
         direction.unstage(skb.rcu());
+        flow.note_renewal(dir, has_served);
         Ok(Event::Renewed)
     } else {
         net.pending.note(skb);
