@@ -112,8 +112,8 @@ impl Flow {
         self.direction(dir).hits() as i16
     }
 
-    /// Returns how many packets a direction has served since a renewal was last tried. Wrong once in
-    /// 65536 packets.
+    /// Returns how many packets a direction has served since a renewal was last tried. Wrong once
+    /// in 65536 packets.
     fn served(&self, dir: Dir) -> i16 {
         let before = self.notes(dir).hits.load(Relaxed);
         self.low_hits(dir).wrapping_sub(before)
