@@ -97,7 +97,7 @@ test_a_prefix_of_an_end_counts() {
 
 # A local route may change how all sources are checked, and so may a route with a realm.
 test_some_routes_matter_to_all() {
-	renewed_by 'a local route' 'route add local 10.93.N.0/24 dev lo'
+	renewed_by 'a local route' 'route add local 10.33.N.0/24 dev lo'
 	ip -n r route add 10.94.0.0/24 via 10.0.2.2 realm 7
 	# Without CONFIG_IP_ROUTE_CLASSID, the kernel has no realms.
 	if ip -n r route show 10.94.0.0/24 | grep -q realm; then
@@ -183,7 +183,8 @@ test_a_device_of_a_flowtable_counts() {
 	left_by 'another network, without the flowtable' 'route add 10.102.N.0/24 via 10.0.2.2'
 }
 
-# Random changes: all packets go the way that the kernel chooses.
+# Random changes: all packets go the way that the kernel chooses. Their destinations are in 10.64.0.0/10,
+# where no route may be local.
 test_random_changes() {
 	local few=$((3000 / SLOW)) flows=1000 seed=${NFZR_SEED:-$RANDOM}
 	[ -z "${NFZR_LONG-}" ] || few=100000
@@ -207,7 +208,7 @@ test_random_changes() {
 	echo "# seed $seed, $changes changes, $flows flows: $hits hits, $renewed renewals, $(($(stat_of spared) - spared)) spared"
 	check 'random changes: each packet took the way that the kernel chooses' \
 		grep -q '^packets=.* wrong=0 ' <<<"$out"
-	check 'random changes: packets were served' [ "$hits" -gt $((changes / 2)) ]
+	check 'random changes: packets were served' [ "$hits" -gt $((changes / 4)) ]
 	check 'random changes: routes were spared' [ $(($(stat_of spared) - spared)) -gt $((changes / 4)) ]
 }
 

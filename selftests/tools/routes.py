@@ -98,6 +98,8 @@ class Changer:
         self.kernel, self.flows, self.rng = kernel, flows, rng
         self.routes = []
         self.rules = 0
+        # The last changed route, if it may keep every packet from its destination.
+        self.block = None
 
     def prefix(self):
         """Chooses a prefix: most are beside all flows, some contain one."""
@@ -147,21 +149,24 @@ class Changer:
         flags = CREATE | rng.choice((EXCL, EXCL, APPEND))
         if not self.kernel.change(NEW, flags, self.body(addr, length, tos, metric, table, kind) + attributes):
             self.routes.append((addr, length, tos, metric, table))
+            self.note(self.routes[-1], kind)
 
     def replace(self):
         if not self.routes:
             return
-        addr, length, tos, metric, table = self.rng.choice(self.routes)
+        route = self.rng.choice(self.routes)
         kind, attributes = self.target()
-        self.kernel.change(NEW, REPLACE, self.body(addr, length, tos, metric, table, kind) + attributes)
+        if not self.kernel.change(NEW, REPLACE, self.body(*route, kind) + attributes):
+            self.note(route, kind)
 
-    def delete(self):
-        if not self.routes:
-            return
-        at = self.rng.randrange(len(self.routes))
-        self.routes[at], self.routes[-1] = self.routes[-1], self.routes[at]
-        body = self.body(*self.routes.pop(), kind=0)
-        self.kernel.change(DEL, 0, body)
+    def note(self, route, kind):
+        addr, length = route[:2]
+        is_of_all = length <= 10 or addr >> 32 - length == number(SRC) >> 32 - length
+        self.block = route if kind != UNICAST and is_of_all else None
+
+    def delete(self, route):
+        self.routes.remove(route)
+        self.kernel.change(DEL, 0, self.body(*route, kind=0))
 
     def rule(self):
         """Adds a rule, from a mark that no packet has, or deletes it."""
@@ -178,14 +183,17 @@ class Changer:
 
     def step(self):
         chance = self.rng.random()
-        if chance < 0.005:
+        if self.block:
+            self.delete(self.block)
+            self.block = None
+        elif chance < 0.005:
             self.rule()
         elif chance < 0.01:
             self.silent()
         elif chance < 0.20:
             self.replace()
         elif chance < 0.20 + 0.8 * len(self.routes) / (len(self.routes) + 300):
-            self.delete()
+            self.delete(self.rng.choice(self.routes))
         else:
             self.add()
 
