@@ -37,8 +37,12 @@ fn low_jiffies(jiffies: u32) -> i16 {
 /// there are no rules.
 const RENEWAL_PAYS: i16 = 3;
 
-/// If two renewals in a row serve no packet, so many packets renew nothing.
-const RENEWALS_IN_VAIN: i8 = 7;
+/// If two renewals in a row serve no packet, so many packets renew nothing. The two are of packets
+/// in a row, so if there are changes at every nth packet only, one of them serves the next packet.
+const PACKETS_AT_REST: i8 = 15;
+
+/// In place of a number of packets at rest: one renewal was in vain.
+const ONE_IN_VAIN: i8 = -1;
 
 /// Notes about a direction's packets.
 struct Notes {
@@ -48,7 +52,7 @@ struct Notes {
     tried: Atomic<i16>,
     /// How many packets had been served when a renewal was last tried: the low 16 bits.
     hits: Atomic<i16>,
-    /// How many packets leave an outdated route outdated.
+    /// How many packets leave an outdated route outdated, or [`ONE_IN_VAIN`].
     resting: Atomic<i8>,
 }
 
@@ -134,16 +138,21 @@ impl Flow {
 
     /// Notes that a direction's route was renewed, and whether the try before had served a packet.
     pub(crate) fn note_renewal(&self, dir: Dir, has_served: bool) {
-        let resting = if has_served { 0 } else { RENEWALS_IN_VAIN };
-        self.notes(dir).resting.store(resting, Relaxed);
+        let resting = &self.notes(dir).resting;
+        let next = match (has_served, resting.load(Relaxed)) {
+            (true, _) => 0,
+            (false, ONE_IN_VAIN) => PACKETS_AT_REST,
+            (false, _) => ONE_IN_VAIN,
+        };
+        resting.store(next, Relaxed);
     }
 
     /// Returns whether a packet leaves its outdated route outdated, because renewed routes served
-    /// none: changes come faster than packets. Counts the packet.
+    /// none: routes change, or age, faster than packets come. Counts the packet.
     pub(crate) fn rests(&self, dir: Dir) -> bool {
         let resting = &self.notes(dir).resting;
         let left = resting.load(Relaxed);
-        if left == 0 || self.served(dir) != 0 {
+        if left <= 0 || self.served(dir) != 0 {
             return false;
         }
         resting.store(left.saturating_sub(1), Relaxed);

@@ -8,7 +8,7 @@
 # Kernel: debug
 
 SUITES=21
-CASES=116
+CASES=117
 
 . lib/test.sh
 plan $((CASES + 2))

@@ -159,7 +159,7 @@ test_renewals_are_limited() {
 		eval "[ $renewed -gt 0 ] && [ $renewed -le $((ticks + 2)) ]"
 }
 
-# While no renewed route serves a packet, one in eight packets renews.
+# While no renewed route serves a packet, two in 17 packets renew.
 test_renewals_in_vain_are_rare() {
 	local renewed changed n=80
 	PORT=11 ask c udp 5 --sport 4100 --oneway --interval 0.05 >/dev/null
@@ -169,7 +169,7 @@ test_renewals_in_vain_are_rare() {
 	check 'changes before each packet: some of them renew' [ "$renewed" -ge 3 ]
 	check 'changes before each packet: most of them do not' [ "$renewed" -le $((n / 4)) ]
 	check 'changes before each packet: the others are counted' [ "$changed" -ge $((n / 2)) ]
-	check 'no changes any more: served after eight packets at most' [ "$(
+	check 'no changes any more: served after 16 packets at most' [ "$(
 		gained hit eval 'PORT=11 ask c udp 30 --sport 4100 --oneway --interval 0.05' 2>/dev/null
 	)" -ge 12 ]
 }

@@ -367,8 +367,31 @@ mod track_cases {
         let in_vain = outdated(80);
         let other = flow.rests(Dir::Original);
         flow.direction(Dir::Reply).count_hit();
-        let anew = [outdated(1), outdated(1), outdated(7), outdated(1)];
-        assert_eq!((in_vain, other, anew), (10, false, [1, 1, 0, 1]));
+        let anew = [outdated(1), outdated(2), outdated(15), outdated(1)];
+        assert_eq!((in_vain, other, anew), (10, false, [1, 2, 0, 1]));
+    }
+
+    #[test]
+    fn renewals_pay_if_each_other_packet_meets_a_change() {
+        for burst in 0..40 {
+            let flow = Flow::new(0);
+            let mut valid = false;
+            let mut packet = |changed: bool| {
+                valid &= !changed;
+                if valid {
+                    flow.direction(Dir::Reply).count_hit();
+                } else if !flow.rests(Dir::Reply) {
+                    flow.note_renewal(Dir::Reply, flow.try_renewal(Dir::Reply));
+                    valid = true;
+                }
+            };
+            (0..burst).for_each(|_| packet(true));
+            (0..40).for_each(|n| packet(n % 2 == 0));
+            let before = flow.direction(Dir::Reply).hits();
+            (0..20).for_each(|n| packet(n % 2 == 0));
+            let hits = flow.direction(Dir::Reply).hits().wrapping_sub(before);
+            assert_eq!((burst, hits), (burst, 10));
+        }
     }
 
     #[test]
