@@ -7,7 +7,7 @@
 # Group: debug
 # Kernel: debug
 
-SUITES=21
+SUITES=22
 CASES=117
 
 . lib/test.sh

@@ -3,6 +3,7 @@
 //! KUnit suites of handles, flows and flow tables.
 
 mod random;
+mod renewal;
 mod track;
 mod zones;
 
