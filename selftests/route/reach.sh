@@ -208,7 +208,7 @@ test_random_changes() {
 	echo "# seed $seed, $changes changes, $flows flows: $hits hits, $renewed renewals, $(($(stat_of spared) - spared)) spared"
 	check 'random changes: each packet took the way that the kernel chooses' \
 		grep -q '^packets=.* wrong=0 ' <<<"$out"
-	check 'random changes: packets were served' [ "$hits" -gt $((changes / 4)) ]
+	check 'random changes: packets were served' [ "$hits" -gt $((changes / 2)) ]
 	check 'random changes: routes were spared' [ $(($(stat_of spared) - spared)) -gt $((changes / 4)) ]
 }
 
