@@ -109,7 +109,7 @@ struct nfzr_headers {
 /* What has become of a packet that a cached route was to serve. */
 enum nfzr_served {
 	NFZR_SERVED,
-	NFZR_SERVED_NOT,	/* the route was chosen for other packets */
+	NFZR_SERVED_NOT,	/* the packet may not take it, but others may */
 	NFZR_SERVED_ENDED,	/* the route is not valid for the kernel any more */
 };
 

@@ -37,8 +37,9 @@ fn low_jiffies(jiffies: u32) -> i16 {
 /// there are no rules.
 const RENEWAL_PAYS: i16 = 3;
 
-/// If two renewals in a row serve no packet, so many packets renew nothing. The two are of packets
-/// in a row, so if there are changes at every nth packet only, one of them serves the next packet.
+/// If two renewals in a row serve no packet, so many packets renew nothing. Unless the limit of one
+/// try a jiffy parts them, the two are of packets in a row: if only each nth packet meets a change,
+/// one of them serves the next packet.
 const PACKETS_AT_REST: i8 = 15;
 
 /// In place of a number of packets at rest: one renewal was in vain.

@@ -109,7 +109,7 @@ impl Unfit {
 /// Why a cached route did not serve a packet: `enum nfzr_served`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unserved {
-    /// It was chosen for other packets, or there is none.
+    /// The packet may not take it, but others may.
     Other,
     /// It is not valid any more.
     Outdated,
