@@ -13,6 +13,7 @@
 #include <linux/tcp.h>
 #include <linux/udp.h>
 #include <linux/version.h>
+#include <net/ip6_checksum.h>
 #include <net/netfilter/nf_conntrack_core.h>
 #include <net/netfilter/nf_conntrack_helper.h>
 #include <net/netfilter/nf_conntrack_l4proto.h>
@@ -254,6 +255,39 @@ static __always_inline enum nfzr_track nfzr_ct_why(const struct nf_conn *ct)
 }
 
 /*
+ * As nf_checksum() for a linear packet whose sum is not known, without its calls. Returns true if the
+ * checksum is right, and leaves the sum in the skb. Returns false if nf_checksum() is to decide.
+ */
+static __always_inline bool nfzr_checksum_linear(struct sk_buff *skb, const struct nf_hook_state *state,
+						 const struct nfzr_probe *p)
+{
+	const u8 protocol = p->tuple.dst.protonum;
+	const int len = skb->len - p->dataoff;
+	__wsum sum, header = 0;
+	__sum16 rest;
+
+	if (skb->ip_summed != CHECKSUM_NONE || skb_is_nonlinear(skb) || skb_shared(skb))
+		return false;
+	if (state->pf == NFPROTO_IPV4) {
+		/* The IP header's sum is 0: ip_rcv() checked it. */
+		sum = csum_partial(skb->data, skb->len, 0);
+		rest = csum_tcpudp_magic(ip_hdr(skb)->saddr, ip_hdr(skb)->daddr, len, protocol, sum);
+	} else {
+		header = csum_partial(skb->data, p->dataoff, 0);
+		sum = csum_partial(skb->data + p->dataoff, len, 0);
+		rest = csum_ipv6_magic(&ipv6_hdr(skb)->saddr, &ipv6_hdr(skb)->daddr, len, protocol,
+				       sum);
+	}
+	if (rest)
+		return false;
+	skb->csum = csum_add(header, sum);
+	skb->ip_summed = CHECKSUM_COMPLETE;
+	skb->csum_complete_sw = 1;
+	skb->csum_valid = 1;
+	return true;
+}
+
+/*
  * Mirrors the checksum check of tcp_error() and udp_error(). The result stays in the skb for the
  * kernel's own check.
  */
@@ -265,6 +299,7 @@ static __always_inline bool nfzr_checksum_good(struct sk_buff *skb,
 	if (skb->ip_summed != CHECKSUM_NONE && skb->ip_summed != CHECKSUM_COMPLETE)
 		return true;
 	return !p->has_checksum || !state->net->ct.sysctl_checksum ||
+	       nfzr_checksum_linear(skb, state, p) ||
 	       !nf_checksum(skb, state->hook, p->dataoff, p->tuple.dst.protonum, state->pf);
 }
 
