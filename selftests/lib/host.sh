@@ -22,12 +22,15 @@ guest_options() {
 	esac
 }
 
+# guest_append KIND: prints the options of the guest's kernel. Its log has room for all that a script
+# causes, so that no line is lost before it is looked at.
 guest_append() {
 	case $1 in
-	debug) echo slab_nomerge ;;
-	quick | four) echo slab_nomerge kmemleak=off ;;
-	scale | pair | kcsan) echo slab_nomerge ;;
-	*) echo kfence.sample_interval=50 slab_debug=FZPU,nf_zoneroute_flow,nf_zoneroute_slot,nf_conntrack ;;
+	debug) echo log_buf_len=8M slab_nomerge ;;
+	quick | four) echo log_buf_len=8M slab_nomerge kmemleak=off ;;
+	scale | pair) echo slab_nomerge ;;
+	kcsan) echo log_buf_len=8M slab_nomerge ;;
+	*) echo log_buf_len=8M kfence.sample_interval=50 slab_debug=FZPU,nf_zoneroute_flow,nf_zoneroute_slot,nf_conntrack ;;
 	esac
 }
 
