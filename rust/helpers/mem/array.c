@@ -14,10 +14,11 @@ static void **nfzr_array_place(struct __genradix *array, u32 index)
 #define NFZR_LEAF (GENRADIX_NODE_SIZE / sizeof(void *))
 
 /*
- * As nfzr_array_place(), for packets. Indices and shifts are masked, so that no check of bounds is
+ * Returns the slots of the leaf that an index is in, or NULL if it has no memory: as
+ * nfzr_array_place(), without a call. Indices and shifts are masked, so that no check of bounds is
  * compiled in. An index takes 32 bits, so a shift is less than 32.
  */
-static __always_inline void *nfzr_array_load(struct __genradix *array, u32 index)
+static __always_inline void *const *nfzr_array_leaf(struct __genradix *array, u32 index)
 {
 	struct genradix_root *root = READ_ONCE(array->root);
 	const struct genradix_node *node = genradix_root_to_node(root);
@@ -28,7 +29,14 @@ static __always_inline void *nfzr_array_load(struct __genradix *array, u32 index
 		return NULL;
 	for (; node && shift; shift -= GENRADIX_ARY_SHIFT)
 		node = READ_ONCE(node->children[(index >> shift % 32) % GENRADIX_ARY]);
-	return node ? READ_ONCE(((void *const *)node->data)[index % NFZR_LEAF]) : NULL;
+	return node ? (void *const *)node->data : NULL;
+}
+
+static __always_inline void *nfzr_array_load(struct __genradix *array, u32 index)
+{
+	void *const *leaf = nfzr_array_leaf(array, index);
+
+	return leaf ? READ_ONCE(leaf[index % NFZR_LEAF]) : NULL;
 }
 
 void *nfzr_helper_array_load(struct __genradix *array, u32 index)
@@ -57,15 +65,10 @@ void *nfzr_helper_array_replace(struct __genradix *array, u32 index, void *entry
 	return place ? xchg(place, entry) : NULL;
 }
 
-/*
- * Returns the first pointer at *index or later, within the given number of places (and on to the end
- * of a leaf), and writes its index to *index. If there is none, returns NULL and writes to *index where to continue, or
- * U32_MAX if the rest of the array is empty.
- */
-void *nfzr_helper_array_next(struct __genradix *array, u32 *index, u32 places)
+/* As nfzr_helper_array_next(), for the leaves that follow the one *index is in. */
+static noinline void *nfzr_array_next_leaf(struct __genradix *array, u32 *index, u64 end)
 {
 	struct genradix_iter iter = { .offset = (size_t)*index * sizeof(void *), .pos = *index };
-	u64 end = (u64)*index + places;
 	void **place, *entry;
 
 	while ((place = __genradix_iter_peek(&iter, array, NFZR_LEAF)) && iter.pos < U32_MAX) {
@@ -85,6 +88,32 @@ void *nfzr_helper_array_next(struct __genradix *array, u32 *index, u32 places)
 	}
 	*index = U32_MAX;
 	return NULL;
+}
+
+/*
+ * Returns the first pointer at *index or later, within the given number of places (and on to the end
+ * of a leaf), and writes its index to *index. If there is none, returns NULL and writes to *index
+ * where to continue, or U32_MAX if the rest of the array is empty. *index is less than U32_MAX.
+ */
+void *nfzr_helper_array_next(struct __genradix *array, u32 *index, u32 places)
+{
+	void *const *leaf = nfzr_array_leaf(array, *index);
+	u64 end = (u64)*index + places;
+	void *entry;
+
+	/* The next pointer is most often in the same leaf. */
+	if (leaf) {
+		do {
+			entry = READ_ONCE(leaf[*index % NFZR_LEAF]);
+			if (entry)
+				return entry;
+		} while (++*index % NFZR_LEAF);
+		if (!*index) {
+			*index = U32_MAX;
+			return NULL;
+		}
+	}
+	return nfzr_array_next_leaf(array, index, end);
 }
 
 void nfzr_helper_array_free(struct __genradix *array)
