@@ -35,15 +35,22 @@ guest_append() {
 }
 
 # boot_guest KIND DISK LOG CONSOLE COMMAND: boots a guest, with NFZR_BOOT_OPTIONS if set, runs
-# COMMAND and writes its output to LOG.
+# COMMAND and writes its output to LOG. A guest that dies before it runs COMMAND is booted again, at
+# most twice: on a busy machine, an interrupt may come before a starting kernel can handle it.
 boot_guest() {
-	local kind=$1 disk=$2 log=$3 console=$4 command=$5 options
+	local kind=$1 disk=$2 log=$3 console=$4 command=$5 options try
 	read -ra options <<<"$(guest_options "$kind") ${NFZR_BOOT_OPTIONS-}"
 	[ "$kind" != kcsan ] || local -x NFZR_DEBUG=kcsan
-	NFZR_APPEND=$(guest_append "$kind") \
-		qemu/boot.sh "${options[@]}" --timeout $((4800 + ${NFZR_PACKETS:-100000} / 100 + ${NFZR_SOAK_SECONDS:-0} * 2 +
-			(${NFZR_SCALE:-0} + ${NFZR_VERIFY_PACKETS:-0}) / 500)) --console "$console" \
-		"$disk" "$command" 2>&1 | sed -u 's/\r$//' >"$log"
+	for try in 1 2 3; do
+		NFZR_APPEND=$(guest_append "$kind") \
+			qemu/boot.sh "${options[@]}" --timeout $((4800 + ${NFZR_PACKETS:-100000} / 100 + ${NFZR_SOAK_SECONDS:-0} * 2 +
+				(${NFZR_SCALE:-0} + ${NFZR_VERIFY_PACKETS:-0}) / 500)) --console "$console" \
+			"$disk" "$command" 2>&1 | sed -u 's/\r$//' >"$log" && return
+		[[ $(head -n 1 "$log") == "the guest died"* ]] || return
+		cp "$console" "$console.$try"
+		echo "  a guest died before it began, see $console.$try" >&2
+	done
+	return 1
 }
 
 # How many guests run at a time: at most one per CPU, because each keeps about one busy, and no more
