@@ -10,6 +10,7 @@
 #
 # Group: fuzz
 # Kernel: debug
+# Long: debug
 
 . lib/test.sh
 # End the changes and the reader, even if the script ends early.
@@ -19,7 +20,9 @@ at_end() {
 plan 14
 
 SEED=${NFZR_SEED:-$(($(date +%s) % 1000000))}
-PACKETS=${NFZR_PACKETS:-100000}
+PACKETS=30000
+[ -z "${NFZR_LONG-}" ] || PACKETS=100000
+PACKETS=${NFZR_PACKETS:-$PACKETS}
 DIFFERENTIAL=4000
 echo "# seed $SEED"
 
