@@ -36,7 +36,8 @@ guest_append() {
 
 # boot_guest KIND DISK LOG CONSOLE COMMAND: boots a guest, with NFZR_BOOT_OPTIONS if set, runs
 # COMMAND and writes its output to LOG. A guest that dies before it runs COMMAND is booted again, at
-# most twice: on a busy machine, an interrupt may come before a starting kernel can handle it.
+# most twice: on a busy machine, an interrupt may come before a starting kernel can handle it. But not
+# with NFZR_BOOT_OPTIONS: then another program follows LOG.
 boot_guest() {
 	local kind=$1 disk=$2 log=$3 console=$4 command=$5 options try
 	read -ra options <<<"$(guest_options "$kind") ${NFZR_BOOT_OPTIONS-}"
@@ -46,7 +47,7 @@ boot_guest() {
 			qemu/boot.sh "${options[@]}" --timeout $((4800 + ${NFZR_PACKETS:-100000} / 100 + ${NFZR_SOAK_SECONDS:-0} * 2 +
 				(${NFZR_SCALE:-0} + ${NFZR_VERIFY_PACKETS:-0}) / 500)) --console "$console" \
 			"$disk" "$command" 2>&1 | sed -u 's/\r$//' >"$log" && return
-		[[ $(head -n 1 "$log") == "the guest died"* ]] || return
+		[[ $(head -n 1 "$log") == "the guest died"* && -z ${NFZR_BOOT_OPTIONS-} ]] || return
 		cp "$console" "$console.$try"
 		echo "  a guest died before it began, see $console.$try" >&2
 	done

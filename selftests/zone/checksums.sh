@@ -63,7 +63,7 @@ test_wrong_checksums() {
 }
 
 test_nothing_is_logged() {
-	check 'no device is said to have summed wrongly' eval '! dmesg | grep -q "hw csum"'
+	check 'no device is said to have summed wrongly' is "$(dmesg | grep -c 'hw csum' || true)" 0
 	check 'no reference is left' forget_flows
 }
 
