@@ -12,7 +12,7 @@ import socket
 import struct
 import sys
 
-from traffic import checksum, mac
+from traffic import checksum, ip_header, mac
 
 
 def main():
@@ -33,12 +33,10 @@ def main():
             data = data[:at] + bytes([data[at] ^ 1 << random.randrange(8)]) + data[at + 1:]
         udp = ports + struct.pack("!H", sum_) + data
         if family == socket.AF_INET:
-            head = struct.pack("!BBHIBBH", 0x45, 0, 20 + length, 0, 64, 17, 0) + addrs
-            packet = head[:10] + struct.pack("!H", checksum(head)) + head[12:] + udp
+            packet = b"\x08\x00" + ip_header(17, src, dst, udp) + udp
         else:
-            packet = struct.pack("!IHBB", 6 << 28, length, 17, 64) + addrs + udp
-        kind_of = b"\x08\x00" if family == socket.AF_INET else b"\x86\xdd"
-        sock.send(mac(to) + source + kind_of + packet)
+            packet = b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, length, 17, 64) + addrs + udp
+        sock.send(mac(to) + source + packet)
 
 
 main()
