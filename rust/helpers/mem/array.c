@@ -65,7 +65,7 @@ void *nfzr_helper_array_replace(struct __genradix *array, u32 index, void *entry
 	return place ? xchg(place, entry) : NULL;
 }
 
-/* As nfzr_helper_array_next(), for the leaves that follow the one *index is in. */
+/* As nfzr_helper_array_next(), by the kernel's iterator, which skips leaves without memory. */
 static noinline void *nfzr_array_next_leaf(struct __genradix *array, u32 *index, u64 end)
 {
 	struct genradix_iter iter = { .offset = (size_t)*index * sizeof(void *), .pos = *index };
