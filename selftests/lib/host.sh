@@ -22,8 +22,8 @@ guest_options() {
 	esac
 }
 
-# guest_append KIND: prints the options of the guest's kernel. Its log has room for all that a script
-# causes, so that no line is lost before it is looked at.
+# guest_append KIND: prints the options of the guest's kernel. Except for the kinds of the benchmark
+# (scale, pair), its log has room for all that a script causes, so that no line is lost unread.
 guest_append() {
 	case $1 in
 	debug) echo log_buf_len=8M slab_nomerge ;;
