@@ -12,10 +12,7 @@ use kernel::{
 
 use super::{random::Random, Fixture, SALT};
 use crate::{
-    flow::{
-        table::{FlowTable, NoFlow},
-        Flow, //
-    },
+    flow::table::{FlowTable, NoFlow},
     kapi::{
         entry::lookup::LookupBuf,
         nf::{

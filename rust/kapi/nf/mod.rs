@@ -13,4 +13,5 @@ pub(crate) mod seats;
 pub(crate) mod skb;
 pub(crate) mod tcp;
 pub(crate) mod track;
+pub(crate) mod tuple;
 pub(crate) mod udp;

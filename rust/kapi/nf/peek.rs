@@ -8,7 +8,10 @@ use crate::{
     bindings,
     kapi::{
         net::family::Family,
-        nf::conn::{ConnId, Dir, Tuple}, //
+        nf::{
+            conn::{ConnId, Dir},
+            tuple::Tuple, //
+        },
     },
 };
 

@@ -8,6 +8,7 @@
 //!
 //! Process context, in `init_net`.
 
+mod array;
 mod conntrack;
 mod dst;
 mod memory;
