@@ -391,6 +391,7 @@ bool nfzr_helper_is_pending(const struct nfzr_pending __percpu *pending, const s
 void *nfzr_helper_array_load(struct __genradix *array, u32 index);
 int nfzr_helper_array_insert(struct __genradix *array, u32 index, void *entry);
 void *nfzr_helper_array_replace(struct __genradix *array, u32 index, void *entry);
+bool nfzr_helper_array_clear(struct __genradix *array, u32 index, void *entry);
 void *nfzr_helper_array_next(struct __genradix *array, u32 *index, u32 places);
 void nfzr_helper_array_free(struct __genradix *array);
 int nfzr_helper_ida_alloc(struct ida *ida, u32 min, u32 max);

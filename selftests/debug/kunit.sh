@@ -7,8 +7,8 @@
 # Group: debug
 # Kernel: debug
 
-SUITES=22
-CASES=117
+SUITES=23
+CASES=119
 
 . lib/test.sh
 plan $((CASES + 2))

@@ -65,6 +65,14 @@ void *nfzr_helper_array_replace(struct __genradix *array, u32 index, void *entry
 	return place ? xchg(place, entry) : NULL;
 }
 
+/* Removes entry from a slot. Returns false if the slot has another pointer. */
+bool nfzr_helper_array_clear(struct __genradix *array, u32 index, void *entry)
+{
+	void **place = nfzr_array_place(array, index);
+
+	return place && cmpxchg(place, entry, NULL) == entry;
+}
+
 /* As nfzr_helper_array_next(), by the kernel's iterator, which skips leaves without memory. */
 static noinline void *nfzr_array_next_leaf(struct __genradix *array, u32 *index, u64 end)
 {

@@ -27,7 +27,13 @@ use kernel::{
 
 use crate::{
     bindings,
-    kapi::sync::rcu::ReadSide, //
+    kapi::{
+        mem::{
+            rcu::RcuBox,
+            slab::{Object, SlabBox}, //
+        },
+        sync::rcu::ReadSide, //
+    },
 };
 
 /// A radix tree of raw pointers. Its user defines what they point to.
@@ -82,6 +88,18 @@ impl RawArray {
         let (tree, entry) = (self.tree.get(), entry.as_ptr());
         // SAFETY: `tree` was initialised by `new`.
         to_result(unsafe { bindings::nfzr_helper_array_insert(tree, index, entry) })
+    }
+
+    /// Exchanges the pointer at `index`, whose slot has memory. Returns the old one. Any context.
+    fn replace(&self, index: u32, entry: NonNull<c_void>) -> *mut c_void {
+        // SAFETY: `tree` was initialised by `new`.
+        unsafe { bindings::nfzr_helper_array_replace(self.tree.get(), index, entry.as_ptr()) }
+    }
+
+    /// Removes `entry` from `index` if it is there. Returns whether it was. Any context.
+    fn clear(&self, index: u32, entry: NonNull<c_void>) -> bool {
+        // SAFETY: `tree` was initialised by `new`.
+        unsafe { bindings::nfzr_helper_array_clear(self.tree.get(), index, entry.as_ptr()) }
     }
 
     /// Removes and returns the pointer at `index`. Any context.
@@ -186,6 +204,94 @@ impl<T: Send + Sync> PinnedDrop for RcuArray<T> {
             let object = self.raw.erase(index).cast::<T>();
             // SAFETY: The array owned the object, and `&mut self` proves that it has no readers.
             drop(unsafe { Arc::from_raw(object) });
+        }
+    }
+}
+
+/// A sparse array that owns objects, which are freed a grace period after they are removed.
+///
+/// # Invariants
+///
+/// Every pointer in `raw` is to an object that the array owns.
+#[pin_data(PinnedDrop)]
+pub(crate) struct RcuBoxArray<T: Send + Sync> {
+    #[pin]
+    raw: RawArray,
+    _owner: PhantomData<T>,
+}
+
+impl<T: Send + Sync> RcuBoxArray<T> {
+    /// Creates an empty array.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            raw <- RawArray::new(),
+            _owner: PhantomData,
+        })
+    }
+
+    fn load(&self, index: u32) -> Option<NonNull<Object<T>>> {
+        NonNull::new(self.raw.load(index).cast())
+    }
+
+    /// Returns the object at `index`. Any context.
+    #[inline(always)]
+    pub(crate) fn get<'r>(&'r self, index: u32, _rcu: &ReadSide<'r>) -> Option<&'r T> {
+        // SAFETY: By the type invariant this is an object. If it is removed, it lives for one more
+        // grace period, which cannot end before `'r`.
+        self.load(index)
+            .map(|object| unsafe { &object.as_ref().value })
+    }
+
+    /// Stores an object at `index`, and removes the old one. Fails with `ENOMEM`. Does not sleep.
+    pub(crate) fn put(&self, index: u32, object: RcuBox<T>) -> Result {
+        let raw = object.into_raw();
+        // SAFETY: A box is not null.
+        let entry = unsafe { NonNull::new_unchecked(raw) };
+        // INVARIANT: On success the array owns the object.
+        let old = match self.raw.insert(index, entry.cast()) {
+            Ok(()) => None,
+            // The slot has memory, so this succeeds.
+            Err(err) if err == EBUSY => NonNull::new(self.raw.replace(index, entry.cast())),
+            Err(err) => {
+                // SAFETY: From `into_raw` above, and the array did not take ownership.
+                drop(unsafe { RcuBox::from_raw(entry) });
+                return Err(err);
+            }
+        };
+        // SAFETY: By the type invariant the array owned the object, and gave it up.
+        drop(old.map(|old| unsafe { RcuBox::<T>::from_raw(old.cast()) }));
+        Ok(())
+    }
+
+    /// Removes `object` from `index`, where [`Self::get`] returned it, if it is still there.
+    /// Returns whether it was. Any context.
+    pub(crate) fn remove_if(&self, index: u32, object: &T, _rcu: &ReadSide<'_>) -> bool {
+        let Some(held) = self.load(index) else {
+            return false;
+        };
+        // SAFETY: As in `get`.
+        if !ptr::eq(unsafe { &held.as_ref().value }, object) {
+            return false;
+        }
+        // The object cannot have been freed and another one allocated at its address, because this
+        // is inside a read-side critical section.
+        let is_removed = self.raw.clear(index, held.cast());
+        if is_removed {
+            // SAFETY: By the type invariant the array owned the object, and gave it up.
+            drop(unsafe { RcuBox::<T>::from_raw(held) });
+        }
+        is_removed
+    }
+}
+
+#[pinned_drop]
+impl<T: Send + Sync> PinnedDrop for RcuBoxArray<T> {
+    fn drop(self: Pin<&mut Self>) {
+        let mut from = 0;
+        while let Some((index, object)) = self.raw.next(from) {
+            from = index.saturating_add(1);
+            // SAFETY: The array owned the object, and `&mut self` proves that it has no readers.
+            drop(unsafe { SlabBox::<T>::from_raw(object.cast()) });
         }
     }
 }

@@ -52,7 +52,7 @@ impl<T: Send + Sync> RcuBox<T> {
     }
 
     /// Gives up ownership of the object.
-    fn into_raw(self) -> *mut Object<T> {
+    pub(in crate::kapi) fn into_raw(self) -> *mut Object<T> {
         ManuallyDrop::new(self).0.as_ptr()
     }
 }

@@ -120,10 +120,19 @@ impl<T> Drop for Cache<T> {
 ///
 /// # Invariants
 ///
-/// `0` is an initialised object of a [`Cache<T>`] that nothing else owns or can reach.
+/// `0` is an initialised object that `kfree()` accepts, and that nothing else owns or can reach.
 pub(crate) struct SlabBox<T>(NonNull<Object<T>>);
 
 impl<T> SlabBox<T> {
+    /// Allocates an object that holds `value` from no cache, because there are few of its kind.
+    /// Process context; sleeps.
+    pub(crate) fn alloc_rare(value: T) -> Result<Self> {
+        let rcu = MaybeUninit::uninit();
+        let object = KBox::new(Object { value, rcu }, GFP_KERNEL)?;
+        // INVARIANT: Initialised above. `kfree()` frees it as it frees an object of a cache.
+        Ok(Self(NonNull::from(KBox::leak(object))))
+    }
+
     /// # Safety
     ///
     /// `object` is initialised, comes from a [`Cache<T>`], and nothing else owns or can reach it.

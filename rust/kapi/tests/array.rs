@@ -6,21 +6,21 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
-        rcu::read_lock,
+        rcu::{rcu_barrier, read_lock},
         Arc, //
     },
     time::{delay::fsleep, Delta},
 };
 
 use super::{
-    memory::wait_in_vain,
+    memory::{cache, object, wait_in_vain},
     Drops,
     Job,
     Tracked, //
 };
 use crate::kapi::{
     mem::{
-        array::{RcuArray, Removed},
+        array::{RcuArray, RcuBoxArray, Removed},
         ids::Ids, //
     },
     sync::rcu::ReadSide,
@@ -156,6 +156,67 @@ mod array_cases {
         let gone = array.remove(1).is_none();
         assert_eq!(drops.count(), 1);
         assert!(gone);
+        Ok(())
+    }
+}
+
+#[kunit_tests(nfzr_kapi_box_array)]
+mod box_array_cases {
+    use super::*;
+
+    type BoxArray = RcuBoxArray<Tracked>;
+
+    fn array() -> Result<Pin<KBox<BoxArray>>> {
+        Ok(KBox::pin_init(BoxArray::new(), GFP_KERNEL)?)
+    }
+
+    #[test]
+    fn an_object_replaces_the_one_before() -> Result {
+        let (cache, drops) = (cache()?, Drops::new()?);
+        let array = array()?;
+        array.put(70_000, object(&cache, 1, &drops)?)?;
+        let guard = read_lock();
+        let rcu = ReadSide::of(&guard);
+        let newer = object(&cache, 2, &drops);
+        let old = array.get(70_000, &rcu);
+        let put = newer.and_then(|newer| array.put(70_000, newer));
+        wait_in_vain();
+        let seen = (old.map(|old| old.value), drops.count());
+        let now = array.get(70_000, &rcu).map(|object| object.value);
+        let other = array.get(70_001, &rcu).is_none();
+        drop(guard);
+        rcu_barrier();
+        let dropped = drops.count();
+        drop(array);
+        assert!(put.is_ok());
+        assert_eq!(seen, (Some(1), 0));
+        assert_eq!(now, Some(2));
+        assert!(other);
+        assert_eq!((dropped, drops.count()), (1, 2));
+        Ok(())
+    }
+
+    #[test]
+    fn only_that_object_is_removed() -> Result {
+        let (cache, drops) = (cache()?, Drops::new()?);
+        let array = array()?;
+        array.put(3, object(&cache, 1, &drops)?)?;
+        let newer = object(&cache, 2, &drops)?;
+        let guard = read_lock();
+        let rcu = ReadSide::of(&guard);
+        let old = array.get(3, &rcu);
+        let put = array.put(3, newer);
+        let removed_old = old.is_some_and(|old| array.remove_if(3, old, &rcu));
+        let new = array.get(3, &rcu);
+        let removed_new = new.is_some_and(|new| array.remove_if(3, new, &rcu));
+        let again = new.is_some_and(|new| array.remove_if(3, new, &rcu));
+        let is_empty = array.get(3, &rcu).is_none();
+        drop(guard);
+        rcu_barrier();
+        assert!(put.is_ok());
+        assert_eq!((removed_old, removed_new, again), (false, true, false));
+        assert!(is_empty);
+        assert_eq!(drops.count(), 2);
         Ok(())
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-fn cache() -> Result<Cache<Tracked>> {
+pub(super) fn cache() -> Result<Cache<Tracked>> {
     Cache::new(c"nf_zoneroute_kunit")
 }
 
