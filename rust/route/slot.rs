@@ -68,6 +68,44 @@ pub(crate) trait Changes {
     fn spare(&self, stamp: &Stamp, dst: &Dst, ends: impl FnOnce() -> Ends) -> Option<u32>;
 }
 
+/// Returns whether a route's stamp is valid, or the reason why not. `ends` are the addresses of the
+/// connection's packets. The facts are read after the stamp, because another CPU may renew it, and
+/// no stamp may be younger than its facts.
+#[inline(always)]
+pub(super) fn check_stamp(
+    stamp: &Atomic<u64>,
+    dst: &Dst,
+    changes: &impl Changes,
+    ends: impl FnOnce() -> Ends,
+) -> Result<(), Miss> {
+    let read = Stamp::from_raw(stamp.read_once());
+    match read.check(&changes.facts()) {
+        Ok(()) => Ok(()),
+        Err(_) => spare(stamp, read, dst, changes, ends),
+    }
+}
+
+/// Makes an outdated stamp valid if no change after it can have changed the route. Fails with the
+/// reason why it stays outdated.
+#[cold]
+fn spare(
+    stamp: &Atomic<u64>,
+    read: Stamp,
+    dst: &Dst,
+    changes: &impl Changes,
+    ends: impl FnOnce() -> Ends,
+) -> Result<(), Miss> {
+    let facts = changes.facts();
+    read.check(&facts).or_else(|miss| {
+        let renewed = read.spared(&facts);
+        renewed.check(&facts).map_err(|_| miss)?;
+        let genid = changes.spare(&read, dst, ends).ok_or(miss)?;
+        dst.set_genid(genid);
+        stamp.store(renewed.to_raw(), Relaxed);
+        Ok(())
+    })
+}
+
 /// A cached route. Once it is published, only three things change: whether it is the second one of
 /// its direction ([`Self::is_second`]), the stamp and the genid. The stamp and the genid change
 /// when a later lookup chooses the same route, or when all changes since are known not to have
@@ -116,40 +154,14 @@ impl Slot {
         }
     }
 
-    /// Returns whether the stamp is valid, or the reason why not. `ends` are the addresses of the
-    /// connection's packets. The facts are read after the stamp, because another CPU may renew it,
-    /// and no stamp may be younger than its facts.
+    /// As [`check_stamp`], for the slot's stamp.
     #[inline(always)]
     pub(crate) fn check_stamp(
         &self,
         changes: &impl Changes,
         ends: impl FnOnce() -> Ends,
     ) -> Result<(), Miss> {
-        let stamp = self.stamp();
-        match stamp.check(&changes.facts()) {
-            Ok(()) => Ok(()),
-            Err(_) => self.spare(stamp, changes, ends),
-        }
-    }
-
-    /// Makes an outdated stamp valid if no change after it can have changed the route. Fails with
-    /// the reason why it stays outdated.
-    #[cold]
-    fn spare(
-        &self,
-        stamp: Stamp,
-        changes: &impl Changes,
-        ends: impl FnOnce() -> Ends,
-    ) -> Result<(), Miss> {
-        let facts = changes.facts();
-        stamp.check(&facts).or_else(|miss| {
-            let renewed = stamp.spared(&facts);
-            renewed.check(&facts).map_err(|_| miss)?;
-            let genid = changes.spare(&stamp, &self.dst, ends).ok_or(miss)?;
-            self.dst.set_genid(genid);
-            self.stamp.store(renewed.to_raw(), Relaxed);
-            Ok(())
-        })
+        check_stamp(&self.stamp, &self.dst, changes, ends)
     }
 
     /// Returns whether the route was chosen for packets like this one.
