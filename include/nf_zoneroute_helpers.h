@@ -78,6 +78,8 @@ struct nfzr_ct_ref {
 #define NFZR_KEY_CLASS_SHIFT 20
 #define NFZR_KEY_CLASS (0xffU << NFZR_KEY_CLASS_SHIFT)
 #define NFZR_KEY_CHECK_SHIFT 28
+/* Of IPv4 in struct nfzr_entry only: ip_forward() sets the packet's priority. */
+#define NFZR_ENTRY_PRIORITY BIT(31)
 
 /*
  * The fields of a packet that a route decision depends on beyond the connection, in host order.
@@ -126,7 +128,7 @@ struct nfzr_cached {
 	u32 genid;		/* up to which no change can have changed the route */
 	u16 path_hash;
 	u8 flags;
-	u8 family;		/* an enum of Rust's, which C does not read */
+	u8 family;		/* 0: IPv4, 1: IPv6, as rust/kapi/net/family.rs */
 };
 
 /* The route that the kernel chose for a packet. */
@@ -243,23 +245,6 @@ struct nfzr_tabled {
 	struct rhashtable *table;
 };
 
-/* A lookup of a packet in the tables of its zones. */
-struct nfzr_lookup {
-	enum nfzr_track why;		/* NFZR_TRACK: the packet's connection was found */
-	/* For each direction, the zone that was searched and how many other entries were met. */
-	struct nfzr_tabled *zone[IP_CT_DIR_MAX];
-	u32 met[IP_CT_DIR_MAX];
-	struct nfzr_links *gone;	/* a matching entry of a dead connection, or NULL */
-	/* The rest is valid only if the packet's connection was found. */
-	u8 at;				/* the direction whose zone was searched last */
-	struct nfzr_links *found;	/* with a reference to its ct for the caller */
-	struct nfzr_tabled *found_in;	/* the zone in whose table it was found */
-	u8 dir;				/* the direction in which the packet goes */
-	struct nfzr_probe probe;
-	struct nfzr_tcp_timeouts tcp;	/* for TCP only */
-	struct nfzr_udp udp;		/* for UDP only */
-};
-
 /* The seats of all limits of a netns: helpers/nf/seat.c. */
 struct nfzr_seats {
 	struct rhashtable by_ct;
@@ -305,6 +290,163 @@ struct nfzr_pending {
 	const struct sk_buff *skb[NFZR_PENDING];	/* by address, for comparison only */
 };
 
+/* Whether packets may skip the hooks of a family. The names are in rust/route/stay.rs. */
+enum nfzr_ruleset_fit {
+	NFZR_RULESET_FIT = 0,
+	NFZR_RULESET_UNKNOWN,	/* there is a hook whose effects are not known */
+	NFZR_RULESET_MANY,	/* there are more hooks or chains than are compared */
+	NFZR_RULESET_BEHIND,	/* a hook comes after the one that observes packets */
+};
+
+#define NFZR_RULESET_HOOKS 48
+#define NFZR_RULESET_CHAINS 16
+
+/* A hook's function and argument. */
+struct nfzr_ruleset_hook {
+	const void *hook;
+	const void *priv;
+};
+
+/* The hooks of a point: PRE_ROUTING, FORWARD or POST_ROUTING. */
+struct nfzr_ruleset_point {
+	const void *set;
+	u16 count;		/* of hooks in the set */
+};
+
+/* A base chain of nf_tables. */
+struct nfzr_ruleset_chain {
+	const void *entry;	/* in its point's set */
+	struct nfzr_ruleset_hook hook;
+	const u8 *policy_at;	/* in the chain */
+	u8 policy;
+};
+
+/*
+ * The firewall that forwarded packets of a family pass, for comparison: helpers/nf/ruleset.c. The
+ * pointers to hooks and chains may dangle.
+ */
+struct nfzr_ruleset {
+	enum nfzr_ruleset_fit fit;
+	u32 base_seq;
+	u32 checked;		/* the jiffy in which all hooks were compared last */
+	u8 pf;
+	u8 gencursor;
+	u8 chains;
+	u8 hooks;
+	struct nfzr_ruleset_point pre;
+	struct nfzr_ruleset_point forward;
+	struct nfzr_ruleset_point post;
+	struct nfzr_ruleset_chain chain[NFZR_RULESET_CHAINS];
+	struct nfzr_ruleset_hook hook[NFZR_RULESET_HOOKS];
+	struct nfzr_observer __percpu *observer;
+	char unknown[64];	/* the hook of NFZR_RULESET_UNKNOWN */
+};
+
+/* Why a packet does not jump. NFZR_JUMP: it may. The names are in rust/route/stay.rs. */
+enum nfzr_stay {
+	NFZR_JUMP = 0,
+	NFZR_STAY_UNLEARNED,	/* its direction has no pass */
+	/* reasons of the firewall */
+	NFZR_STAY_RULES,	/* other rules than those that the packet's direction is known to pass */
+	NFZR_STAY_IPSEC,	/* there are IPsec policies for forwarded packets */
+	/* reasons of the packet */
+	NFZR_STAY_PACKET,	/* of a kind that never jumps */
+	NFZR_STAY_ENTRY,	/* not as the packet was that passed */
+	NFZR_STAY_TTL,
+	NFZR_STAY_MTU,
+	/* reasons of the connection, the route and the way out */
+	NFZR_STAY_CT_MARK,
+	NFZR_STAY_CT_LABELS,
+	NFZR_STAY_ROUTE,
+	NFZR_STAY_DEVICE,	/* the device does not forward, or not send, packets of the family */
+	NFZR_STAY_NEIGHBOUR,
+	NFZR_STAY_NO_MEMORY,
+	/* An earlier packet of the direction, which does not jump, may still be on its way. */
+	NFZR_STAY_ORDER,
+	/* Events of the connection wait to be reported. */
+	NFZR_STAY_EVENTS,
+	/* Conntrack may drop the connection early. */
+	NFZR_STAY_UNASSURED,
+};
+
+/* What a packet has just before conntrack, beyond its connection, that rules may look at. */
+struct nfzr_entry {
+	struct nfzr_key key;	/* `rest' includes NFZR_ENTRY_PRIORITY */
+	u32 priority;
+	u8 source[ETH_ALEN];	/* if there is a link-layer header */
+	u8 mac_len;		/* of that header: 0 or ETH_HLEN */
+};
+
+/* What becomes of the packets of a direction. rust/kapi/nf/jump.rs repeats this struct. */
+struct nfzr_pass {
+	struct nfzr_cached cached;
+	struct nfzr_entry entry;
+	u32 ct_mark;
+	u32 mark;		/* when they leave */
+	u32 priority;		/* when they leave */
+	const struct nfzr_links *owner;	/* their entry: for comparison only */
+};
+
+/* A packet whose way is observed. */
+struct nfzr_observed {
+	const struct sk_buff *skb;	/* `skb' to `task': by address, for comparison only */
+	const struct nf_conn *ct;
+	const struct dst_entry *dst;	/* the cached route that it was given, or NULL */
+	const struct task_struct *task;	/* in which it goes, or in a softirq over it */
+	u64 stamp;		/* before it met rules */
+	u32 epoch;		/* the number of the ruleset */
+	u32 len;
+	struct nfzr_entry entry;
+	u32 ct_mark;
+	u32 payload;		/* see nfzr_sum_payload() */
+	u16 id;
+	u16 frag_off;
+	u8 tos;
+	u8 ttl;
+	u8 dir;
+	bool in_task;
+};
+
+/*
+ * The observed packets of a CPU, and the directions of which a packet did not jump and has not left:
+ * see helpers/nf/observe.c.
+ */
+#define NFZR_OBSERVED 16
+#define NFZR_STAYED 64
+struct nfzr_observer {
+	struct nfzr_observed packet[NFZR_OBSERVED];
+	unsigned long stayed[NFZR_STAYED];
+};
+
+/* Where a packet leaves. */
+struct nfzr_exit {
+	struct net_device *out;
+	struct neighbour *neigh;	/* without a reference */
+	bool skips_header_cache;
+	bool is_outdated;		/* the kernel may have changed the choice of the route */
+};
+
+/* A lookup of a packet in the tables of its zones. */
+struct nfzr_lookup {
+	enum nfzr_track why;		/* NFZR_TRACK: the packet's connection was found */
+	/* For each direction, the zone that was searched and how many other entries were met. */
+	struct nfzr_tabled *zone[IP_CT_DIR_MAX];
+	u32 met[IP_CT_DIR_MAX];
+	struct nfzr_links *gone;	/* a matching entry of a dead connection, or NULL */
+	/* The rest is valid only if the packet's connection was found. */
+	u8 at;				/* the direction whose zone was searched last */
+	struct nfzr_links *found;	/* with a reference to its ct for the caller */
+	struct nfzr_tabled *found_in;	/* the zone in whose table it was found */
+	u8 dir;				/* the direction in which the packet goes */
+	struct nfzr_probe probe;
+	struct nfzr_tcp_timeouts tcp;	/* for TCP only */
+	struct nfzr_udp udp;		/* for UDP only */
+	/* The rest is valid only if the connection was found, and passes were searched. */
+	enum nfzr_stay stay;		/* NFZR_JUMP: the packet may jump */
+	const struct nfzr_pass *pass;	/* of the direction, if the packet may jump */
+	struct nfzr_exit exit;		/* if the packet may jump */
+};
+
 bool nfzr_helper_read_ct(const struct sk_buff *skb, struct nfzr_ct_ref *c);
 bool nfzr_helper_count_ct(const struct sk_buff *skb, u64 first, u8 most, struct nfzr_ct_ref *c);
 bool nfzr_helper_headers4(struct sk_buff *skb, const struct nf_hook_state *state,
@@ -321,6 +463,22 @@ enum nfzr_served nfzr_helper_serve6(struct sk_buff *skb, const struct nf_hook_st
 				    const struct nfzr_cached *cached, atomic64_t *hits);
 bool nfzr_helper_forwarded(struct sk_buff *skb, const struct nf_hook_state *state,
 			   struct nfzr_forwarded *f);
+
+void nfzr_helper_ruleset_record(const struct net *net, u8 pf,
+				struct nfzr_observer __percpu *observer, struct nfzr_ruleset *r);
+bool nfzr_helper_ruleset_is(const struct net *net, struct nfzr_ruleset *r);
+
+enum nfzr_stay nfzr_helper_observe(struct nfzr_observer __percpu *observer,
+				   const struct sk_buff *skb, const struct nf_hook_state *state,
+				   const struct nf_conn *ct, u8 dir, u32 epoch, u64 stamp);
+void nfzr_helper_observe_not(struct nfzr_observer __percpu *observer, const struct sk_buff *skb);
+void nfzr_helper_goes_on(struct nfzr_observer __percpu *observer, const struct sk_buff *skb,
+			 bool is_served, u32 mark, u32 mask);
+bool nfzr_helper_leaves(struct nfzr_observer __percpu *observer, const struct sk_buff *skb,
+			const struct nf_hook_state *state);
+bool nfzr_helper_observed(struct nfzr_observer __percpu *observer, const struct sk_buff *skb,
+			  const struct nf_hook_state *state, struct nfzr_observed *o,
+			  struct nfzr_pass *p);
 
 bool nfzr_helper_dst_hold(struct dst_entry *dst);
 bool nfzr_helper_dst_valid(const struct nfzr_cached *cached);
@@ -362,6 +520,7 @@ bool nfzr_helper_ct_delete(struct nf_conn *ct);
 bool nfzr_helper_ct_is_ipv6(const struct nf_conn *ct);
 void nfzr_helper_ct_ends(const struct nf_conn *ct, u8 dir, struct nfzr_ends *e);
 bool nfzr_helper_ct_is_tcp(const struct nf_conn *ct);
+u32 nfzr_helper_ct_mark(const struct nf_conn *ct);
 u16 nfzr_helper_ct_own_zone(const struct nf_conn *ct);
 u16 nfzr_helper_ct_zone(const struct nf_conn *ct, u8 dir);
 void nfzr_helper_ct_tuple(const struct nf_conn *ct, u8 dir, struct nfzr_tuple *t);
@@ -373,8 +532,18 @@ int nfzr_helper_table_init(struct rhashtable *ht);
 struct rhash_head *nfzr_helper_table_insert(struct rhashtable *ht, struct rhash_head *link);
 bool nfzr_helper_table_remove(struct rhashtable *ht, struct rhash_head *link);
 struct rhash_head *nfzr_helper_table_find(struct rhashtable *ht, const struct nf_conn *ct, u8 dir);
-bool nfzr_helper_lookup(struct sk_buff *skb, const struct nf_hook_state *state,
-			struct __genradix *zones, struct nfzr_lookup *l);
+bool nfzr_helper_lookup4(struct sk_buff *skb, const struct nf_hook_state *state,
+			 struct __genradix *zones, struct __genradix *passes,
+			 struct nfzr_ruleset *r, struct nfzr_lookup *l);
+bool nfzr_helper_lookup6(struct sk_buff *skb, const struct nf_hook_state *state,
+			 struct __genradix *zones, struct __genradix *passes,
+			 struct nfzr_ruleset *r, struct nfzr_lookup *l);
+void nfzr_helper_leave4(struct sk_buff *skb, const struct nf_hook_state *state,
+			const struct nfzr_lookup *l, u32 timeout, u64 __percpu *in_zone,
+			u64 __percpu *in_net);
+void nfzr_helper_leave6(struct sk_buff *skb, const struct nf_hook_state *state,
+			const struct nfzr_lookup *l, u32 timeout, u64 __percpu *in_zone,
+			u64 __percpu *in_net);
 bool nfzr_helper_find_entry(const struct sk_buff *skb, u64 first, u8 most, u64 zero,
 			    struct __genradix *entries, struct nfzr_ct_ref *c);
 bool nfzr_helper_links_get_ct(const struct nfzr_links *links);
@@ -441,6 +610,7 @@ struct workqueue_struct *nfzr_helper_queue_alloc(const char *name, int max);
 void nfzr_kunit_bh_disable(void);
 void nfzr_kunit_bh_enable(void);
 struct net *nfzr_kunit_net(void);
+void nfzr_kunit_nft(u32 base_seq, u8 gencursor);
 struct nf_conn *nfzr_kunit_ct(u32 number, u16 zone, u8 zone_dirs, bool ext);
 struct nf_conn *nfzr_kunit_tcp(u16 port);
 void nfzr_kunit_tcp_set(struct nf_conn *ct, const struct ip_ct_tcp *to);

@@ -5,6 +5,7 @@
 
 mod extension;
 pub(crate) mod handle;
+pub(crate) mod passes;
 pub(crate) mod table;
 #[cfg(nfzr_kunit)]
 mod tests;
@@ -23,7 +24,8 @@ use crate::{
     route::{
         direction::Direction,
         miss::Miss,
-        slot::Slot, //
+        slot::Slot,
+        stay::Stay, //
     },
 };
 
@@ -55,6 +57,8 @@ struct Notes {
     hits: Atomic<i16>,
     /// How many packets leave an outdated route outdated, or [`ONE_IN_VAIN`].
     resting: Atomic<i8>,
+    /// The last reason why a packet did not jump.
+    stay: Atomic<i8>,
 }
 
 impl Notes {
@@ -64,6 +68,7 @@ impl Notes {
             tried: Atomic::new(tried),
             hits: Atomic::new(0),
             resting: Atomic::new(0),
+            stay: Atomic::new(Stay::Unlearned.as_raw()),
         }
     }
 }
@@ -168,6 +173,16 @@ impl Flow {
     /// Returns the reason of the last [`Flow::note`].
     pub(crate) fn last(&self, dir: Dir) -> Miss {
         Miss::from_raw(self.notes(dir).last.load(Relaxed))
+    }
+
+    /// Notes why a direction's packet did not jump.
+    pub(crate) fn note_stay(&self, dir: Dir, stay: Stay) {
+        self.notes(dir).stay.store(stay.as_raw(), Relaxed);
+    }
+
+    /// Returns the reason of the last [`Flow::note_stay`].
+    pub(crate) fn last_stay(&self, dir: Dir) -> Stay {
+        Stay::from_raw(self.notes(dir).stay.load(Relaxed))
     }
 
     /// Drops the routes for which `bad` returns a reason, and notes the reasons. Returns how many

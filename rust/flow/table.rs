@@ -39,7 +39,8 @@ use crate::{
         },
         sync::{once::ReadOnce, rcu::ReadSide}, //
     },
-    refs::RefCounts, //
+    refs::RefCounts,
+    route::pass::{Passes, Terms}, //
 };
 
 /// The reason why a connection got no flow.
@@ -90,6 +91,12 @@ pub(crate) type Trail<'p, 'r> = lookup::Trail<'p, 'r, Flow, ZoneData>;
 /// The flow that a packet belongs to.
 pub(crate) type Found<'p, 'r> = lookup::Found<'p, 'r, Flow, ZoneData>;
 
+/// [`lookup::LookedToJump`], of flows.
+pub(crate) type LookedToJump<'p, 'b, 'r> = lookup::LookedToJump<'p, 'b, 'r, Flow, ZoneData, Terms>;
+
+/// [`lookup::FoundToJump`], of flows.
+pub(crate) type FoundToJump<'p, 'b, 'r> = lookup::FoundToJump<'p, 'b, 'r, Flow, ZoneData, Terms>;
+
 /// What is known of a connection without a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unlearned {
@@ -107,7 +114,9 @@ pub(crate) struct FlowTable {
     #[pin]
     pub(super) registry: Registry<Flow>,
     #[pin]
-    zones: Zones,
+    pub(super) passes: Passes,
+    #[pin]
+    pub(super) zones: Zones,
     pub(super) salt: Salt,
     refs: Arc<RefCounts>,
     /// Whether there may be flows. Packets look here, because the count of flows changes with each
@@ -125,6 +134,7 @@ impl FlowTable {
         const { assert!(Registry::<Flow>::MAX_INDEX <= handle::MAX_INDEX) };
         try_pin_init!(Self {
             registry <- Registry::new(),
+            passes <- Passes::new(),
             zones <- Zones::new(net),
             salt,
             refs,
@@ -230,16 +240,22 @@ impl FlowTable {
         buf: &'p mut LookupBuf,
     ) -> Option<Looked<'p, 'r>> {
         let looked = self.zones.look_up(skb, buf)?;
-        for dir in Dir::ALL {
-            if looked.trail.met(dir) != 0 {
-                Self::count_met(&looked.trail, dir);
-            }
-        }
+        Self::count_met(&looked.trail);
         Some(looked)
     }
 
+    /// Counts the entries that a lookup met, and that did not match.
+    #[inline(always)]
+    pub(super) fn count_met(trail: &Trail<'_, '_>) {
+        for dir in Dir::ALL {
+            if trail.met(dir) != 0 {
+                Self::count_met_by(trail, dir);
+            }
+        }
+    }
+
     #[cold]
-    fn count_met(trail: &Trail<'_, '_>, dir: Dir) {
+    fn count_met_by(trail: &Trail<'_, '_>, dir: Dir) {
         if let Some(zone) = trail.zone(dir) {
             zone.count_met(trail.met(dir));
         }
@@ -351,6 +367,7 @@ impl FlowTable {
         if !self.registry.kill(entry, rcu) {
             return false;
         }
+        self.drop_passes(entry, rcu, |_, _| true);
         self.uncount();
         // The connection may live on, even if it has expired. Another flow of it may have the same
         // number already: then the packet that would make a flow for it finds that one.

@@ -24,6 +24,13 @@ struct net *nfzr_kunit_net(void)
 	return &init_net;
 }
 
+/* Adds to base_seq, and flips gencursor: what a transaction of nf_tables does with both. */
+void nfzr_kunit_nft(u32 base_seq, u8 gencursor)
+{
+	WRITE_ONCE(init_net.nft.base_seq, init_net.nft.base_seq + base_seq);
+	WRITE_ONCE(init_net.nft.gencursor, init_net.nft.gencursor ^ gencursor);
+}
+
 /*
  * Makes a tuple from the given address (host order) and port to 203.0.113.1. The tuple is zeroed as
  * a whole, because tuples are compared including bytes that no member fills, and an initialiser may

@@ -233,6 +233,15 @@ impl Hooks {
         let settings = &state.settings;
         settings.set_max_age(self.sysctls.max_age());
         settings.set_learn_after(self.sysctls.learn_after());
+        if mode.jumps() {
+            match state.jumps.prepare() {
+                Err(err) if err == EOPNOTSUPP => mode = mode.without_jumps(),
+                prepared => prepared?,
+            }
+        }
+        if settings.set_jump_marks(&self.sysctls) {
+            state.jumps.forget();
+        }
         let was_awake = registered.awake;
         if mode.is_on() && registered.watch.is_none() {
             match Watch::new(self.net, state.clone()) {

@@ -10,6 +10,7 @@ use crate::{
         shared::Shared,
         NetState,
         COLLECT,
+        EPOCH,
         PURGE,
         SETTLE,
         SWEEP, //
@@ -22,6 +23,7 @@ pub(super) struct Owner {
     collector: CancelOnDrop<NetState, COLLECT>,
     sweeper: CancelOnDrop<NetState, SWEEP>,
     purger: CancelOnDrop<NetState, PURGE>,
+    recorder: CancelOnDrop<NetState, EPOCH>,
     /// The state.
     pub(super) state: Arc<NetState>,
 }
@@ -35,6 +37,7 @@ impl Owner {
             collector: CancelOnDrop(state.clone()),
             sweeper: CancelOnDrop(state.clone()),
             purger: CancelOnDrop(state.clone()),
+            recorder: CancelOnDrop(state.clone()),
             state,
         })
     }
@@ -45,6 +48,7 @@ impl Owner {
         self.collector.cancel();
         self.sweeper.cancel();
         self.purger.cancel();
+        self.recorder.cancel();
         self.state.end_all();
     }
 }

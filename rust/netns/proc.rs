@@ -9,6 +9,7 @@ use kernel::{
     seq_print,
     sync::{
         atomic::Relaxed,
+        rcu::read_lock,
         Arc,
         ArcBorrow, //
     },
@@ -27,7 +28,7 @@ use crate::{
             family::Family,
             netns::{Init, Net, NetHandle}, //
         },
-        nf::{conn::Dir, peek::ConnPeek},
+        nf::{conn::Dir, peek::ConnPeek, ruleset::Unskippable},
         sync::{rcu::ReadSide, time}, //
     },
     netns::{
@@ -36,9 +37,13 @@ use crate::{
     },
     route::{
         miss::Miss,
-        slot::{Changes, Slot}, //
+        slot::{Changes, Slot},
+        stay::Stay, //
     },
-    state::stats::{Counter, Event},
+    state::{
+        stats::{Counter, Event},
+        NetState, //
+    },
     track::outcome::LookupMiss, //
 };
 
@@ -167,12 +172,20 @@ impl Rows for Routes {
         let Some((tuples, family)) = flow.peek(rcu, read) else {
             return;
         };
+        let may_jump = |dir, ends| {
+            let epoch = net.jumps.epoch(family, rcu);
+            let epoch = epoch.filter(|epoch| epoch.ruleset.is_current(&net.net, rcu));
+            let pass = net.flows.pass(flow, dir, rcu);
+            pass.zip(epoch).is_some_and(|(pass, epoch)| {
+                pass.check(epoch.number, &**net, || ends).is_ok() && pass.dst().is_valid(rcu)
+            })
+        };
         for (dir, tuple, ends) in tuples {
             let direction = flow.direction(dir);
             let show = |row: Row<'_>, hits: Option<i64>| {
                 seq_print!(
                     to,
-                    "{} {} zone={} dir={} src={} dst={} {} {} hits={} last={}\n",
+                    "{} {} zone={} dir={} src={} dst={} {} {} hits={} last={} path={} stay={}\n",
                     tuple.l3name(),
                     tuple.protocol(),
                     tuple.zone(),
@@ -192,6 +205,12 @@ impl Rows for Routes {
                     // The second route has no count of its own.
                     OrWord(hits, "-"),
                     row.stale.unwrap_or(flow.last(dir)).name(),
+                    match row.state {
+                        _ if may_jump(dir, ends) => "jump",
+                        "live" => "serve",
+                        _ => "none",
+                    },
+                    flow.last_stay(dir).name(),
                 );
             };
             let live = |slot| {
@@ -302,21 +321,56 @@ impl Text for Stats {
         // A netns without a state has counted nothing.
         let state = hooks.state();
         let sum = |counter| state.map_or(0, |state| state.stats.sum(counter));
-        seq_print!(to, "lookup_hit {}\n", sum(Counter::LookupHit));
+        // Packets that jumped were found, and took their cached route.
+        let jumped = sum(Counter::Jumped);
+        let hits = |counter| sum(counter).saturating_add(jumped);
+        seq_print!(to, "lookup_hit {}\n", hits(Counter::LookupHit));
         for &miss in LookupMiss::ALL {
             let count = sum(Counter::LookupMiss(miss));
             seq_print!(to, "lookup_miss_{} {count}\n", miss.name());
         }
-        seq_print!(to, "hit {}\n", sum(Counter::Hit));
+        seq_print!(to, "hit {}\n", hits(Counter::Hit));
         for &miss in Miss::ALL {
             seq_print!(to, "miss_{} {}\n", miss.name(), sum(Counter::Miss(miss)));
+        }
+        seq_print!(to, "jumped {jumped}\n");
+        for &stay in Stay::ALL {
+            seq_print!(to, "stay_{} {}\n", stay.name(), sum(Counter::Stay(stay)));
         }
         for &event in Event::ALL {
             seq_print!(to, "{} {}\n", event.name(), sum(Counter::Event(event)));
         }
         let flows = state.map_or(0, |state| state.refs.flows.load(Relaxed));
         let slots = state.map_or(0, |state| state.refs.slots.count());
+        if let Some(state) = state {
+            show_rules(state, to);
+        }
         seq_print!(to, "ct_references {flows}\n");
         seq_print!(to, "dst_references {slots}\n");
+    }
+}
+
+/// Prints whether packets may skip the recorded firewall of each family, or why not.
+fn show_rules(state: &NetState, to: &SeqFile) {
+    let guard = read_lock();
+    let rcu = ReadSide::of(&guard);
+    for family in Family::ALL {
+        let Some(epoch) = state.jumps.epoch(family, &rcu) else {
+            continue;
+        };
+        let name = match family {
+            Family::Ipv4 => "ipv4",
+            Family::Ipv6 => "ipv6",
+        };
+        let why = match epoch.ruleset.check() {
+            Ok(()) => "skippable",
+            Err(Unskippable::Many) => "many",
+            Err(Unskippable::Behind) => "behind",
+            Err(Unskippable::Unknown) => {
+                seq_print!(to, "rules_{name} unknown:{}\n", epoch.ruleset.unknown());
+                continue;
+            }
+        };
+        seq_print!(to, "rules_{name} {why}\n");
     }
 }

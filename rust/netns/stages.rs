@@ -11,6 +11,7 @@ use crate::{
     },
     path::{
         commit::Commit,
+        jump::{CommitAndLearn, LookupAndJump, ServeAndNote},
         learn::Learn,
         limit::EnforceLimit,
         lookup::Lookup,
@@ -31,9 +32,12 @@ use crate::{
 #[repr(u32)]
 pub(super) enum Stage {
     Lookup,
+    LookupAndJump,
     Learn,
     LearnAndServe,
+    ServeAndNote,
     Commit,
+    CommitAndLearn,
     Predict,
     Compare,
     LearnAndPredict,
@@ -49,7 +53,12 @@ impl Stage {
 
     /// The hooks just before conntrack, and the comparison that belongs to one of them. A packet
     /// must not pass two of the former.
-    const AROUND_CONNTRACK: [Self; 3] = [Self::Lookup, Self::Predict, Self::Compare];
+    const AROUND_CONNTRACK: [Self; 4] = [
+        Self::Lookup,
+        Self::LookupAndJump,
+        Self::Predict,
+        Self::Compare,
+    ];
 
     /// Returns whether the hook has this id, its variant's number.
     fn has_id(self, id: u32) -> bool {
@@ -67,9 +76,12 @@ impl Stage {
         let id = self as u32;
         match self {
             Self::Lookup => hooks.add::<Lookup>(id),
+            Self::LookupAndJump => hooks.add::<LookupAndJump>(id),
             Self::Learn => hooks.add::<Learn>(id),
             Self::LearnAndServe => hooks.add::<LearnAndServe>(id),
+            Self::ServeAndNote => hooks.add::<ServeAndNote>(id),
             Self::Commit => hooks.add::<Commit>(id),
+            Self::CommitAndLearn => hooks.add::<CommitAndLearn>(id),
             Self::Predict => hooks.add::<Predict>(id),
             Self::Compare => hooks.add::<Compare>(id),
             Self::LearnAndPredict => hooks.add::<LearnAndPredict>(id),
@@ -96,7 +108,8 @@ fn stages(mode: Mode) -> &'static [Stage] {
             ]
         }
         Mode::Verify { routes: false } => return &[CommitWatched, Learn, Compare, Predict],
-        Mode::On { lookup, routes } => (lookup, routes),
+        Mode::On { jumps: true, .. } => return &[CommitAndLearn, ServeAndNote, LookupAndJump],
+        Mode::On { lookup, routes, .. } => (lookup, routes),
     };
     match (lookup, routes) {
         (true, true) => &[Commit, LearnAndServe, Lookup],

@@ -43,12 +43,21 @@ const fn var(
     }
 }
 
-static VARS: [Var<Hooks>; 6] = [
+/// The bounds of marks.
+static MARK: Bounds = Bounds {
+    min: 0,
+    max: u32::MAX,
+};
+
+static VARS: [Var<Hooks>; 9] = [
     var(c"enable", |hooks| &hooks.sysctls.enable, &SWITCH),
     var(c"zone_lookup", |hooks| &hooks.sysctls.zone_lookup, &SWITCH),
     var(c"route_cache", |hooks| &hooks.sysctls.route_cache, &SWITCH),
     var(c"max_age_ms", |hooks| &hooks.sysctls.max_age_ms, &AGE),
     var(c"learn_after", |hooks| &hooks.sysctls.learn_after, &PACKETS),
+    var(c"jump", |hooks| &hooks.sysctls.jump, &SWITCH),
+    var(c"jump_mark", |hooks| &hooks.sysctls.jump_mark, &MARK),
+    var(c"jump_mask", |hooks| &hooks.sysctls.jump_mask, &MARK),
     var(c"verify", |hooks| &hooks.sysctls.verify, &SWITCH),
 ];
 

@@ -46,8 +46,9 @@ impl Hook for Commit {
     }
 }
 
+/// Commits what a noted packet has to commit.
 #[cold]
-fn run(net: ArcBorrow<'_, NetState>, skb: &HookSkb<'_, PostRouting>) {
+pub(super) fn run(net: ArcBorrow<'_, NetState>, skb: &HookSkb<'_, PostRouting>) {
     if let Some(packet) = commit(&net, skb) {
         let made = make(&net, &packet, skb.rcu());
         finish(net, made);

@@ -21,6 +21,7 @@ use crate::{
             tcp::Tracking,
             track::{Session, Untracked}, //
         },
+        sync::percpu::OneCounter,
     },
     state::NetState,
     track::{
@@ -91,14 +92,20 @@ fn lookup(net: ArcBorrow<'_, NetState>, skb: &HookSkb<'_, PreRouting>) {
 #[inline(always)]
 fn attach(net: &NetState, found: Found<'_, '_>) -> Result<(), LookupMiss> {
     let timeout = track(&found)?;
-    let hits = [found.zone().counter(Tally::Hit), net.stats.lookup_hits()];
+    let hits = hits_of(net, &found);
     found.attach(timeout, hits);
     Ok(())
 }
 
+/// Returns the counters of packets that were attached.
+#[inline(always)]
+pub(super) fn hits_of<'r>(net: &'r NetState, found: &Found<'_, 'r>) -> [OneCounter<'r>; 2] {
+    [found.zone().counter(Tally::Hit), net.stats.lookup_hits()]
+}
+
 /// Leaves a packet to conntrack, and counts it.
 #[cold]
-fn leave(
+pub(super) fn leave(
     net: ArcBorrow<'_, NetState>,
     skb: &HookSkb<'_, PreRouting>,
     trail: &Trail<'_, '_>,
@@ -128,7 +135,7 @@ pub(super) fn end_gone(
 
 /// Tracks the packet as conntrack would. Returns the connection's new timeout, in jiffies.
 #[inline(always)]
-fn track(found: &Found<'_, '_>) -> Result<u32, LookupMiss> {
+pub(super) fn track(found: &Found<'_, '_>) -> Result<u32, LookupMiss> {
     match found.begin()? {
         Session::Tcp(mut guard) => {
             let timeouts = guard.timeouts();

@@ -22,15 +22,17 @@
 //!             commit   creates the flow, or makes the staged route the live one
 //! ```
 //!
-//! In verify mode [`verify`] has hooks of its own in place of lookup and serve: see there.
+//! Where packets may jump, [`jump`] has hooks of its own in place of lookup, serve and commit; in
+//! verify mode, [`verify`] has. See there.
 //!
 //! All hooks run in softirq, or in process context with bottom halves on, always under RCU.
-//! They accept every packet, except for a new connection over the limit of its zone. A packet in
-//! doubt takes the kernel's own path.
+//! They accept every packet, except for one that jumps, which they send, and a new connection over
+//! the limit of its zone. A packet in doubt takes the kernel's own path.
 //!
 //! Which hooks are registered depends on the mode of the netns: no hook tests a mode.
 
 pub(crate) mod commit;
+pub(crate) mod jump;
 pub(crate) mod learn;
 pub(crate) mod limit;
 pub(crate) mod lookup;

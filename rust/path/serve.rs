@@ -42,32 +42,45 @@ impl Hook for LearnAndServe {
 
     #[inline(always)]
     fn hook(net: ArcBorrow<'_, NetState>, skb: HookSkb<'_, PreRouting>) -> Verdict {
-        let mut buf = MaybeUninit::uninit();
-        let learn_after = net.settings.learn_after();
-        if let Some((ct, flow)) = net.flows.of_packet(&skb, learn_after, &mut buf) {
-            if ct.was_counted() {
-                net.stats.count_packet(Err(Miss::NoFlow));
-            } else if let Some(flow) = flow {
-                // Only confirmed connections have a flow.
-                serve(&net, &skb, ct, flow);
-            } else if ct.is_confirmed() {
-                serve_searched(&net, &skb, ct);
-            } else {
-                learn::begin(net, &skb, ct);
-            }
-        }
+        learn_and_serve(net, &skb);
         skb.accept()
     }
 }
 
-/// Serves a packet of a flow, and counts the result. Not inlined, so that the hook saves few
-/// registers for packets that are only counted.
+/// Attaches the cached route to a packet, or makes the kernel choose its route, or counts it for a
+/// flow. Returns whether the packet got a cached route.
+#[inline(always)]
+pub(super) fn learn_and_serve(net: ArcBorrow<'_, NetState>, skb: &HookSkb<'_, PreRouting>) -> bool {
+    let mut buf = MaybeUninit::uninit();
+    let learn_after = net.settings.learn_after();
+    let Some((ct, flow)) = net.flows.of_packet(skb, learn_after, &mut buf) else {
+        return false;
+    };
+    if ct.was_counted() {
+        net.stats.count_packet(Err(Miss::NoFlow));
+        return false;
+    }
+    if let Some(flow) = flow {
+        // Only confirmed connections have a flow.
+        return serve(&net, skb, ct, flow);
+    }
+    if ct.is_confirmed() {
+        return serve_searched(&net, skb, ct);
+    }
+    learn::begin(net, skb, ct);
+    false
+}
+
+/// Serves a packet of a flow, and counts the result. Returns whether it was served. Not inlined, so
+/// that the hook saves few registers for packets that are only counted.
 #[inline(never)]
-fn serve(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>, flow: &Flow) {
-    match flow.direction(ct.dir()).serve(skb, ct, net) {
+fn serve(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>, flow: &Flow) -> bool {
+    let served = flow.direction(ct.dir()).serve(skb, ct, net);
+    match served {
         Ok(()) => net.stats.count_packet(Ok(())),
         Err(why) => rest_or_leave(net, skb, ct, flow, why),
     }
+    served.is_ok()
 }
 
 /// Counts a packet that was not served, and leaves its outdated route outdated if renewals are in
@@ -91,10 +104,13 @@ fn rest_or_leave(
 
 /// As [`serve`], for a packet of a confirmed connection whose extension does not lead to a flow.
 #[cold]
-fn serve_searched(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>) {
+fn serve_searched(net: &NetState, skb: &HookSkb<'_, PreRouting>, ct: &CtRef<'_>) -> bool {
     match net.flows.of_conn(ct, skb.rcu()) {
         Ok(flow) => serve(net, skb, ct, flow),
-        Err(unlearned) => count(net, skb, ct, unlearned),
+        Err(unlearned) => {
+            count(net, skb, ct, unlearned);
+            false
+        }
     }
 }
 

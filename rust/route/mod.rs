@@ -5,7 +5,9 @@
 pub(crate) mod direction;
 pub(crate) mod key;
 pub(crate) mod miss;
+pub(crate) mod pass;
 pub(crate) mod slot;
 pub(crate) mod stamp;
+pub(crate) mod stay;
 #[cfg(nfzr_kunit)]
 mod tests;

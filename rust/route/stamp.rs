@@ -86,6 +86,22 @@ impl Stamp {
         }
     }
 
+    /// Returns when the lookup was, in jiffies.
+    pub(crate) fn born(self) -> u32 {
+        self.born
+    }
+
+    /// Returns a stamp with the age of an older one, or the same stamp if the other one is not
+    /// older.
+    pub(crate) fn as_old_as(self, other: Self) -> Self {
+        // CAST: The sign tells which is later, because jiffies wrap.
+        let is_older = (other.born.wrapping_sub(self.born) as i32) < 0;
+        Self {
+            born: if is_older { other.born } else { self.born },
+            ..self
+        }
+    }
+
     /// Returns the time since the lookup, in jiffies.
     pub(crate) fn age(&self, facts: &Facts) -> u32 {
         facts.jiffies.wrapping_sub(self.born)

@@ -164,6 +164,7 @@ impl NetState {
             let Some(conn) = flow.peek(rcu, ConnFacts::of) else {
                 return;
             };
+            self.drop_passes(flow, mode, rcu);
             let any = match judge(&conn, &net) {
                 Judgement::End(event) => self.end_flow(flow, event, rcu),
                 Judgement::DropRoutes(event) => {
@@ -179,6 +180,14 @@ impl NetState {
             collected = collected.saturating_add(usize::from(any));
         });
         (next, net.nearly_full || collected >= FLOWS_PER_PASS / 8)
+    }
+
+    /// Drops the passes of a flow that are obsolete, or all if packets do not jump.
+    pub(super) fn drop_passes(&self, flow: &Entry<Flow>, mode: Mode, rcu: &ReadSide<'_>) {
+        self.flows.drop_passes(flow, rcu, |dir, pass| {
+            let ends = flow.peek(rcu, |conn| conn.ends(dir));
+            !mode.jumps() || ends.is_none_or(|ends| pass.is_obsolete(self, || ends, rcu))
+        });
     }
 
     /// Ends the flow of a dead connection that a packet met, and looks for others. Any context, but

@@ -3,6 +3,8 @@
 //! The state of a netns, which its hooks, files and works share. Knows no hook.
 
 pub(crate) mod collector;
+mod firewall;
+pub(crate) mod jump;
 pub(crate) mod meter;
 pub(crate) mod reach;
 pub(crate) mod settings;
@@ -43,6 +45,7 @@ use crate::{
         stamp::{Facts, Stamp}, //
     },
     state::{
+        jump::Jumps,
         meter::Meter,
         settings::{Mode, Settings},
         shared::Shared,
@@ -95,6 +98,8 @@ pub(crate) struct NetState {
     pub(crate) meter: Meter,
     /// The packets of each CPU that have something to commit.
     pub(crate) pending: Pending,
+    /// What jumps need.
+    pub(crate) jumps: Jumps,
     /// The flows.
     #[pin]
     pub(crate) flows: FlowTable,
@@ -112,6 +117,8 @@ pub(crate) struct NetState {
     gone_devices: DeviceSet,
     #[pin]
     purger: DelayedWork<Self, PURGE>,
+    #[pin]
+    recorder: DelayedWork<Self, EPOCH>,
 }
 
 /// The numbers of the works.
@@ -119,12 +126,14 @@ pub(crate) const COLLECT: u64 = 0;
 pub(crate) const SETTLE: u64 = 1;
 pub(crate) const SWEEP: u64 = 2;
 pub(crate) const PURGE: u64 = 3;
+pub(crate) const EPOCH: u64 = 4;
 
 impl_has_delayed_work! {
     impl HasDelayedWork<Self, COLLECT> for NetState { self.collector }
     impl HasDelayedWork<Self, SETTLE> for NetState { self.settler }
     impl HasDelayedWork<Self, SWEEP> for NetState { self.sweeper }
     impl HasDelayedWork<Self, PURGE> for NetState { self.purger }
+    impl HasDelayedWork<Self, EPOCH> for NetState { self.recorder }
 }
 
 /// The interval of the collector while there is something to collect, in ms.
@@ -155,6 +164,7 @@ impl NetState {
                 stats: Stats::new()?,
                 meter: Meter::new()?,
                 pending: Pending::new()?,
+                jumps: Jumps::new(),
                 refs,
                 shared: shared.clone(),
                 collected: Collected::new(),
@@ -163,6 +173,7 @@ impl NetState {
                 sweeper <- new_delayed_work!("nf_zoneroute::sweep"),
                 gone_devices: DeviceSet::new(),
                 purger <- new_delayed_work!("nf_zoneroute::purge"),
+                recorder <- new_delayed_work!("nf_zoneroute::record_rules"),
             }),
             GFP_KERNEL,
         )
@@ -226,6 +237,7 @@ impl NetState {
     fn drop_routes_of_gone_devices(&self) {
         let gone = self.gone_devices.take();
         self.flows.for_each(|flow, rcu| {
+            self.drop_passes(flow, self.settings.mode(), rcu);
             self.drop_routes(flow, Event::SlotDeviceGone, rcu, |_, slot| {
                 let is_gone =
                     |ifindex| gone.has(ifindex) && self.net.ifname(ifindex, rcu).is_none();
@@ -304,6 +316,14 @@ impl WorkItem<PURGE> for NetState {
 
     fn run(this: Arc<Self>) {
         this.drop_routes_of_gone_devices();
+    }
+}
+
+impl WorkItem<EPOCH> for NetState {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.record_rules();
     }
 }
 

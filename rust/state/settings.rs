@@ -5,7 +5,7 @@
 use kernel::sync::atomic::{Atomic, Relaxed};
 
 use crate::kapi::{
-    nf::track::is_tracking_verified,
+    nf::{jump::Marks, track::is_tracking_verified},
     sync::{once::ReadOnce, time}, //
 };
 
@@ -20,6 +20,8 @@ pub(crate) enum Mode {
         lookup: bool,
         /// sysctl `route_cache`.
         routes: bool,
+        /// Packets may jump: sysctl `jump`, if the other two are set.
+        jumps: bool,
     },
     /// No packet is changed. Predictions are compared with what the kernel does.
     Verify {
@@ -49,9 +51,27 @@ impl Mode {
             Self::On { lookup, .. } => Self::On {
                 lookup,
                 routes: false,
+                jumps: false,
             },
             Self::Verify { .. } => Self::Verify { routes: false },
         }
+    }
+
+    /// Returns the same without jumps.
+    pub(crate) fn without_jumps(self) -> Self {
+        match self {
+            Self::On { lookup, routes, .. } => Self::On {
+                lookup,
+                routes,
+                jumps: false,
+            },
+            Self::Off | Self::Verify { .. } => self,
+        }
+    }
+
+    /// Returns whether packets may jump.
+    pub(crate) fn jumps(self) -> bool {
+        matches!(self, Self::On { jumps: true, .. })
     }
 
     /// Returns whether predictions are compared.
@@ -62,7 +82,11 @@ impl Mode {
     pub(super) const fn as_raw(self) -> u32 {
         match self {
             Self::Off => 0,
-            Self::On { lookup, routes } => 1 | (lookup as u32) << 1 | (routes as u32) << 2,
+            Self::On {
+                lookup,
+                routes,
+                jumps,
+            } => 1 | (lookup as u32) << 1 | (routes as u32) << 2 | (jumps as u32) << 4,
             Self::Verify { routes } => 8 | (routes as u32) << 2,
         }
     }
@@ -72,7 +96,11 @@ impl Mode {
         if raw & 8 != 0 {
             Self::Verify { routes }
         } else if raw & 1 != 0 {
-            Self::On { lookup, routes }
+            Self::On {
+                lookup,
+                routes,
+                jumps: raw & 16 != 0,
+            }
         } else {
             Self::Off
         }
@@ -99,6 +127,12 @@ pub(crate) struct SysctlValues {
     pub(crate) max_age_ms: Atomic<u32>,
     /// sysctl `learn_after`: 0 to 255 packets.
     pub(crate) learn_after: Atomic<u32>,
+    /// sysctl `jump`: 0 or 1.
+    pub(crate) jump: Atomic<u32>,
+    /// sysctl `jump_mark`.
+    pub(crate) jump_mark: Atomic<u32>,
+    /// sysctl `jump_mask`.
+    pub(crate) jump_mask: Atomic<u32>,
     /// sysctl `verify`: 0 or 1.
     pub(crate) verify: Atomic<u32>,
 }
@@ -113,6 +147,9 @@ impl SysctlValues {
             route_cache: Atomic::new(1),
             max_age_ms: Atomic::new(1000),
             learn_after: Atomic::new(defaults.learn_after.into()),
+            jump: Atomic::new(0),
+            jump_mark: Atomic::new(0),
+            jump_mask: Atomic::new(0),
             verify: Atomic::new(0),
         }
     }
@@ -127,7 +164,11 @@ impl SysctlValues {
             Mode::Verify { routes }
         } else {
             let lookup = is(&self.zone_lookup);
-            Mode::On { lookup, routes }
+            Mode::On {
+                lookup,
+                routes,
+                jumps: lookup && routes && is(&self.jump),
+            }
         }
     }
 
@@ -148,6 +189,9 @@ pub(crate) struct Settings {
     max_age: Atomic<u32>,
     /// After how many packets a connection gets a flow: at most 255.
     learn_after: Atomic<u32>,
+    /// The [`Marks`] in one number, so that both are read and written at once: the mask in the high
+    /// half.
+    jump_marks: Atomic<u64>,
     /// The [`Mode`].
     mode: Atomic<u32>,
 }
@@ -158,6 +202,7 @@ impl Settings {
         Self {
             max_age: Atomic::new(0),
             learn_after: Atomic::new(0),
+            jump_marks: Atomic::new(0),
             mode: Atomic::new(Mode::Off.as_raw()),
         }
     }
@@ -181,6 +226,25 @@ impl Settings {
     /// Sets the age at which a route must be looked up again, in jiffies.
     pub(crate) fn set_max_age(&self, max_age: u32) {
         self.max_age.store(max_age, Relaxed);
+    }
+
+    /// Returns the marks of the connections whose packets may jump.
+    #[inline(always)]
+    pub(crate) fn jump_marks(&self) -> Marks {
+        let raw = self.jump_marks.read_once();
+        // CAST: To the two halves of a `u64`.
+        Marks {
+            mark: raw as u32,
+            mask: (raw >> 32) as u32,
+        }
+    }
+
+    /// Sets the marks of the connections whose packets may jump. Returns whether they were others.
+    pub(crate) fn set_jump_marks(&self, sysctls: &SysctlValues) -> bool {
+        let mask = sysctls.jump_mask.load(Relaxed);
+        let mark = sysctls.jump_mark.load(Relaxed) & mask;
+        let raw = u64::from(mask) << 32 | u64::from(mark);
+        self.jump_marks.xchg(raw, Relaxed) != raw
     }
 
     /// Returns after how many packets a connection gets a flow; 0: with its first one.

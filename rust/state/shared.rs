@@ -19,7 +19,7 @@ use crate::{
         mem::slab::Cache,
         sync::work::{self, OwnedQueue}, //
     },
-    route::slot::Slot,
+    route::{pass::Pass, slot::Slot},
     state::settings::Defaults, //
 };
 
@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     flows: Cache<Entry<Flow>>,
     /// The cache of slots.
     pub(crate) slots: Cache<Slot>,
+    /// The cache of passes.
+    pub(crate) passes: Cache<Pass>,
     #[pin]
     stock: Stock,
     /// Where the netns wait for the end of their notifiers.
@@ -65,6 +67,7 @@ impl Shared {
             try_pin_init!(Self {
                 flows: Cache::new(c"nf_zoneroute_flow")?,
                 slots: Cache::new(c"nf_zoneroute_slot")?,
+                passes: Cache::new(c"nf_zoneroute_pass")?,
                 stock <- Stock::new(),
                 enders: OwnedQueue::new(c"nf_zoneroute_end", ENDERS)?,
                 defaults,

@@ -7,7 +7,7 @@ use kernel::prelude::*;
 use crate::{
     kapi::sync::percpu::{CounterSet, Counters, OneCounter},
     named_enum::named_enum,
-    route::miss::Miss,
+    route::{miss::Miss, stay::Stay},
     track::outcome::LookupMiss, //
 };
 
@@ -23,6 +23,12 @@ named_enum! {
         Renewed = "renewed",
         /// No change can have changed an outdated live route.
         Spared = "spared",
+        /// A direction's packets may jump from now on, because one of them was observed.
+        Learned = "jump_learned",
+        /// A direction's packets may not jump: no memory.
+        LearnedNoMemory = "jump_no_memory",
+        /// A changed firewall was recorded.
+        RulesRecorded = "rules_recorded",
         /// A connection got a flow.
         FlowNew = "flow_new",
         /// A flow ended because its connection is dead.
@@ -105,24 +111,29 @@ named_enum! {
 /// A counter.
 #[derive(Clone, Copy)]
 pub(crate) enum Counter {
-    /// Packets that the lookup attached to their connection.
+    /// Packets that jumped.
+    Jumped,
+    /// Packets that the lookup attached to their connection, and that did not jump.
     LookupHit,
     /// Packets that the lookup left to conntrack, by reason.
     LookupMiss(LookupMiss),
-    /// Packets that took a cached route.
+    /// Packets that took a cached route without a jump.
     Hit,
     /// Packets that did not take a cached route, by reason.
     Miss(Miss),
+    /// Packets that could jump and did not, by reason.
+    Stay(Stay),
     /// Events.
     Event(Event),
 }
 
 impl Counter {
     /// The indices of the first counter of each kind.
-    const LOOKUP_MISS: usize = 1;
+    const LOOKUP_MISS: usize = 2;
     const HIT: usize = Self::LOOKUP_MISS + LookupMiss::COUNT;
     const MISS: usize = Self::HIT + 1;
-    const EVENT: usize = Self::MISS + Miss::COUNT;
+    const STAY: usize = Self::MISS + Miss::COUNT;
+    const EVENT: usize = Self::STAY + Stay::COUNT;
 }
 
 impl CounterSet for Counter {
@@ -131,10 +142,12 @@ impl CounterSet for Counter {
     fn index(self) -> usize {
         // CAST: The variants' numbers.
         match self {
-            Self::LookupHit => 0,
+            Self::Jumped => 0,
+            Self::LookupHit => 1,
             Self::LookupMiss(miss) => Self::LOOKUP_MISS.saturating_add(miss as usize),
             Self::Hit => Self::HIT,
             Self::Miss(miss) => Self::MISS.saturating_add(miss as usize),
+            Self::Stay(stay) => Self::STAY.saturating_add(stay as usize),
             Self::Event(event) => Self::EVENT.saturating_add(event as usize),
         }
     }
@@ -147,6 +160,12 @@ impl Stats {
     /// Creates zero counters. Process context.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self(Counters::new()?))
+    }
+
+    /// Returns the counter of packets that jumped.
+    #[inline(always)]
+    pub(crate) fn jumps(&self) -> OneCounter<'_> {
+        self.0.one(Counter::Jumped)
     }
 
     /// Returns the counter of packets that the lookup attached to their connection.
@@ -171,6 +190,11 @@ impl Stats {
             Ok(()) => Counter::Hit,
             Err(miss) => Counter::Miss(miss),
         });
+    }
+
+    /// Counts a packet that could jump and did not. Any context.
+    pub(crate) fn count_stay(&self, stay: Stay) {
+        self.0.inc(Counter::Stay(stay));
     }
 
     /// Counts an event. Any context.

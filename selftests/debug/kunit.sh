@@ -7,8 +7,8 @@
 # Group: debug
 # Kernel: debug
 
-SUITES=23
-CASES=119
+SUITES=24
+CASES=120
 
 . lib/test.sh
 plan $((CASES + 2))

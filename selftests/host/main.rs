@@ -44,6 +44,7 @@ mod route {
     pub(crate) mod key;
     pub(crate) mod miss;
     pub(crate) mod stamp;
+    pub(crate) mod stay;
 }
 
 mod prefixes;
@@ -212,6 +213,51 @@ mod stamps {
             }
         }
         assert_eq!(Stamp::new(&at(100)).outdated_by(&at(350)), None);
+    }
+
+    #[test]
+    fn the_older_of_two_stamps_gives_the_age() {
+        let stamp = |born| Stamp::new(&at(born));
+        let cases = [(100, 90), (90, 100), (5, u32::MAX - 5), (u32::MAX - 5, 5)];
+        for (one, other) in cases {
+            let older = if one.wrapping_sub(other) < 1000 {
+                other
+            } else {
+                one
+            };
+            assert_eq!(stamp(one).as_old_as(stamp(other)).born(), older);
+        }
+    }
+
+    #[test]
+    fn the_age_of_another_stamp_leaves_the_changes_alone() {
+        let older = Facts {
+            generation: 6,
+            ..at(90)
+        };
+        let stamp = Stamp::new(&at(100)).as_old_as(Stamp::new(&older));
+        assert_eq!(stamp.outdated_by(&at(100)), None);
+    }
+}
+
+mod stays {
+    use crate::route::stay::Stay;
+
+    #[test]
+    fn numbers_go_there_and_back() {
+        for &stay in Stay::ALL {
+            assert_eq!(Stay::from_raw(stay.as_raw()), stay);
+        }
+        assert_eq!(Stay::from_raw(-1), Stay::Unlearned);
+        assert_eq!(Stay::from_raw(i8::MAX), Stay::Unlearned);
+    }
+
+    #[test]
+    fn names_are_distinct() {
+        let mut names: Vec<_> = Stay::ALL.iter().map(|stay| stay.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Stay::COUNT);
     }
 }
 

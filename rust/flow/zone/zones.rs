@@ -27,10 +27,11 @@ use crate::{
         Flow, //
     },
     kapi::{
-        entry::lookup::{Looked, LookupBuf},
+        entry::lookup::{Looked, LookedToJump, LookupBuf},
         mem::array::{RcuArray, Removed},
         net::netns::NetHandle,
         nf::{
+            ruleset::Ruleset,
             seats::Seats,
             skb::{HookSkb, PreRouting}, //
         },
@@ -40,6 +41,7 @@ use crate::{
             time, //
         },
     },
+    route::pass::{Passes, Terms},
 };
 
 /// The zones of a netns.
@@ -95,6 +97,19 @@ impl Zones {
         buf: &'p mut LookupBuf,
     ) -> Option<Looked<'p, 'r, Flow, ZoneData>> {
         self.zones.look_up(skb, buf)
+    }
+
+    /// As [`Self::look_up`], of a packet that may jump by one of `passes`. `ruleset` is the
+    /// firewall that was recorded last.
+    #[inline(always)]
+    pub(in crate::flow) fn look_up_to_jump<'p, 'b, 'r>(
+        &'r self,
+        skb: &'p HookSkb<'r, PreRouting>,
+        buf: &'b mut LookupBuf,
+        passes: &'r Passes,
+        ruleset: Option<&'r Ruleset>,
+    ) -> Option<LookedToJump<'p, 'b, 'r, Flow, ZoneData, Terms>> {
+        self.zones.look_up_to_jump(skb, buf, passes, ruleset)
     }
 
     /// Returns a reference on the zone with this id. The reference must be dropped in process

@@ -1,19 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The two ways from a packet to an entry, each in one call: by the packet's tuple before conntrack
- * sees it, and by the handle of its connection afterwards. Softirq or process context, under
- * rcu_read_lock().
+ * sees it, and by the handle of its connection afterwards. The first one also finds out whether the
+ * packet may jump. Softirq or process context, under rcu_read_lock().
  */
 #include <linux/netfilter_bridge.h>
 #include <linux/rhashtable.h>
 #include <net/netfilter/nf_conntrack.h>
-
-static __always_inline u32 nfzr_lookup_hash(const void *data, u32 len, u32 seed)
-{
-	const struct nfzr_lookup *l = data;
-
-	return nfzr_tuple_hash(&l->probe.tuple, l->probe.net_mix, seed);
-}
 
 /* Returns whether the packet's zone does not depend on its direction. */
 static __always_inline bool nfzr_is_one_zone(const struct nfzr_probe *p)
@@ -21,18 +14,36 @@ static __always_inline bool nfzr_is_one_zone(const struct nfzr_probe *p)
 	return p->zone[IP_CT_DIR_ORIGINAL] == p->zone[IP_CT_DIR_REPLY];
 }
 
+/* Returns the port and the protocol's number behind it, of either end of a tuple. */
+#define nfzr_port_and_number(end) (*(const u32 *)&(end).u)
+
+/* As nf_ct_tuple_equal(), where one is a tuple of IPv4, whose other bytes are 0. */
+static __always_inline bool nfzr_tuple_equal4(const struct nf_conntrack_tuple *a,
+					      const struct nf_conntrack_tuple *b)
+{
+	const u32 without_dir = (__force u32)htonl(0xffffff00);
+
+	BUILD_BUG_ON(offsetof(struct nf_conntrack_tuple, src.l3num) !=
+		     offsetof(struct nf_conntrack_tuple, src.u) + 2);
+	BUILD_BUG_ON(offsetof(struct nf_conntrack_tuple, dst.protonum) !=
+		     offsetof(struct nf_conntrack_tuple, dst.u) + 2);
+	return a->src.u3.ip == b->src.u3.ip && a->dst.u3.ip == b->dst.u3.ip &&
+	       nfzr_port_and_number(a->src) == nfzr_port_and_number(b->src) &&
+	       !((nfzr_port_and_number(a->dst) ^ nfzr_port_and_number(b->dst)) & without_dir);
+}
+
 /*
  * As nf_ct_key_equal(): compares the tuple, and the packet's zone for the tuple's direction, which
  * must be the table's zone. Entries of dead connections do not match.
  */
-static __always_inline int nfzr_lookup_cmp(struct rhashtable_compare_arg *arg, const void *obj)
+static __always_inline int nfzr_lookup_cmp(struct nfzr_lookup *l, const void *obj, const u8 pf)
 {
-	/* The caller's lookup, which counts the entries that do not match. */
-	struct nfzr_lookup *l = (struct nfzr_lookup *)arg->key;
 	struct nfzr_table_key key = nfzr_table_key_of(obj);
+	const struct nf_conntrack_tuple *tuple = nf_ct_tuple(key.ct, key.dir);
+	bool is_equal = pf == NFPROTO_IPV4 ? nfzr_tuple_equal4(tuple, &l->probe.tuple) :
+					     nf_ct_tuple_equal(tuple, &l->probe.tuple);
 
-	if (nf_ct_tuple_equal(nf_ct_tuple(key.ct, key.dir), &l->probe.tuple) &&
-	    (key.dir == l->at || nfzr_is_one_zone(&l->probe))) {
+	if (is_equal && (key.dir == l->at || nfzr_is_one_zone(&l->probe))) {
 		if (!nfzr_ct_is_gone(key.ct))
 			return 0;
 		/* The place and the port of the original direction matter first. */
@@ -43,13 +54,46 @@ static __always_inline int nfzr_lookup_cmp(struct rhashtable_compare_arg *arg, c
 	return 1;
 }
 
-/* A constant for lookups only; rhashtable's own code never sees it. */
-static const struct rhashtable_params nfzr_lookup_params = {
+/* The key is the caller's lookup, which counts the entries that do not match. */
+static __always_inline int nfzr_lookup_cmp4(struct rhashtable_compare_arg *arg, const void *obj)
+{
+	return nfzr_lookup_cmp((struct nfzr_lookup *)arg->key, obj, NFPROTO_IPV4);
+}
+
+static __always_inline int nfzr_lookup_cmp6(struct rhashtable_compare_arg *arg, const void *obj)
+{
+	return nfzr_lookup_cmp((struct nfzr_lookup *)arg->key, obj, NFPROTO_IPV6);
+}
+
+static __always_inline u32 nfzr_lookup_hash4(const void *data, u32 len, u32 seed)
+{
+	const struct nfzr_lookup *l = data;
+
+	return nfzr_tuple_hash(&l->probe.tuple, NFPROTO_IPV4, l->probe.net_mix, seed);
+}
+
+static __always_inline u32 nfzr_lookup_hash6(const void *data, u32 len, u32 seed)
+{
+	const struct nfzr_lookup *l = data;
+
+	return nfzr_tuple_hash(&l->probe.tuple, NFPROTO_IPV6, l->probe.net_mix, seed);
+}
+
+/* Constants for lookups only; rhashtable's own code never sees them. */
+static const struct rhashtable_params nfzr_lookup_params4 = {
 	.key_len = sizeof(struct nfzr_lookup),
 	.head_offset = 0,
-	.hashfn = nfzr_lookup_hash,
+	.hashfn = nfzr_lookup_hash4,
 	.obj_hashfn = nfzr_obj_hash,
-	.obj_cmpfn = nfzr_lookup_cmp,
+	.obj_cmpfn = nfzr_lookup_cmp4,
+};
+
+static const struct rhashtable_params nfzr_lookup_params6 = {
+	.key_len = sizeof(struct nfzr_lookup),
+	.head_offset = 0,
+	.hashfn = nfzr_lookup_hash6,
+	.obj_hashfn = nfzr_obj_hash,
+	.obj_cmpfn = nfzr_lookup_cmp6,
 };
 
 /*
@@ -57,18 +101,21 @@ static const struct rhashtable_params nfzr_lookup_params = {
  * the entry that was found, with a reference, or NULL.
  */
 static __always_inline struct nf_conn *nfzr_lookup_at(struct __genradix *zones,
-						      struct nfzr_lookup *l, u8 at)
+						      struct nfzr_lookup *l, u8 at, const u8 pf)
 {
 	struct nfzr_tabled *zone = nfzr_array_load(zones, l->probe.zone[at]);
 	struct nfzr_links *links;
 	struct rhash_head *link;
 
-	BUILD_BUG_ON(!__builtin_constant_p(nfzr_lookup_params.key_len));
+	BUILD_BUG_ON(!__builtin_constant_p(nfzr_lookup_params4.key_len));
 	l->zone[at] = zone;
 	if (!zone)
 		return NULL;
 	l->at = at;
-	link = rhashtable_lookup_likely(zone->table, l, nfzr_lookup_params);
+	if (pf == NFPROTO_IPV4)
+		link = rhashtable_lookup_likely(zone->table, l, nfzr_lookup_params4);
+	else
+		link = rhashtable_lookup_likely(zone->table, l, nfzr_lookup_params6);
 	if (!link)
 		return NULL;
 	links = (struct nfzr_links *)nfzr_links_of(link);
@@ -79,29 +126,31 @@ static __always_inline struct nf_conn *nfzr_lookup_at(struct __genradix *zones,
 }
 
 static noinline struct nf_conn *nfzr_lookup_at_reply(struct __genradix *zones,
-						     struct nfzr_lookup *l)
+						     struct nfzr_lookup *l, u8 pf)
 {
-	return nfzr_lookup_at(zones, l, IP_CT_DIR_REPLY);
+	return pf == NFPROTO_IPV4 ? nfzr_lookup_at(zones, l, IP_CT_DIR_REPLY, NFPROTO_IPV4) :
+				    nfzr_lookup_at(zones, l, IP_CT_DIR_REPLY, NFPROTO_IPV6);
 }
 
-static __always_inline enum nfzr_track nfzr_lookup(struct sk_buff *skb,
+/* Searches the connection of a packet of the family pf. */
+static __always_inline enum nfzr_track nfzr_lookup(struct sk_buff *skb, const u8 pf,
 						   const struct nf_hook_state *state,
 						   const struct nf_conn *tmpl,
 						   struct __genradix *zones, struct nfzr_lookup *l)
 {
-	enum nfzr_track why = nfzr_probe(skb, state, tmpl, &l->probe);
+	enum nfzr_track why = nfzr_probe(skb, pf, state, tmpl, &l->probe);
 	struct nf_conn *ct;
 
 	if (why != NFZR_TRACK)
 		return why;
 	/* In the order of resolve_normal_ct(). */
-	ct = nfzr_lookup_at(zones, l, IP_CT_DIR_ORIGINAL);
+	ct = nfzr_lookup_at(zones, l, IP_CT_DIR_ORIGINAL, pf);
 	if (!ct && !nfzr_is_one_zone(&l->probe))
-		ct = nfzr_lookup_at_reply(zones, l);
+		ct = nfzr_lookup_at_reply(zones, l, pf);
 	if (!ct)
 		return NFZR_UNTRACK_UNKNOWN;
 	why = nfzr_ct_why(ct);
-	if (why == NFZR_TRACK && !nfzr_checksum_good(skb, state, &l->probe))
+	if (why == NFZR_TRACK && !nfzr_checksum_good(skb, pf, state, &l->probe))
 		why = NFZR_UNTRACK_CHECKSUM;
 	if (unlikely(why != NFZR_TRACK)) {
 		nf_ct_put(ct);
@@ -114,15 +163,28 @@ static __always_inline enum nfzr_track nfzr_lookup(struct sk_buff *skb,
 	return NFZR_TRACK;
 }
 
-/*
- * Looks up a packet that conntrack has not seen yet, in a PRE_ROUTING hook, and checks that conntrack
- * would do nothing unusual with it; zones is an array of struct nfzr_tabled.
- * Returns false if conntrack has seen the packet, if it is marked untracked, or if it comes from a
- * bridge. Otherwise l->why says whether the packet's connection was found. If it is NFZR_TRACK, the
- * caller gets a reference to the connection.
- */
-bool nfzr_helper_lookup(struct sk_buff *skb, const struct nf_hook_state *state,
-			struct __genradix *zones, struct nfzr_lookup *l)
+/* Looks for the pass of a packet that was found, and at all that may keep it from jumping. */
+static __always_inline enum nfzr_stay nfzr_find_exit(struct sk_buff *skb, const u8 pf,
+						     const struct nf_hook_state *state,
+						     struct __genradix *passes,
+						     struct nfzr_ruleset *r, struct nfzr_lookup *l)
+{
+	const struct nfzr_links *links = l->found;
+	const struct nfzr_pass *p = nfzr_array_load(passes, links->index << 1 | l->dir);
+
+	l->pass = p;
+	if (!p || p->owner != links || p->cached.family != (pf == NFPROTO_IPV6))
+		return NFZR_STAY_UNLEARNED;
+	if (!r)
+		return NFZR_STAY_RULES;
+	return pf == NFPROTO_IPV4 ? nfzr_may_jump4(skb, state, links->ct, l->dir, p, r, &l->exit) :
+				    nfzr_may_jump6(skb, state, links->ct, l->dir, p, r, &l->exit);
+}
+
+static __always_inline bool nfzr_lookup_new(struct sk_buff *skb, const u8 pf,
+					    const struct nf_hook_state *state,
+					    struct __genradix *zones, struct __genradix *passes,
+					    struct nfzr_ruleset *r, struct nfzr_lookup *l)
 {
 	enum ip_conntrack_info ctinfo;
 	const struct nf_conn *tmpl = nf_ct_get(skb, &ctinfo);
@@ -136,8 +198,33 @@ bool nfzr_helper_lookup(struct sk_buff *skb, const struct nf_hook_state *state,
 	l->met[IP_CT_DIR_ORIGINAL] = 0;
 	l->met[IP_CT_DIR_REPLY] = 0;
 	l->gone = NULL;
-	l->why = nfzr_lookup(skb, state, tmpl, zones, l);
+	l->why = nfzr_lookup(skb, pf, state, tmpl, zones, l);
+	if (passes && l->why == NFZR_TRACK)
+		l->stay = nfzr_find_exit(skb, pf, state, passes, r, l);
 	return true;
+}
+
+/*
+ * Looks up a packet that conntrack has not seen yet, in a PRE_ROUTING hook, and checks that conntrack
+ * would do nothing unusual with it; zones is an array of struct nfzr_tabled.
+ * Returns false if conntrack has seen the packet, if it is marked untracked, or if it comes from a
+ * bridge. Otherwise l->why says whether the packet's connection was found. If it is NFZR_TRACK, the
+ * caller gets a reference to the connection.
+ * If passes, an array of struct nfzr_pass, is not NULL, l->stay says whether a packet whose connection
+ * was found may jump; r is the firewall that was recorded last, or NULL.
+ */
+bool nfzr_helper_lookup4(struct sk_buff *skb, const struct nf_hook_state *state,
+			 struct __genradix *zones, struct __genradix *passes,
+			 struct nfzr_ruleset *r, struct nfzr_lookup *l)
+{
+	return nfzr_lookup_new(skb, NFPROTO_IPV4, state, zones, passes, r, l);
+}
+
+bool nfzr_helper_lookup6(struct sk_buff *skb, const struct nf_hook_state *state,
+			 struct __genradix *zones, struct __genradix *passes,
+			 struct nfzr_ruleset *r, struct nfzr_lookup *l)
+{
+	return nfzr_lookup_new(skb, NFPROTO_IPV6, state, zones, passes, r, l);
 }
 
 /*

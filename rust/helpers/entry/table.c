@@ -46,14 +46,14 @@ static struct nfzr_table_key nfzr_table_key_of(const struct rhash_head *link)
 	return (struct nfzr_table_key){ .ct = nfzr_links_of(link)->ct, .dir = nfzr_dir_of(link) };
 }
 
-static __always_inline u32 nfzr_tuple_hash(const struct nf_conntrack_tuple *t, u32 net_mix,
+static __always_inline u32 nfzr_tuple_hash(const struct nf_conntrack_tuple *t, u8 pf, u32 net_mix,
 					   u32 seed)
 {
 	hsiphash_key_t key = nfzr_secret;
 
 	key.key[0] ^= seed;
 	key.key[1] ^= net_mix ^ (u64)t->dst.protonum << 32;
-	if (t->src.l3num == NFPROTO_IPV4)
+	if (pf == NFPROTO_IPV4)
 		return hsiphash_3u32((__force u32)t->src.u3.ip, (__force u32)t->dst.u3.ip,
 				     (__force u32)t->src.u.all << 16 | (__force u32)t->dst.u.all,
 				     &key);
@@ -63,9 +63,9 @@ static __always_inline u32 nfzr_tuple_hash(const struct nf_conntrack_tuple *t, u
 static u32 nfzr_hash(const void *data, u32 len, u32 seed)
 {
 	const struct nfzr_table_key *key = data;
+	const struct nf_conntrack_tuple *t = nf_ct_tuple(key->ct, key->dir);
 
-	return nfzr_tuple_hash(nf_ct_tuple(key->ct, key->dir), net_hash_mix(nf_ct_net(key->ct)),
-			       seed);
+	return nfzr_tuple_hash(t, t->src.l3num, net_hash_mix(nf_ct_net(key->ct)), seed);
 }
 
 static u32 nfzr_obj_hash(const void *obj, u32 len, u32 seed)

@@ -96,6 +96,13 @@ static __always_inline bool nfzr_dst_is_valid6(const struct nfzr_cached *cached)
 	       nfzr_dst_check6(cached->dst);
 }
 
+/* Returns whether the kernel has given a route up for good. */
+static __always_inline bool nfzr_is_obsolete(const struct dst_entry *dst)
+{
+	return READ_ONCE(dst->obsolete) != DST_OBSOLETE_FORCE_CHK ||
+	       dst_dev_rcu(dst) == blackhole_netdev;
+}
+
 /* Returns whether the route is still valid for the kernel. */
 bool nfzr_helper_dst_valid(const struct nfzr_cached *cached)
 {

@@ -126,6 +126,11 @@ bool nfzr_helper_ct_is_tcp(const struct nf_conn *ct)
 	return nf_ct_protonum(ct) == IPPROTO_TCP;
 }
 
+u32 nfzr_helper_ct_mark(const struct nf_conn *ct)
+{
+	return READ_ONCE(ct->mark);
+}
+
 /* Returns the zone id, regardless of the directions that it applies to. */
 u16 nfzr_helper_ct_own_zone(const struct nf_conn *ct)
 {

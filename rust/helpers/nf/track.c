@@ -68,17 +68,20 @@ static __always_inline enum nfzr_track nfzr_probe_ipv6(const struct sk_buff *skb
 static __always_inline void nfzr_probe_tuple(const struct sk_buff *skb, u8 pf, u8 protocol,
 					     struct nf_conntrack_tuple *t)
 {
+	const struct iphdr *iph = ip_hdr(skb);
+	const struct ipv6hdr *ip6h = ipv6_hdr(skb);
+
 	t->src.l3num = pf;
 	t->dst.protonum = protocol;
 	t->dst.dir = 0;
 	if (pf == NFPROTO_IPV4) {
 		memset(&t->src.u3, 0, sizeof(t->src.u3));
 		memset(&t->dst.u3, 0, sizeof(t->dst.u3));
-		t->src.u3.ip = ip_hdr(skb)->saddr;
-		t->dst.u3.ip = ip_hdr(skb)->daddr;
+		t->src.u3.ip = iph->saddr;
+		t->dst.u3.ip = iph->daddr;
 	} else {
-		t->src.u3.in6 = ipv6_hdr(skb)->saddr;
-		t->dst.u3.in6 = ipv6_hdr(skb)->daddr;
+		t->src.u3.in6 = ip6h->saddr;
+		t->dst.u3.in6 = ip6h->daddr;
 	}
 }
 
@@ -175,7 +178,7 @@ static __always_inline enum nfzr_track nfzr_probe_udp(const struct sk_buff *skb,
  * Reads a packet that conntrack has not seen yet. Fills *p if it returns NFZR_TRACK: the packet is
  * of a kind that is looked up.
  */
-static __always_inline enum nfzr_track nfzr_probe(const struct sk_buff *skb,
+static __always_inline enum nfzr_track nfzr_probe(const struct sk_buff *skb, const u8 pf,
 						  const struct nf_hook_state *state,
 						  const struct nf_conn *tmpl, struct nfzr_probe *p)
 {
@@ -184,7 +187,7 @@ static __always_inline enum nfzr_track nfzr_probe(const struct sk_buff *skb,
 	enum nfzr_track why;
 	u8 protocol;
 
-	if (state->pf == NFPROTO_IPV4)
+	if (pf == NFPROTO_IPV4)
 		why = nfzr_probe_ipv4(skb, p, &protocol);
 	else
 		why = nfzr_probe_ipv6(skb, p, &protocol);
@@ -199,7 +202,7 @@ static __always_inline enum nfzr_track nfzr_probe(const struct sk_buff *skb,
 	if (why != NFZR_TRACK)
 		return why;
 
-	nfzr_probe_tuple(skb, state->pf, protocol, &p->tuple);
+	nfzr_probe_tuple(skb, pf, protocol, &p->tuple);
 	if (tmpl) {
 		zone = nf_ct_zone_tmpl(tmpl, skb, &tmp);
 		p->zone[IP_CT_DIR_ORIGINAL] = nf_ct_zone_id(zone, IP_CT_DIR_ORIGINAL);
@@ -258,7 +261,7 @@ static __always_inline enum nfzr_track nfzr_ct_why(const struct nf_conn *ct)
  * As nf_checksum() for a linear packet whose sum is not known, without its calls. Returns true if the
  * checksum is right, and leaves the sum in the skb. Returns false if nf_checksum() is to decide.
  */
-static __always_inline bool nfzr_checksum_linear(struct sk_buff *skb, const struct nf_hook_state *state,
+static __always_inline bool nfzr_checksum_linear(struct sk_buff *skb, const u8 pf,
 						 const struct nfzr_probe *p)
 {
 	const u8 protocol = p->tuple.dst.protonum;
@@ -268,7 +271,7 @@ static __always_inline bool nfzr_checksum_linear(struct sk_buff *skb, const stru
 
 	if (skb->ip_summed != CHECKSUM_NONE || skb_is_nonlinear(skb) || skb_shared(skb))
 		return false;
-	if (state->pf == NFPROTO_IPV4) {
+	if (pf == NFPROTO_IPV4) {
 		/* The IP header's sum is 0: ip_rcv() checked it. */
 		sum = csum_partial(skb->data, skb->len, 0);
 		rest = csum_tcpudp_magic(ip_hdr(skb)->saddr, ip_hdr(skb)->daddr, len, protocol, sum);
@@ -291,7 +294,7 @@ static __always_inline bool nfzr_checksum_linear(struct sk_buff *skb, const stru
  * Mirrors the checksum check of tcp_error() and udp_error(). The result stays in the skb for the
  * kernel's own check.
  */
-static __always_inline bool nfzr_checksum_good(struct sk_buff *skb,
+static __always_inline bool nfzr_checksum_good(struct sk_buff *skb, const u8 pf,
 						const struct nf_hook_state *state,
 						const struct nfzr_probe *p)
 {
@@ -299,8 +302,8 @@ static __always_inline bool nfzr_checksum_good(struct sk_buff *skb,
 	if (skb->ip_summed != CHECKSUM_NONE && skb->ip_summed != CHECKSUM_COMPLETE)
 		return true;
 	return !p->has_checksum || !state->net->ct.sysctl_checksum ||
-	       nfzr_checksum_linear(skb, state, p) ||
-	       !nf_checksum(skb, state->hook, p->dataoff, p->tuple.dst.protonum, state->pf);
+	       nfzr_checksum_linear(skb, pf, p) ||
+	       !nf_checksum(skb, state->hook, p->dataoff, p->tuple.dst.protonum, pf);
 }
 
 /* Reads the timeouts that a TCP connection may get. */
@@ -354,34 +357,6 @@ struct ip_ct_tcp *nfzr_helper_tcp_lock(struct nf_conn *ct)
 void nfzr_helper_tcp_unlock(struct nf_conn *ct)
 {
 	spin_unlock_bh(&ct->lock);
-}
-
-/*
- * Does the rest of conntrack's work for a packet that it would accept: refreshes the timeout (in
- * jiffies) and the counters, and attaches the ct in place of the template, if there is one. A packet
- * that has a ct already keeps it. The packet gets the caller's reference to the ct. Increments both
- * counters on this CPU.
- */
-void nfzr_helper_attach(struct sk_buff *skb, struct nf_conn *ct, u8 dir, u32 timeout,
-			u64 __percpu *in_zone, u64 __percpu *in_net)
-{
-	enum ip_conntrack_info ctinfo = dir == IP_CT_DIR_REPLY ? IP_CT_ESTABLISHED_REPLY :
-								 IP_CT_ESTABLISHED;
-	enum ip_conntrack_info was;
-	struct nf_conn *tmpl = nf_ct_get(skb, &was);
-
-	if (tmpl && !nf_ct_is_template(tmpl)) {
-		nf_ct_put(ct);
-		return;
-	}
-	nf_ct_refresh_acct(ct, ctinfo, skb, timeout);
-	/* nf_ct_set() requires an empty _nfct. */
-	skb->_nfct = 0;
-	nf_ct_set(skb, ct, ctinfo);
-	if (tmpl)
-		nf_ct_put(tmpl);
-	this_cpu_inc(*in_zone);
-	this_cpu_inc(*in_net);
 }
 
 /* Copies the state of a TCP connection under its lock. */

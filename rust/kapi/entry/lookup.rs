@@ -2,13 +2,14 @@
 
 //! The lookup of a packet in the tables of its zones.
 //!
-//! One call into C reads the packet, finds its connection, and checks that conntrack would do
-//! nothing unusual with the packet.
+//! One call into C reads the packet, finds its connection, checks that conntrack would do nothing
+//! unusual with the packet, and finds out whether the packet may jump.
 
 use core::{
     marker::PhantomData,
     mem::{ManuallyDrop, MaybeUninit},
-    ptr::NonNull, //
+    ops::Deref,
+    ptr::{self, NonNull}, //
 };
 
 use kernel::sync::aref::ARef;
@@ -20,9 +21,12 @@ use crate::{
             table::Tabled,
             Entry, //
         },
-        mem::array::RcuArray,
+        mem::array::{RcuArray, RcuBoxArray},
+        net::family::Family,
         nf::{
             conn::{Conn, Dir},
+            jump::{Jump, Learned, Stays},
+            ruleset::Ruleset,
             skb::{HookSkb, PreRouting},
             tcp::Segment,
             track::{Session, TcpGuard, Untracked},
@@ -201,10 +205,14 @@ impl<'r, T: Send + Sync, U> Found<'_, 'r, T, U> {
     /// timeout (in jiffies) and counters. Increments `hits`.
     #[inline(always)]
     pub(crate) fn attach(self, timeout: u32, hits: [OneCounter<'_>; 2]) {
+        let (skb, dir) = (self.skb, self.dir());
+        skb.attach(self.into_conn(), dir, timeout, hits);
+    }
+
+    fn into_conn(self) -> ARef<Conn> {
         let found = ManuallyDrop::new(self);
         // SAFETY: By the type invariant the reference is ours, and it is not dropped here.
-        let conn = unsafe { ARef::from_raw(found.conn_ptr()) };
-        found.skb.attach(conn, found.dir(), timeout, hits);
+        unsafe { ARef::from_raw(found.conn_ptr()) }
     }
 }
 
@@ -213,6 +221,77 @@ impl<T: Send + Sync, U> Drop for Found<'_, '_, T, U> {
         // SAFETY: By the type invariant the reference is ours.
         drop(unsafe { ARef::from_raw(self.conn_ptr()) });
     }
+}
+
+/// As [`Found`], of a packet that may jump on terms `P`.
+///
+/// # Invariants
+///
+/// The lookup searched an array of passes `Learned<P>`.
+pub(crate) struct FoundToJump<'p, 'b, 'r, T: Send + Sync, U, P> {
+    found: Found<'p, 'r, T, U>,
+    _buf: PhantomData<&'b mut LookupBuf>,
+    _passes: PhantomData<&'r P>,
+}
+
+impl<'p, 'r, T: Send + Sync, U, P> Deref for FoundToJump<'p, '_, 'r, T, U, P> {
+    type Target = Found<'p, 'r, T, U>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Self::Target {
+        &self.found
+    }
+}
+
+impl<'p, 'b, 'r, T: Send + Sync, U, P> FoundToJump<'p, 'b, 'r, T, U, P> {
+    /// Returns the pass of the packet's direction by which the packet may jump, as far as the
+    /// packet, the firewall and the kernel's state are concerned, or the reason why it may not.
+    #[inline(always)]
+    pub(crate) fn pass(&self) -> Result<&'r Learned<P>, Stays> {
+        let raw = self.found.raw.as_ptr();
+        // SAFETY: By the type invariant; a lookup that finds an entry, and searches passes, fills
+        // this field.
+        Stays::check(unsafe { (*raw).stay })?;
+        // SAFETY: As above: a packet that may jump has a pass.
+        let pass = unsafe { (*raw).pass };
+        // SAFETY: By the type invariant it was in the array, in the read-side critical section
+        // `'r`. A `Learned<P>` begins with its pass.
+        Ok(unsafe { &*pass.cast() })
+    }
+
+    /// Returns whether the kernel may have changed its choice of the route of [`Self::pass`].
+    #[inline(always)]
+    pub(crate) fn is_outdated(&self) -> bool {
+        let raw = self.found.raw.as_ptr();
+        // SAFETY: By the type invariant the buffer is valid. The field is filled if the packet may
+        // jump, and read as a number.
+        unsafe { ptr::addr_of!((*raw).exit.is_outdated).cast::<u8>().read() != 0 }
+    }
+
+    /// Returns the jump of the packet. It will update the connection's timeout (in jiffies), and
+    /// increment `counters`. Returns `None` if [`Self::pass`] fails.
+    #[inline(always)]
+    pub(crate) fn leave(self, timeout: u32, counters: [OneCounter<'r>; 2]) -> Option<Jump<'b, 'r>> {
+        self.pass().ok()?;
+        let (raw, skb) = (self.found.raw, self.found.skb.id());
+        let conn = self.found.into_conn();
+        // SAFETY: By the type invariants, and as checked above.
+        Some(unsafe { Jump::from_raw(raw, skb, conn, timeout, counters) })
+    }
+
+    /// As [`Found::attach`].
+    #[inline(always)]
+    pub(crate) fn attach(self, timeout: u32, hits: [OneCounter<'_>; 2]) {
+        self.found.attach(timeout, hits);
+    }
+}
+
+/// As [`Looked`], of a packet that may jump on terms `P`.
+pub(crate) struct LookedToJump<'p, 'b, 'r, T: Send + Sync, U, P> {
+    /// The packet's connection, or why the packet is left to conntrack.
+    pub(crate) result: Result<FoundToJump<'p, 'b, 'r, T, U, P>, Untracked>,
+    /// What the lookup met.
+    pub(crate) trail: Trail<'b, 'r, T, U>,
 }
 
 impl<T: Send + Sync, U: Send + Sync> RcuArray<Tabled<T, U>> {
@@ -226,12 +305,69 @@ impl<T: Send + Sync, U: Send + Sync> RcuArray<Tabled<T, U>> {
         skb: &'p HookSkb<'r, PreRouting>,
         buf: &'p mut LookupBuf,
     ) -> Option<Looked<'p, 'r, T, U>> {
+        // SAFETY: No passes are searched.
+        let (result, trail) = unsafe { self.look_up_raw(skb, buf, ptr::null_mut(), None) }?;
+        Some(Looked { result, trail })
+    }
+
+    /// As [`Self::look_up`]. If the packet's connection was found, also looks for the pass of its
+    /// direction, at the index of its entry, and at all that may keep the packet from jumping.
+    /// `ruleset` is the firewall that was recorded last.
+    #[inline(always)]
+    pub(crate) fn look_up_to_jump<'p, 'b, 'r, P: Send + Sync>(
+        &'r self,
+        skb: &'p HookSkb<'r, PreRouting>,
+        buf: &'b mut LookupBuf,
+        passes: &'r RcuBoxArray<Learned<P>>,
+        ruleset: Option<&'r Ruleset>,
+    ) -> Option<LookedToJump<'p, 'b, 'r, T, U, P>> {
+        // SAFETY: The array holds `Learned<P>`, which begin with their pass, and which are freed a
+        // grace period after they were removed.
+        let (result, trail) = unsafe { self.look_up_raw(skb, buf, passes.tree(), ruleset) }?;
+        // INVARIANT: The passes were searched.
+        let result = result.map(|found| FoundToJump {
+            found,
+            _buf: PhantomData,
+            _passes: PhantomData,
+        });
+        Some(LookedToJump { result, trail })
+    }
+
+    /// # Safety
+    ///
+    /// `passes` is null, or an array whose objects begin with a `struct nfzr_pass`, and are freed a
+    /// grace period after they were removed.
+    #[inline(always)]
+    #[allow(clippy::type_complexity)]
+    unsafe fn look_up_raw<'p, 'b, 'r>(
+        &'r self,
+        skb: &'p HookSkb<'r, PreRouting>,
+        buf: &'b mut LookupBuf,
+        passes: *mut bindings::__genradix,
+        ruleset: Option<&'r Ruleset>,
+    ) -> Option<(Result<Found<'p, 'r, T, U>, Untracked>, Trail<'b, 'r, T, U>)> {
         let raw = NonNull::from(&mut buf.0).cast::<bindings::nfzr_lookup>();
+        let (tree, ruleset) = (
+            self.tree(),
+            ruleset.map_or(ptr::null_mut(), Ruleset::as_raw),
+        );
+        let look_up = match skb.family() {
+            Family::Ipv4 => bindings::nfzr_helper_lookup4,
+            Family::Ipv6 => bindings::nfzr_helper_lookup6,
+        };
         // SAFETY: The packet is in this hook, with this state, under RCU. The array holds
         // `Tabled<T, U>`, which begin with their table. The tables link entries `Entry<T>`. Every
         // registry frees those a grace period after it has unlinked them, so not before `'r` ends.
+        // For the passes see the function's requirement.
         let is_new = unsafe {
-            bindings::nfzr_helper_lookup(skb.as_raw(), skb.state(), self.tree(), raw.as_ptr())
+            look_up(
+                skb.as_raw(),
+                skb.state(),
+                tree,
+                passes,
+                ruleset,
+                raw.as_ptr(),
+            )
         };
         if !is_new {
             return None;
@@ -252,6 +388,6 @@ impl<T: Send + Sync, U: Send + Sync> RcuArray<Tabled<T, U>> {
                 _zones: PhantomData,
             }
         });
-        Some(Looked { result, trail })
+        Some((result, trail))
     }
 }

@@ -131,7 +131,7 @@ impl<T: Send + Sync> Entry<T> {
 
     /// Returns whether the entry is live.
     #[inline(always)]
-    fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         self.state().read_once() == LIVE
     }
 

@@ -229,6 +229,11 @@ impl<T: Send + Sync> RcuBoxArray<T> {
         })
     }
 
+    /// As [`RawArray::tree`]. The pointers are to objects that hold `T`.
+    pub(in crate::kapi) fn tree(&self) -> *mut bindings::__genradix {
+        self.raw.tree()
+    }
+
     fn load(&self, index: u32) -> Option<NonNull<Object<T>>> {
         NonNull::new(self.raw.load(index).cast())
     }
@@ -236,10 +241,10 @@ impl<T: Send + Sync> RcuBoxArray<T> {
     /// Returns the object at `index`. Any context.
     #[inline(always)]
     pub(crate) fn get<'r>(&'r self, index: u32, _rcu: &ReadSide<'r>) -> Option<&'r T> {
+        let object = self.load(index)?;
         // SAFETY: By the type invariant this is an object. If it is removed, it lives for one more
         // grace period, which cannot end before `'r`.
-        self.load(index)
-            .map(|object| unsafe { &object.as_ref().value })
+        Some(unsafe { &object.as_ref().value })
     }
 
     /// Stores an object at `index`, and removes the old one. Fails with `ENOMEM`. Does not sleep.

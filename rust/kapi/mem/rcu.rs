@@ -45,7 +45,7 @@ impl<T: Send + Sync> From<SlabBox<T>> for RcuBox<T> {
 impl<T: Send + Sync> RcuBox<T> {
     /// # Safety
     ///
-    /// `object` is initialised, comes from a cache, and nothing else owns it.
+    /// `object` is initialised, `kfree()` accepts its memory, and nothing else owns it.
     pub(in crate::kapi) unsafe fn from_raw(object: NonNull<Object<T>>) -> Self {
         // INVARIANT: By the function's requirement.
         Self(object)

@@ -135,7 +135,8 @@ impl<T> SlabBox<T> {
 
     /// # Safety
     ///
-    /// `object` is initialised, comes from a [`Cache<T>`], and nothing else owns or can reach it.
+    /// `object` is initialised, `kfree()` accepts its memory, and nothing else owns or can reach
+    /// it.
     pub(in crate::kapi) unsafe fn from_raw(object: NonNull<Object<T>>) -> Self {
         // INVARIANT: By the function's requirement.
         Self(object)
@@ -151,7 +152,7 @@ impl<T> Drop for SlabBox<T> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant the object is initialised and only ours.
         unsafe { core::ptr::drop_in_place(&mut self.0.as_mut().value) };
-        // SAFETY: The memory came from `kmem_cache_alloc()`, and `kfree()` accepts such memory.
+        // SAFETY: By the type invariant `kfree()` accepts the memory.
         unsafe { bindings::kfree(self.0.as_ptr().cast()) };
     }
 }

@@ -78,6 +78,16 @@ impl Dst {
         Self { dst, choice, genid }
     }
 
+    /// Returns another reference on the route, or `None` if the kernel frees it. Any context.
+    pub(crate) fn duplicate(&self, _rcu: &ReadSide<'_>) -> Option<Self> {
+        // Read before the reference is taken, and so before the route may become another's.
+        let genid = self.genid();
+        // SAFETY: By the type invariant `dst` is a route.
+        let is_held = unsafe { bindings::nfzr_helper_dst_hold(self.as_raw()) };
+        // SAFETY: A reference was taken above.
+        is_held.then(|| unsafe { Self::from_raw(self.dst, self.choice, genid) })
+    }
+
     pub(in crate::kapi) fn as_raw(&self) -> *mut bindings::dst_entry {
         self.dst.as_ptr()
     }

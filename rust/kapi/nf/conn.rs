@@ -114,6 +114,13 @@ impl Conn {
         unsafe { bindings::nfzr_helper_ct_is_tcp(self.as_raw()) }
     }
 
+    /// Returns the connection's mark.
+    #[inline(always)]
+    pub(crate) fn mark(&self) -> u32 {
+        // SAFETY: A `&Conn` is valid.
+        unsafe { bindings::nfzr_helper_ct_mark(self.as_raw()) }
+    }
+
     /// Returns the zone assigned to the connection, regardless of the directions it applies to.
     pub(crate) fn own_zone(&self) -> u16 {
         // SAFETY: A `&Conn` is valid.

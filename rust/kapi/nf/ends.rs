@@ -7,7 +7,7 @@ use crate::{
     kapi::{
         net::prefix::Ends,
         nf::{
-            conn::{CtRef, Dir},
+            conn::{Conn, CtRef, Dir},
             peek::ConnPeek, //
         },
     },
@@ -23,6 +23,14 @@ unsafe fn read(ct: *const bindings::nf_conn, dir: Dir) -> Ends {
     Ends {
         to: raw.to,
         from: raw.from,
+    }
+}
+
+impl Conn {
+    /// Returns the addresses of a direction. The connection is one of IPv4, or they mean nothing.
+    pub(crate) fn ends(&self, dir: Dir) -> Ends {
+        // SAFETY: A `&Conn` is valid.
+        unsafe { read(self.as_raw(), dir) }
     }
 }
 

@@ -135,6 +135,11 @@ impl<'r, P> HookSkb<'r, P> {
 pub(crate) struct Verdict(u32);
 
 impl Verdict {
+    /// The packet is netfilter's no more.
+    pub(in crate::kapi) fn stolen() -> Self {
+        Self(bindings::NF_STOLEN)
+    }
+
     pub(in crate::kapi) fn as_raw(&self) -> u32 {
         self.0
     }
@@ -142,7 +147,7 @@ impl Verdict {
 
 /// A packet that a hook stole. Dropping it frees the packet.
 ///
-/// Used by the KUnit suites only: no hook of the module steals packets yet.
+/// Used by the KUnit suites only: the module's hooks steal packets by jumps.
 ///
 /// # Invariants
 ///

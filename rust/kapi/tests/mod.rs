@@ -15,6 +15,7 @@ mod memory;
 mod netns;
 mod proc;
 mod registry;
+mod ruleset;
 mod work;
 
 use core::ptr::NonNull;

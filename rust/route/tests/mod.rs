@@ -15,7 +15,8 @@ use super::{
     key::difference,
     miss::Miss,
     slot::{Changes, Slot},
-    stamp::{Facts, Stamp}, //
+    stamp::{Facts, Stamp},
+    stay::Stay, //
 };
 use crate::{
     kapi::{
@@ -155,8 +156,10 @@ mod key_cases {
             .iter()
             .map(|&miss| Counter::LookupMiss(miss));
         let misses = Miss::ALL.iter().map(|&miss| Counter::Miss(miss));
+        let stays = Stay::ALL.iter().map(|&stay| Counter::Stay(stay));
         let events = Event::ALL.iter().map(|&event| Counter::Event(event));
-        let hits = [Counter::LookupHit, Counter::Hit].into_iter();
+        let hits = [Counter::Jumped, Counter::LookupHit, Counter::Hit].into_iter();
+        let misses = Iterator::chain(misses, stays);
         let packets = Iterator::chain(Iterator::chain(lookups, misses), hits);
         for counter in Iterator::chain(packets, events) {
             if let Some(count) = seen.get_mut(counter.index()) {
