@@ -106,5 +106,5 @@ paths_of() {
 
 # copy_selftests DIRECTORY: copies to a guest's disk what runs there.
 copy_selftests() {
-	cp -r docs selftests/*.sh selftests/{debug,lib,module,route,scale,tools,zone} "$1/"
+	cp -r docs selftests/*.sh selftests/{debug,jump,lib,module,route,scale,tools,zone} "$1/"
 }

@@ -107,7 +107,7 @@ until_true() {
 # Runs every function test_* of the script, in the order of the file.
 run_cases() {
 	local name functions
-	functions=$(sed -n 's/^\(test_[a-z0-9_]*\)() {$/\1/p' "$SCRIPT")
+	functions=$(sed -n 's/^\(test_[a-z0-9_]*\)() {$/\1/p' "${CASES:-$SCRIPT}")
 	for name in $functions; do
 		"$name"
 	done

@@ -301,7 +301,7 @@ test_route_out_of_the_incoming_device_is_a_miss() {
 
 # is_dead SPORT: succeeds if the kernel has ended the route of the flow's packets from c.
 is_dead() {
-	[ "$(routes "sport=$1" dir=orig | grep -v ' state=live ' | grep -c ' last=obsolete$')" = 1 ]
+	[ "$(routes "sport=$1" dir=orig | grep -v ' state=live ' | grep -c ' last=obsolete ')" = 1 ]
 }
 
 test_learned_mtu_is_served_until_it_expires() {

@@ -70,7 +70,7 @@ missed() {
 # shown_last REASON: prints for how many original directions routes show REASON, or a reason that a
 # nexthop object's change brings with it.
 shown_last() {
-	routes "sport=$SPORT" dir=orig | grep -cE "last=($1|unsettled|neighbour_changed)$"
+	routes "sport=$SPORT" dir=orig | grep -cE "last=($1|unsettled|neighbour_changed) "
 }
 
 # invalidates NAME REASON CHANGE...: CHANGE is counted as NAME, and routes of both families, or of

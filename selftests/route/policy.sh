@@ -304,7 +304,7 @@ test_rules_by_a_field_missing_in_the_key_prevent_caching() {
 	check 'IPv6, a rule that selects by user: a miss' \
 		eval "[ $rules -ge 2 ] && [ $((rules + limited)) -ge $((2 * n - 1)) ]"
 	check 'IPv6, a rule that selects by user: shown in routes' \
-		eval 'routes "ipv6 " "sport=$sport " | grep -qE "last=(rules|limited)$"'
+		eval 'routes "ipv6 " "sport=$sport " | grep -qE "last=(rules|limited) "'
 	ip -n r -6 rule del pref 50
 	check 'IPv6, without that rule' goes 6 udp "$sport" s0
 }

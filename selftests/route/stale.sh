@@ -65,13 +65,26 @@ in_ns s sysctl -qw net.ipv4.conf.m0.arp_ignore=1 net.ipv4.conf.s0.arp_ignore=1 \
 	net.ipv4.conf.br0.arp_ignore=1 net.ipv6.conf.t0.forwarding=1 \
 	net.ipv6.conf.t0.proxy_ndp=1 net.ipv6.neigh.t0.proxy_delay=0
 
+if [ -n "${JUMPS-}" ]; then
+	in_ns r nft -f - <<-'END'
+		table inet fast {
+			chain forward {
+				type filter hook forward priority filter
+				ct mark set ct mark or 0x100
+			}
+		}
+	END
+	in_ns r sysctl -qw net.nf_zoneroute.jump_mark=0x100 net.nf_zoneroute.jump_mask=0x100 \
+		net.nf_zoneroute.jump=1
+fi
+
 # try_changes KINDS [PREFIX]: makes one check of each change whose name matches KINDS, for both
 # families.
 try_changes() {
 	local family verdict name figures
 	for family in 4 6; do
 		in_ns r python3 tools/stale.py "$family" \
-			"/proc/${HOLDER[r]}/net/nf_zoneroute/routes" "$MAX_AGE" --kinds "$1" \
+			"/proc/${HOLDER[r]}/net/nf_zoneroute/routes" "$MAX_AGE" --kinds "$1" ${JUMPS:+--jumps} \
 			>/tmp/stale 2>&1 ||
 			echo '# stale.py came to an early end' "$((FAILED = 1))"
 		while IFS='|' read -r verdict name figures; do
@@ -84,7 +97,7 @@ try_changes() {
 				continue
 				;;
 			esac
-			echo "# stale $name: $figures"
+			echo "# ${JUMPS:-stale} $name: $figures"
 		done </tmp/stale
 	done
 }

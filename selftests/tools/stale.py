@@ -52,10 +52,11 @@ class Family:
 
 
 class Bench:
-    def __init__(self, family, routes, max_age):
+    def __init__(self, family, routes, max_age, jumps):
         self.family = Family(family)
         self.routes = routes
         self.max_age = max_age
+        self.jumps = jumps
         # Written and read atomically: struct.pack_into() would make it 0 for a moment.
         self.shared = ctypes.c_uint64.from_buffer(mmap.mmap(-1, mmap.PAGESIZE))
         self.sender = None
@@ -213,18 +214,35 @@ class Bench:
 
     def until_flowing(self, kind):
         """Waits until enough packets took the old path and, if the kind says so, were served."""
-        hits, arrived = self.hits(), 0
+        hits, jumped, arrived = self.hits(), self.jumped(), 0
         until = time.monotonic() + 20
         self.drain()
         while True:
             time.sleep(0.05)
             if kind.old:
                 arrived += len(self.drain()[kind.old])
+            if self.jumps:
+                self.answer()
             if (arrived >= ENOUGH or not kind.old) and \
-                    (self.hits() - hits >= ENOUGH or not kind.served):
+                    (self.hits() - hits >= ENOUGH or not kind.served) and \
+                    (self.jumped() - jumped >= ENOUGH or not (self.jumps and kind.served)):
                 return
             if time.monotonic() > until:
                 raise Failed(f"{arrived} came by {kind.old}: {self.line().strip()}")
+
+    def answer(self):
+        """Sends a packet back, because only packets of connections with answers jump."""
+        for sock in self.sinks.values():
+            try:
+                sock.sendto(b"", (self.family.src, SPORT))
+            except OSError:
+                # The device is down, or has no route back.
+                pass
+
+    def jumped(self):
+        """Returns how many packets jumped."""
+        with open(self.routes.replace("routes", "stats"), encoding="ascii") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("jumped "))
 
     def hits(self):
         line = self.line()
@@ -652,6 +670,7 @@ def main():
     parser.add_argument("routes", help="/proc/.../nf_zoneroute/routes of the router")
     parser.add_argument("max_age", type=int, help="max_age_ms")
     parser.add_argument("--kinds", default="", help="only those whose names match")
+    parser.add_argument("--jumps", action="store_true", help="packets are to jump before a change")
     parser.add_argument("--count", action="store_true", help="print their number")
     parser.add_argument("--churn", type=int, help="route changes to make, while others change")
     args = parser.parse_args()
@@ -660,7 +679,7 @@ def main():
     if args.count:
         print(len(kinds))
         return
-    bench = Bench(args.family, args.routes, args.max_age)
+    bench = Bench(args.family, args.routes, args.max_age, args.jumps)
     family = bench.family
     six = args.family == 6
     family.gw_c = "fd00:1::1" if six else "10.0.1.1"

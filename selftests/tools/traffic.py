@@ -141,12 +141,12 @@ def mac(text):
     return bytes.fromhex(text.replace(":", ""))
 
 
-def ip_header(proto, src, dst, payload, tos=0, options=b"", flags=0, ident=1):
+def ip_header(proto, src, dst, payload, tos=0, options=b"", flags=0, ident=1, ttl=64):
     ihl = 5 + len(options) // 4
 
     def pack(sum_):
         return struct.pack("!BBHHHBBH4s4s", 4 << 4 | ihl, tos, ihl * 4 + len(payload), ident,
-                           flags, 64, proto, sum_, socket.inet_aton(src), socket.inet_aton(dst)
+                           flags, ttl, proto, sum_, socket.inet_aton(src), socket.inet_aton(dst)
                            ) + options
 
     return pack(checksum(pack(0)))
@@ -166,11 +166,11 @@ def frame(args):
         data = bytes(args.size)
         payload = struct.pack("!HHHH", args.sport, args.dport, 8 + len(data), args.checksum) + data
         proto = 17
-    packets = [ip_header(proto, args.src, args.dst, payload, tos, bytes.fromhex(args.options))
-               + payload for tos in args.tos]
+    packets = [ip_header(proto, args.src, args.dst, payload, tos, bytes.fromhex(args.options),
+                         flags=args.flags, ttl=args.ttl) + payload for tos in args.tos]
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     sock.bind((args.dev, 0))
-    source = sock.getsockname()[4]
+    source = mac(args.source) if args.source else sock.getsockname()[4]
     for number in range(args.count):
         sock.send(mac(args.mac) + source + b"\x08\x00" + packets[number % len(packets)])
         if args.interval:
@@ -250,6 +250,9 @@ def run(arguments):
     verb.add_argument("--dport", type=int, default=0)
     verb.add_argument("--tos", type=int, nargs="+", default=[0], help="in turn")
     verb.add_argument("--options", default="")
+    verb.add_argument("--flags", type=int, default=0, help="and fragment offset")
+    verb.add_argument("--ttl", type=int, default=64)
+    verb.add_argument("--source", help="source MAC")
     verb.add_argument("--size", type=int, default=16)
     verb.add_argument("--checksum", type=int, default=0, help="of UDP; 0: none")
     verb.add_argument("--count", type=int, default=1)

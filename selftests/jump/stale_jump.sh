@@ -1,0 +1,14 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# As stale.sh, for packets that jump before the change.
+#
+# Group: stale-jump
+# Kernel: stock
+# Long: quick
+
+# For stale.sh, and the file with the cases.
+# shellcheck disable=SC2034
+JUMPS=jumping CASES=route/stale.sh
+# shellcheck source=selftests/route/stale.sh
+. route/stale.sh
