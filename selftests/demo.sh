@@ -96,9 +96,9 @@ network() {
 			}
 			chain marks {
 				type filter hook prerouting priority mangle
-				iifname "red" ct mark set 1
-				iifname "blue" ct mark set 2
-				iifname "wan*" meta mark set ct mark
+				iifname "red" ct state new ct mark set 1
+				iifname "blue" ct state new ct mark set 2
+				iifname "wan*" meta mark set ct mark and 0xff
 			}
 			chain forward {
 				type filter hook forward priority filter; policy drop;
@@ -205,7 +205,7 @@ echo "   400 packets, route_cache=0: $lookups_off lookups by the router"
 step 'lookups no longer grow with the packets' test $((lookups_on * 10)) -lt "$lookups_off"
 
 say 'A long download by red; halfway, the route to the server moves from wan1 to wan2'
-download 8
+download 14
 step 'the download is served from the cache' until_true 5 eval \
 	'show " tcp " zone=1 dir=orig dport=8080 state=live | grep -q "hits=[1-9][0-9]"'
 show ' tcp ' zone=1 dir=orig dport=8080
@@ -225,6 +225,41 @@ step 'no packet takes the old path' test "$wan1" = 0
 step 'the flow takes the new path, and is served from the cache there' until_true 5 eval \
 	"[ $wan2 -gt 10 ] && show ' tcp ' zone=1 dir=orig dport=8080 | grep 'oif=wan2 .*state=live'"
 step '/proc/net/nf_zoneroute/stats shows the reason: miss_route_changed' test "$(stat_of miss_route_changed router)" -gt "$obsolete"
+
+say 'One nft rule lets the download jump: its packets leave before conntrack'
+in_ns router sysctl -qw net.nf_zoneroute.jump_mark=0x100 net.nf_zoneroute.jump_mask=0x100 \
+	net.nf_zoneroute.jump=1
+in_ns router nft insert rule ip tenants forward ct state established ct mark set ct mark or 0x100
+step 'routes shows path=jump for both directions' until_true 5 eval \
+	'[ "$(show " tcp " zone=1 8080 path=jump | grep -c hits=)" = 2 ]'
+show ' tcp ' zone=1 8080
+# firewall: prints how many packets the forward chain has accepted.
+firewall() {
+	in_ns router nft -j list chain ip tenants forward | grep -o '"packets": *[0-9]*' | tr -dc '0-9\n' |
+		awk '{ n += $1 } END { print n }'
+}
+echo >$trace/trace
+echo 1 >$trace/events/fib/fib_table_lookup/enable
+before=$(firewall) jumped=$(stat_of jumped router)
+sleep 1
+jumped=$(($(stat_of jumped router) - jumped))
+met=$(($(firewall) - before))
+echo 0 >$trace/events/fib/fib_table_lookup/enable
+lookups=$(grep -cE -- "fib_table_lookup:.*(10.0.0.2/[0-9]+ -> $SERVER/|$SERVER/[0-9]+ -> 10.0.0.2/)" $trace/trace || true)
+echo "   in one second: $jumped packets jumped; the firewall counted $met, the FIB was asked $lookups times"
+step 'the firewall and the FIB see hardly any packet' eval "[ $jumped -gt 20 ] && [ $((met * 10)) -lt $jumped ] && [ $((lookups * 10)) -lt $jumped ]"
+
+say 'A new rule drops the very next packet'
+in_ns router nft insert rule ip tenants forward tcp sport 8080 drop
+before=$(tx_packets red)
+sleep 0.5
+before=$(($(tx_packets red) - before))
+echo "   in half a second after the rule: $before packets to red"
+step 'no packet of the download passes' test "$before" = 0
+in_ns router nft delete rule ip tenants forward handle "$(in_ns router nft -a list chain ip tenants forward |
+	sed -n 's/.*tcp sport 8080 drop # handle //p')"
+before=$(tx_packets red)
+step 'without the rule, the download goes on' until_true 5 eval '[ "$(tx_packets red)" -gt $((before + 10)) ]'
 
 say 'The module is unloaded during the download'
 rmmod nf_zoneroute
