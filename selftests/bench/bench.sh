@@ -14,11 +14,12 @@
 . ./router.sh
 
 # The forwarding methods, in the order in which they are tried. From `off' on the module is loaded.
-WAYS=(floor plain conntrack flowtable off route zone both)
-# "idle": as "plain", with the module loaded and nothing to do for it.
-[ "$idle" = 0 ] || WAYS=(floor plain conntrack flowtable idle off route zone both)
+WAYS=(floor plain conntrack flowtable off route zone both jump)
+# "idle": as "plain", with the module loaded and nothing to do for it. "ft_counter": as "flowtable", which
+# also counts.
+[ "$idle" = 0 ] || WAYS=(floor plain conntrack flowtable ft_counter idle off route zone both jump)
 # NAT needs connections.
-[ "$snat" = 0 ] || WAYS=(floor conntrack flowtable off route zone both)
+[ "$snat" = 0 ] || WAYS=(floor conntrack flowtable off route zone both jump)
 [ -z "$profile" ] || read -ra WAYS <<<"${profile//,/ }"
 
 # The number of packets, or of connections, to measure. It covers more than a second if the scenario
@@ -31,7 +32,7 @@ N=20000
 HUGE=
 if [ "$flows" -gt 100000 ]; then
 	HUGE=again N=500000
-	WAYS=(floor plain conntrack off zone route both flowtable)
+	WAYS=(floor plain conntrack off zone route both jump flowtable)
 fi
 # If routes become stale during the run, not every packet is served.
 PARTLY=
@@ -107,7 +108,7 @@ went() {
 		return
 		;;
 	plain | idle) is "$CONNECTIONS" 0 || return 1 ;;
-	flowtable)
+	flowtable | ft_counter)
 		# Each change or error invalidates its routes, and with them its flows, for a while.
 		forwarded=0
 		[ "$churn$quote" = 00 ] || forwarded=$FORWARDED
@@ -115,15 +116,16 @@ went() {
 		;;
 	route) wanted_hits=$SENT ;;
 	zone) wanted_found=$SENT ;;
-	both) wanted_hits=$SENT wanted_found=$SENT ;;
+	both | jump) wanted_hits=$SENT wanted_found=$SENT ;;
 	esac
+	[ "$1" != jump ] || [ -n "$PARTLY" ] || is "jumped $JUMPED" "jumped $SENT" || return 1
 	[ "$1" = plain ] || [ "$1" = idle ] || [ "$CONNECTIONS" -ge "$flows" ] || is "$CONNECTIONS connections" "$flows" || return 1
 	is "forwarded $FORWARDED" "forwarded $forwarded" && about "$SENT" || return 1
 	is "found $FOUND" "found $wanted_found" || return 1
 	[ "$CHANGES" -ge $((churn + quote)) ] || is "$CHANGES changes" $((churn + quote)) || return 1
 	[ "$quote" = 0 ] || [ "$QUOTED" -ge "$CHANGES" ] || is "$QUOTED errors" "$CHANGES" || return 1
 	case $1 in
-	route | both)
+	route | both | jump)
 		if [ "$churn" != 0 ]; then
 			[ "$TOLD" -ge "$CHANGES" ] || is "told of $TOLD" "told of $CHANGES"
 		elif [ "$quote" != 0 ]; then
@@ -134,7 +136,7 @@ went() {
 			is "served $HITS, lookups $LOOKUPS" "served $wanted_hits, lookups 0"
 		fi
 		;;
-	flowtable) [ "$churn$quote" != 00 ] || is "served $HITS, lookups $LOOKUPS" 'served 0, lookups 0' ;;
+	flowtable | ft_counter) [ "$churn$quote" != 00 ] || is "served $HITS, lookups $LOOKUPS" 'served 0, lookups 0' ;;
 	# In a list, a packet takes the route of the one before it if both have one destination.
 	*)
 		is "served $HITS" 'served 0' || return 1
@@ -156,7 +158,7 @@ went_new() {
 	conntrack | off) is "$FORWARDED $NEW" "$((8 * SENT)) 0" && about $((8 * SENT)) ;;
 	# They are too short for a flow. All packets but the first find that there is none.
 	# If there are others in the zone, those are looked up that neither open nor close.
-	route | zone | both)
+	route | zone | both | jump)
 		is "$FORWARDED $NEW" "$((8 * SENT)) 0" && about $((8 * SENT)) || return 1
 		[ "$1" = zone ] || is "without a flow $UNLEARNED" "without a flow $((7 * SENT))" || return 1
 		[ "$1" = route ] || [ "$lasting" = 0 ] || is "looked up $UNKNOWN" "looked up $((4 * SENT))"
@@ -166,17 +168,19 @@ went_new() {
 
 # warm WAY: sends until all packets take that path; only some zones at a time can be put in use.
 warm() {
-	local hits found rounds
+	local hits found jumped rounds
 	for rounds in $(seq 50); do
-		hits=$(counted hit) found=$(counted lookup_hit)
+		hits=$(counted hit) found=$(counted lookup_hit) jumped=$(counted jumped)
 		tell run "$SLICE"
 		read -r SENT _ <<<"$ANSWER"
 		[ "$rounds" -ge 3 ] || continue
 		hits=$(($(counted hit) - hits)) found=$(($(counted lookup_hit) - found))
+		jumped=$(($(counted jumped) - jumped))
 		case $1 in
 		route) if [ -n "$PARTLY" ] || [ "$hits" -ge "$SENT" ]; then break; fi ;;
 		zone) [ "$found" -lt "$SENT" ] || break ;;
 		both) if [ "$found" -ge "$SENT" ] && { [ -n "$PARTLY" ] || [ "$hits" -ge "$SENT" ]; }; then break; fi ;;
+		jump) if [ "$found" -ge "$SENT" ] && { [ -n "$PARTLY" ] || [ "$jumped" -ge "$SENT" ]; }; then break; fi ;;
 		*) break ;;
 		esac
 		sleep 0.1
@@ -248,9 +252,10 @@ for way in "${WAYS[@]}"; do
 	fi
 	forwarded=$(forwarded) got=$(got) hits=$(counted hit) found=$(counted lookup_hit) made=$(counted flow_new)
 	told=$(counted "$TELLER") unlearned=$(counted miss_no_flow)
-	unknown=$(counted lookup_miss_unknown) quoted=$(quoted)
+	unknown=$(counted lookup_miss_unknown) quoted=$(quoted) jumped=$(counted jumped)
 	tell "$([ "$new" = 0 ] && echo run || echo new)" "$N"
 	read -r SENT ns CHANGES <<<"$ANSWER"
+	JUMPED=$(($(counted jumped) - jumped))
 	TOLD=$(($(counted "$TELLER") - told)) QUOTED=$(($(quoted) - quoted))
 	FORWARDED=$(($(forwarded) - forwarded)) GOT=$(($(got) - got)) HITS=$(($(counted hit) - hits))
 	FOUND=$(($(counted lookup_hit) - found)) NEW=$(($(counted flow_new) - made))
@@ -258,8 +263,9 @@ for way in "${WAYS[@]}"; do
 	UNKNOWN=$(($(counted lookup_miss_unknown) - unknown))
 	CONNECTIONS=$(in_ns r conntrack -C)
 	OFFLOADED=0
-	[ "$way" != flowtable ] || [ -n "$HUGE" ] ||
+	if [ -z "$HUGE" ] && [[ $way = flowtable || $way = ft_counter ]]; then
 		OFFLOADED=$(in_ns r conntrack -L -f "ipv$family" 2>/dev/null | grep -c OFFLOAD) || true
+	fi
 	if [ "$new" = 0 ]; then
 		fib_lookups run $((FEW * 2))
 		check "$way: the packets took that path" went "$way"

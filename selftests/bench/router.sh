@@ -150,22 +150,26 @@ set_way() {
 		;;
 	plain | idle) ;;
 	conntrack | route | zone | both | off) firewall ;;
-	flowtable)
+	jump) firewall 'meta l4proto { tcp, udp } ct mark set ct mark or 0x100' ;;
+	flowtable | ft_counter)
 		[ ! -d /sys/module/nf_zoneroute ] || in_ns r sysctl -qw net.nf_zoneroute.enable=0
 		firewall 'meta l4proto { tcp, udp } flow add @ft' \
-			'flowtable ft { hook ingress priority 0; devices = { "c1", "s1" }; }'
+			"flowtable ft { hook ingress priority 0; devices = { c1, s1 };
+				$([ "$1" = flowtable ] || echo counter); }"
 		in_ns r sysctl -qw net.netfilter.nf_flowtable_udp_timeout=7200 net.netfilter.nf_flowtable_tcp_timeout=7200
 		;;
 	esac
 	case $1 in
 	idle) load ;;
-	off | route | zone | both)
+	off | route | zone | both | jump)
 		[ -d /sys/module/nf_zoneroute ] || load
 		in_ns r sysctl -qw net.nf_zoneroute.max_age_ms="$max_age"
 		[ "${2-}" = again ] || until_true 60 no_references
 		in_ns r sysctl -qw net.nf_zoneroute.enable="$([ "$1" = off ] && echo 0 || echo 1)" \
 			net.nf_zoneroute.route_cache="$([ "$1" = zone ] && echo 0 || echo 1)" \
-			net.nf_zoneroute.zone_lookup="$([ "$1" = route ] && echo 0 || echo 1)"
+			net.nf_zoneroute.zone_lookup="$([ "$1" = route ] && echo 0 || echo 1)" \
+			net.nf_zoneroute.jump_mark=0x100 net.nf_zoneroute.jump_mask=0x100 \
+			net.nf_zoneroute.jump="$([ "$1" = jump ] && echo 1 || echo 0)"
 		;;
 	esac
 }

@@ -155,7 +155,7 @@ reader() {
 	set +e
 	while [ ! -e /tmp/fuzz.end ]; do
 		{
-			shown routes | awk 'NF < 17 || NF > 19; END { print NR >"/tmp/lines" }'
+			shown routes | awk 'NF < 19 || NF > 21; END { print NR >"/tmp/lines" }'
 			shown stats | awk 'NF != 2'
 			shown zones | awk 'NF != 11'
 		} >>/tmp/odd
