@@ -147,7 +147,7 @@ impl Verdict {
 
 /// A packet that a hook stole. Dropping it frees the packet.
 ///
-/// Used by the KUnit suites only: the module's hooks steal packets by jumps.
+/// Used by the KUnit suites only: the hooks of the module steal packets by [`HookSkb::jump`].
 ///
 /// # Invariants
 ///
