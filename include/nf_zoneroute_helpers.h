@@ -333,6 +333,7 @@ struct nfzr_ruleset {
 	u8 gencursor;
 	u8 chains;
 	u8 hooks;
+	bool is_early;		/* there is a chain before the module's first hook */
 	struct nfzr_ruleset_point pre;
 	struct nfzr_ruleset_point forward;
 	struct nfzr_ruleset_point post;
@@ -416,6 +417,8 @@ struct nfzr_observed {
 struct nfzr_observer {
 	struct nfzr_observed packet[NFZR_OBSERVED];
 	unsigned long stayed[NFZR_STAYED];
+	u32 early[NFZR_STAYED];		/* packets that did not jump at ingress */
+	u32 many_at[NFZR_STAYED];	/* when notes met at a place, in jiffies */
 };
 
 /* Where a packet leaves. */
@@ -424,6 +427,31 @@ struct nfzr_exit {
 	struct neighbour *neigh;	/* without a reference */
 	bool skips_header_cache;
 	bool is_outdated;		/* the kernel may have changed the choice of the route */
+};
+
+/* What becomes of a packet at ingress. */
+enum nfzr_ingress {
+	NFZR_INGRESS_OTHER,	/* It is not IP, or goes to another device first. */
+	NFZR_INGRESS_STAYS,
+	NFZR_INGRESS_FOUND,	/* Its connection was found. */
+};
+
+/* The hook of a device: helpers/net/device_hooks.c. */
+struct nfzr_device_hook {
+	struct list_head list;
+	struct nf_hook_ops ops;
+	void *data;
+	bool is_armed;		/* Packets may jump. */
+	struct rcu_head rcu;
+};
+
+/* The hooks of a netns' devices. */
+struct nfzr_device_hooks {
+	struct notifier_block nb;
+	struct net *net;
+	struct list_head hooks;
+	nf_hookfn *fn;
+	void *data;
 };
 
 /* A lookup of a packet in the tables of its zones. */
@@ -441,6 +469,7 @@ struct nfzr_lookup {
 	struct nfzr_probe probe;
 	struct nfzr_tcp_timeouts tcp;	/* for TCP only */
 	struct nfzr_udp udp;		/* for UDP only */
+	u32 len;			/* of the packet, at ingress: without padding */
 	/* The rest is valid only if the connection was found, and passes were searched. */
 	enum nfzr_stay stay;		/* NFZR_JUMP: the packet may jump */
 	const struct nfzr_pass *pass;	/* of the direction, if the packet may jump */
@@ -538,6 +567,19 @@ bool nfzr_helper_lookup4(struct sk_buff *skb, const struct nf_hook_state *state,
 bool nfzr_helper_lookup6(struct sk_buff *skb, const struct nf_hook_state *state,
 			 struct __genradix *zones, struct __genradix *passes,
 			 struct nfzr_ruleset *r, struct nfzr_lookup *l);
+enum nfzr_ingress nfzr_helper_ingress(struct sk_buff *skb, const struct nf_hook_state *state,
+				      struct __genradix *zones, struct __genradix *passes,
+				      struct nfzr_ruleset *const r[2], struct nfzr_lookup *l);
+void nfzr_helper_ingress_leave(struct sk_buff *skb, const struct nf_hook_state *state,
+			       const struct nfzr_lookup *l, u32 timeout, u64 __percpu *in_zone,
+			       u64 __percpu *in_net);
+void nfzr_helper_ingress_stays(struct nfzr_observer __percpu *o, const struct sk_buff *skb,
+			       const struct nf_hook_state *state);
+int nfzr_helper_device_hooks_init(struct nfzr_device_hooks *d, struct net *net, nf_hookfn *fn,
+				  void *data);
+void nfzr_helper_device_hooks_end(struct nfzr_device_hooks *d);
+int nfzr_helper_device_hook(struct nfzr_device_hooks *d, u32 ifindex);
+void nfzr_helper_device_hooks_arm(struct nfzr_device_hooks *d);
 void nfzr_helper_leave4(struct sk_buff *skb, const struct nf_hook_state *state,
 			const struct nfzr_lookup *l, u32 timeout, u64 __percpu *in_zone,
 			u64 __percpu *in_net);

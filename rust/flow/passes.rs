@@ -10,7 +10,7 @@ use kernel::{
 
 use crate::{
     flow::{
-        table::{FlowTable, LookedToJump},
+        table::{FlowTable, LookedAtIngress, LookedToJump},
         Flow, //
     },
     kapi::{
@@ -20,7 +20,7 @@ use crate::{
             conn::Dir,
             jump::OwnerId,
             ruleset::Ruleset,
-            skb::{HookSkb, PreRouting}, //
+            skb::{HookSkb, Ingress, PreRouting}, //
         },
         sync::rcu::ReadSide, //
     },
@@ -47,6 +47,19 @@ impl FlowTable {
             .look_up_to_jump(skb, buf, &self.passes, ruleset)?;
         Self::count_met(&looked.trail);
         Some(looked)
+    }
+
+    /// Looks up a packet at ingress, in the default zone. `rulesets` are the firewalls of IPv4 and
+    /// IPv6 that were recorded last.
+    #[inline(always)]
+    pub(crate) fn look_up_at_ingress<'p, 'b, 'r>(
+        &'r self,
+        skb: &'p HookSkb<'r, Ingress>,
+        buf: &'b mut LookupBuf,
+        rulesets: [Option<&'r Ruleset>; 2],
+    ) -> LookedAtIngress<'p, 'b, 'r> {
+        self.zones
+            .look_up_at_ingress(skb, buf, &self.passes, rulesets)
     }
 
     /// Returns the pass of a direction. Any context.

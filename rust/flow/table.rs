@@ -27,6 +27,7 @@ use crate::{
     },
     kapi::{
         entry::{
+            jump,
             lookup::{self, LookupBuf},
             registry::{NewEntry, Registry},
             Entry, //
@@ -89,13 +90,18 @@ pub(crate) type Looked<'p, 'r> = lookup::Looked<'p, 'r, Flow, ZoneData>;
 pub(crate) type Trail<'p, 'r> = lookup::Trail<'p, 'r, Flow, ZoneData>;
 
 /// The flow that a packet belongs to.
-pub(crate) type Found<'p, 'r> = lookup::Found<'p, 'r, Flow, ZoneData>;
+pub(crate) type Found<'p, 'r, At = PreRouting> = lookup::Found<'p, 'r, Flow, ZoneData, At>;
 
-/// [`lookup::LookedToJump`], of flows.
-pub(crate) type LookedToJump<'p, 'b, 'r> = lookup::LookedToJump<'p, 'b, 'r, Flow, ZoneData, Terms>;
+/// [`jump::LookedToJump`], of flows.
+pub(crate) type LookedToJump<'p, 'b, 'r> = jump::LookedToJump<'p, 'b, 'r, Flow, ZoneData, Terms>;
 
-/// [`lookup::FoundToJump`], of flows.
-pub(crate) type FoundToJump<'p, 'b, 'r> = lookup::FoundToJump<'p, 'b, 'r, Flow, ZoneData, Terms>;
+/// [`jump::LookedAtIngress`], of flows.
+pub(crate) type LookedAtIngress<'p, 'b, 'r> =
+    jump::LookedAtIngress<'p, 'b, 'r, Flow, ZoneData, Terms>;
+
+/// [`jump::FoundToJump`], of flows.
+pub(crate) type FoundToJump<'p, 'b, 'r, At = PreRouting> =
+    jump::FoundToJump<'p, 'b, 'r, Flow, ZoneData, Terms, At>;
 
 /// What is known of a connection without a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,6 +15,7 @@
 #include "mem/ids.c"
 
 #include "net/device.c"
+#include "net/device_hooks.c"
 #include "net/dst.c"
 #include "net/rtm.c"
 #include "net/fib.c"
@@ -39,6 +40,7 @@
 
 #include "entry/table.c"
 #include "entry/lookup.c"
+#include "entry/ingress.c"
 
 #ifdef NFZR_KUNIT
 #include "kunit.c"

@@ -27,13 +27,16 @@ use crate::{
         Flow, //
     },
     kapi::{
-        entry::lookup::{Looked, LookedToJump, LookupBuf},
+        entry::{
+            jump::{LookedAtIngress, LookedToJump},
+            lookup::{Looked, LookupBuf}, //
+        },
         mem::array::{RcuArray, Removed},
         net::netns::NetHandle,
         nf::{
             ruleset::Ruleset,
             seats::Seats,
-            skb::{HookSkb, PreRouting}, //
+            skb::{HookSkb, Ingress, PreRouting}, //
         },
         sync::{
             once::ReadOnce,
@@ -110,6 +113,18 @@ impl Zones {
         ruleset: Option<&'r Ruleset>,
     ) -> Option<LookedToJump<'p, 'b, 'r, Flow, ZoneData, Terms>> {
         self.zones.look_up_to_jump(skb, buf, passes, ruleset)
+    }
+
+    /// Looks up a packet at ingress that may jump by one of `passes`, in the default zone.
+    #[inline(always)]
+    pub(in crate::flow) fn look_up_at_ingress<'p, 'b, 'r>(
+        &'r self,
+        skb: &'p HookSkb<'r, Ingress>,
+        buf: &'b mut LookupBuf,
+        passes: &'r Passes,
+        rulesets: [Option<&'r Ruleset>; 2],
+    ) -> LookedAtIngress<'p, 'b, 'r, Flow, ZoneData, Terms> {
+        self.zones.look_up_at_ingress(skb, buf, passes, rulesets)
     }
 
     /// Returns a reference on the zone with this id. The reference must be dropped in process

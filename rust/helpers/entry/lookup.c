@@ -132,13 +132,28 @@ static noinline struct nf_conn *nfzr_lookup_at_reply(struct __genradix *zones,
 				    nfzr_lookup_at(zones, l, IP_CT_DIR_REPLY, NFPROTO_IPV6);
 }
 
-/* Searches the connection of a packet of the family pf. */
+/* Returns the pass of the direction of a packet that was found, or NULL. */
+static __always_inline const struct nfzr_pass *nfzr_find_pass(struct __genradix *passes, const u8 pf,
+							      const struct nfzr_lookup *l)
+{
+	const struct nfzr_links *links = l->found;
+	const struct nfzr_pass *p = nfzr_array_load(passes, links->index << 1 | l->dir);
+
+	return p && p->owner == links && p->cached.family == (pf == NFPROTO_IPV6) ? p : NULL;
+}
+
+/*
+ * Searches the connection of a packet of the family pf, as nfzr_probe(). At ingress, only a packet whose
+ * direction has a pass is found.
+ */
 static __always_inline enum nfzr_track nfzr_lookup(struct sk_buff *skb, const u8 pf,
+						   const bool at_ingress, u32 end,
 						   const struct nf_hook_state *state,
 						   const struct nf_conn *tmpl,
-						   struct __genradix *zones, struct nfzr_lookup *l)
+						   struct __genradix *zones,
+						   struct __genradix *passes, struct nfzr_lookup *l)
 {
-	enum nfzr_track why = nfzr_probe(skb, pf, state, tmpl, &l->probe);
+	enum nfzr_track why = nfzr_probe(skb, pf, end, state, tmpl, &l->probe);
 	struct nf_conn *ct;
 
 	if (why != NFZR_TRACK)
@@ -150,7 +165,10 @@ static __always_inline enum nfzr_track nfzr_lookup(struct sk_buff *skb, const u8
 	if (!ct)
 		return NFZR_UNTRACK_UNKNOWN;
 	why = nfzr_ct_why(ct);
-	if (why == NFZR_TRACK && !nfzr_checksum_good(skb, pf, state, &l->probe))
+	l->pass = passes ? nfzr_find_pass(passes, pf, l) : NULL;
+	if (at_ingress && !l->pass)
+		why = NFZR_UNTRACK_UNKNOWN;
+	if (why == NFZR_TRACK && !nfzr_checksum_good(skb, pf, at_ingress, end, state, &l->probe))
 		why = NFZR_UNTRACK_CHECKSUM;
 	if (unlikely(why != NFZR_TRACK)) {
 		nf_ct_put(ct);
@@ -163,22 +181,31 @@ static __always_inline enum nfzr_track nfzr_lookup(struct sk_buff *skb, const u8
 	return NFZR_TRACK;
 }
 
-/* Looks for the pass of a packet that was found, and at all that may keep it from jumping. */
+/* Looks at all that may keep a packet that was found from jumping. */
 static __always_inline enum nfzr_stay nfzr_find_exit(struct sk_buff *skb, const u8 pf,
+						     const bool at_ingress,
 						     const struct nf_hook_state *state,
-						     struct __genradix *passes,
 						     struct nfzr_ruleset *r, struct nfzr_lookup *l)
 {
-	const struct nfzr_links *links = l->found;
-	const struct nfzr_pass *p = nfzr_array_load(passes, links->index << 1 | l->dir);
+	const struct nf_conn *ct = l->found->ct;
+	const struct nfzr_pass *p = l->pass;
 
-	l->pass = p;
-	if (!p || p->owner != links || p->cached.family != (pf == NFPROTO_IPV6))
+	if (!p)
 		return NFZR_STAY_UNLEARNED;
 	if (!r)
 		return NFZR_STAY_RULES;
-	return pf == NFPROTO_IPV4 ? nfzr_may_jump4(skb, state, links->ct, l->dir, p, r, &l->exit) :
-				    nfzr_may_jump6(skb, state, links->ct, l->dir, p, r, &l->exit);
+	return pf == NFPROTO_IPV4 ?
+		       nfzr_may_jump4(skb, at_ingress, state, ct, l->dir, p, r, &l->exit) :
+		       nfzr_may_jump6(skb, at_ingress, state, ct, l->dir, p, r, &l->exit);
+}
+
+static __always_inline void nfzr_lookup_begin(struct nfzr_lookup *l)
+{
+	l->zone[IP_CT_DIR_ORIGINAL] = NULL;
+	l->zone[IP_CT_DIR_REPLY] = NULL;
+	l->met[IP_CT_DIR_ORIGINAL] = 0;
+	l->met[IP_CT_DIR_REPLY] = 0;
+	l->gone = NULL;
 }
 
 static __always_inline bool nfzr_lookup_new(struct sk_buff *skb, const u8 pf,
@@ -189,18 +216,16 @@ static __always_inline bool nfzr_lookup_new(struct sk_buff *skb, const u8 pf,
 	enum ip_conntrack_info ctinfo;
 	const struct nf_conn *tmpl = nf_ct_get(skb, &ctinfo);
 
+	if (r)
+		nfzr_note_arrived(r->observer, skb, pf, state->in);
 	if (ctinfo == IP_CT_UNTRACKED || (tmpl && !nf_ct_is_template(tmpl)))
 		return false;
 	if (nf_bridge_info_exists(skb))
 		return false;
-	l->zone[IP_CT_DIR_ORIGINAL] = NULL;
-	l->zone[IP_CT_DIR_REPLY] = NULL;
-	l->met[IP_CT_DIR_ORIGINAL] = 0;
-	l->met[IP_CT_DIR_REPLY] = 0;
-	l->gone = NULL;
-	l->why = nfzr_lookup(skb, pf, state, tmpl, zones, l);
+	nfzr_lookup_begin(l);
+	l->why = nfzr_lookup(skb, pf, false, skb->len, state, tmpl, zones, passes, l);
 	if (passes && l->why == NFZR_TRACK)
-		l->stay = nfzr_find_exit(skb, pf, state, passes, r, l);
+		l->stay = nfzr_find_exit(skb, pf, false, state, r, l);
 	return true;
 }
 
@@ -213,14 +238,14 @@ static __always_inline bool nfzr_lookup_new(struct sk_buff *skb, const u8 pf,
  * If passes, an array of struct nfzr_pass, is not NULL, l->stay says whether a packet whose connection
  * was found may jump; r is the firewall that was recorded last, or NULL.
  */
-bool nfzr_helper_lookup4(struct sk_buff *skb, const struct nf_hook_state *state,
+bool __flatten nfzr_helper_lookup4(struct sk_buff *skb, const struct nf_hook_state *state,
 			 struct __genradix *zones, struct __genradix *passes,
 			 struct nfzr_ruleset *r, struct nfzr_lookup *l)
 {
 	return nfzr_lookup_new(skb, NFPROTO_IPV4, state, zones, passes, r, l);
 }
 
-bool nfzr_helper_lookup6(struct sk_buff *skb, const struct nf_hook_state *state,
+bool __flatten nfzr_helper_lookup6(struct sk_buff *skb, const struct nf_hook_state *state,
 			 struct __genradix *zones, struct __genradix *passes,
 			 struct nfzr_ruleset *r, struct nfzr_lookup *l)
 {

@@ -3,10 +3,22 @@
  * Routes: validity, references and comparison. Under rcu_read_lock().
  */
 #include <linux/inetdevice.h>
+#include <linux/module.h>
+#include <linux/netfilter.h>
 #include <net/ip6_fib.h>
 #include <net/ip6_route.h>
 #include <net/ipv6.h>
 #include <net/route.h>
+
+/* Returns whether other hooks than the module's are at the ingress of a device. */
+static bool nfzr_has_ingress(const struct net_device *dev)
+{
+	const struct nf_hook_entries *set = rcu_dereference(dev->nf_hooks_ingress);
+
+	return set && set->num_hook_entries &&
+	       (set->num_hook_entries > 1 ||
+		!within_module((unsigned long)READ_ONCE(set->hooks[0].hook), THIS_MODULE));
+}
 
 /*
  * Returns whether an IPv4 route may be used although the kernel has bumped its genid since it was made.
@@ -18,10 +30,8 @@ static bool nfzr_outlives_genid(const struct rtable *rt, const struct net_device
 {
 	const struct in_device *in_dev;
 
-#ifdef CONFIG_NETFILTER_INGRESS
-	if (rcu_access_pointer(dev->nf_hooks_ingress))
+	if (nfzr_has_ingress(dev))
 		return false;
-#endif
 	if (list_empty(&rt->dst.rt_uncached))
 		return true;
 	in_dev = __in_dev_get_rcu(dev);
@@ -33,7 +43,7 @@ static bool nfzr_outlives_genid(const struct rtable *rt, const struct net_device
  * Returns whether the learned MTU of an IPv4 route has expired, so that the kernel would choose
  * another route.
  */
-static bool nfzr_has_expired(const struct nfzr_cached *cached)
+static __always_inline bool nfzr_has_expired(const struct nfzr_cached *cached)
 {
 	return cached->flags & NFZR_EXPIRES &&
 	       time_after_eq(jiffies, READ_ONCE(cached->dst->expires));

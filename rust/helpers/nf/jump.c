@@ -5,9 +5,9 @@
  * from it. If the packet stays, it is the same as before, though there may be a new neighbour entry,
  * which the packet would have made anyway. Otherwise the packet is tracked, and leaves: leave.c.
  *
- * nfzr_may_jump*() run in PRE_ROUTING before conntrack: softirq, under rcu_read_lock(). The packet's IP
- * header has been checked by ip_rcv() or ipv6_rcv(), and its transport header by the lookup. The
- * functions that they share with observe.c also run in POST_ROUTING.
+ * nfzr_may_jump*() run at ingress or in PRE_ROUTING before conntrack: softirq, under rcu_read_lock().
+ * The packet's IP header has been checked by ip_rcv() or ipv6_rcv(), or as they do, and its transport
+ * header by the lookup. The functions that they share with observe.c also run in POST_ROUTING.
  */
 #include <linux/etherdevice.h>
 #include <linux/ip.h>
@@ -39,10 +39,10 @@ static __always_inline bool nfzr_has_policies(const struct net *net)
 #endif
 }
 
-/* Returns whether a packet has something that only the kernel's own way takes care of. */
-static __always_inline bool nfzr_is_marked(const struct sk_buff *skb)
+/* As nfzr_is_marked(), but for a socket. */
+static __always_inline bool nfzr_has_marks(const struct sk_buff *skb)
 {
-	bool marked = skb->sk || skb_vlan_tag_present(skb) || skb_pfmemalloc(skb) || skb->nf_trace;
+	bool marked = skb_vlan_tag_present(skb) || skb_pfmemalloc(skb) || skb->nf_trace;
 
 #ifdef CONFIG_SKB_EXTENSIONS
 	/* Of IPsec, bridges, MPTCP, tc. */
@@ -60,11 +60,27 @@ static __always_inline bool nfzr_is_marked(const struct sk_buff *skb)
 	return marked;
 }
 
-/* As nfzr_is_marked(), for a packet just before conntrack. */
-static __always_inline bool nfzr_is_peculiar(const struct sk_buff *skb,
+/* Returns whether a packet has something that only the kernel's own way takes care of. */
+static __always_inline bool nfzr_is_marked(const struct sk_buff *skb)
+{
+	return skb->sk || nfzr_has_marks(skb);
+}
+
+/*
+ * As nfzr_is_marked(), for a packet at the ingress of its device. The kernel takes a packet from its
+ * sender's socket when it enters IP.
+ */
+static __always_inline bool nfzr_is_odd_at_ingress(const struct sk_buff *skb)
+{
+	return (skb->sk && skb_sk_is_prefetched((struct sk_buff *)skb)) || nfzr_has_marks(skb);
+}
+
+/* As nfzr_is_marked(), for a packet at ingress or just before conntrack. */
+static __always_inline bool nfzr_is_peculiar(const struct sk_buff *skb, const bool at_ingress,
 					     const struct nf_hook_state *state)
 {
-	return skb->pkt_type != PACKET_HOST || skb_dst(skb) || nfzr_is_marked(skb) ||
+	return skb->pkt_type != PACKET_HOST || skb_dst(skb) ||
+	       (at_ingress ? nfzr_is_odd_at_ingress(skb) : nfzr_is_marked(skb)) ||
 	       nfzr_is_l3(state->in) || netif_has_l3_rx_handler(state->in) ||
 	       /* The source MAC is compared. With a VLAN tag in it, the header is longer. */
 	       (skb->mac_len && skb->mac_len != ETH_HLEN) ||
@@ -127,6 +143,7 @@ static __always_inline enum nfzr_stay nfzr_ct_stay(const struct nf_conn *ct, u32
 
 /* The checks of a packet that both families share. */
 static __always_inline enum nfzr_stay nfzr_may_jump(const struct sk_buff *skb, const u8 pf,
+						    const bool at_ingress,
 						    const struct nf_hook_state *state,
 						    const struct nf_conn *ct, u8 dir,
 						    const struct nfzr_pass *p,
@@ -137,9 +154,11 @@ static __always_inline enum nfzr_stay nfzr_may_jump(const struct sk_buff *skb, c
 	if (nfzr_has_policies(state->net))
 		return NFZR_STAY_IPSEC;
 	/* A packet that was queued to userspace continues with bottom halves on. */
-	if (nfzr_is_peculiar(skb, state) || !softirq_count())
+	if (nfzr_is_peculiar(skb, at_ingress, state) || !softirq_count())
 		return NFZR_STAY_PACKET;
-	if (nfzr_has_stayed(r->observer, ct, dir))
+	/* All earlier packets of a device came by its ingress. */
+	if (at_ingress ? nfzr_has_stayed_early(r->observer, nfzr_early_of(skb, pf, state->in)) :
+			 nfzr_has_stayed(r->observer, ct, dir))
 		return NFZR_STAY_ORDER;
 	if (unlikely(p->cached.path_hash) && p->cached.path_hash != nfzr_path_hash(skb))
 		return NFZR_STAY_ROUTE;
@@ -204,7 +223,7 @@ static __always_inline unsigned int nfzr_translated_size(const struct nf_conn *c
  * the pass says. Then fills *x, and the packet's headers are writable. If x->is_outdated, the caller
  * must find out whether the route is still the kernel's choice.
  */
-static __always_inline enum nfzr_stay nfzr_may_jump4(struct sk_buff *skb,
+static __always_inline enum nfzr_stay nfzr_may_jump4(struct sk_buff *skb, const bool at_ingress,
 						     const struct nf_hook_state *state,
 						     const struct nf_conn *ct, u8 dir,
 						     const struct nfzr_pass *p,
@@ -213,7 +232,8 @@ static __always_inline enum nfzr_stay nfzr_may_jump4(struct sk_buff *skb,
 	struct rtable *rt = dst_rtable(p->cached.dst);
 	const struct in_device *in_dev = __in_dev_get_rcu(state->in);
 	const struct iphdr *iph = ip_hdr(skb);
-	enum nfzr_stay stay = nfzr_may_jump(skb, NFPROTO_IPV4, state, ct, dir, p, r);
+	enum nfzr_stay stay = nfzr_may_jump(skb, NFPROTO_IPV4, at_ingress, state, ct, dir, p,
+					    r);
 	unsigned int headers = nfzr_translated_size(ct);
 
 	if (stay != NFZR_JUMP)
@@ -221,7 +241,7 @@ static __always_inline enum nfzr_stay nfzr_may_jump4(struct sk_buff *skb,
 	if (!in_dev ||
 	    !nfzr_is_entry(skb, state, nfzr_entry_rest4(state->net, iph, in_dev), &p->entry))
 		return NFZR_STAY_ENTRY;
-	if (!iph->tot_len || IPCB(skb)->frag_max_size)
+	if (!iph->tot_len || (!at_ingress && IPCB(skb)->frag_max_size))
 		return NFZR_STAY_PACKET;
 	if (iph->ttl <= 1)
 		return NFZR_STAY_TTL;
@@ -278,7 +298,7 @@ static __always_inline unsigned int nfzr_mtu6(const struct rt6_info *rt,
 }
 
 /* As nfzr_may_jump4(). */
-static __always_inline enum nfzr_stay nfzr_may_jump6(struct sk_buff *skb,
+static __always_inline enum nfzr_stay nfzr_may_jump6(struct sk_buff *skb, const bool at_ingress,
 						     const struct nf_hook_state *state,
 						     const struct nf_conn *ct, u8 dir,
 						     const struct nfzr_pass *p,
@@ -287,7 +307,8 @@ static __always_inline enum nfzr_stay nfzr_may_jump6(struct sk_buff *skb,
 	struct rt6_info *rt = dst_rt6_info(p->cached.dst);
 	const struct ipv6hdr *ip6h = ipv6_hdr(skb);
 	struct in6_addr to = nfzr_other_tuple(ct, dir)->src.u3.in6;
-	enum nfzr_stay stay = nfzr_may_jump(skb, NFPROTO_IPV6, state, ct, dir, p, r);
+	enum nfzr_stay stay = nfzr_may_jump(skb, NFPROTO_IPV6, at_ingress, state, ct, dir, p,
+					    r);
 	unsigned int headers = nfzr_translated_size(ct);
 	const struct in6_addr *nexthop;
 
@@ -295,7 +316,9 @@ static __always_inline enum nfzr_stay nfzr_may_jump6(struct sk_buff *skb,
 		return stay;
 	if (!nfzr_is_entry(skb, state, nfzr_key_rest6(ip6h), &p->entry))
 		return NFZR_STAY_ENTRY;
-	if (!ip6h->payload_len || IP6CB(skb)->frag_max_size || IP6CB(skb)->flags & IP6SKB_FRAGMENTED)
+	if (!ip6h->payload_len)
+		return NFZR_STAY_PACKET;
+	if (!at_ingress && (IP6CB(skb)->frag_max_size || IP6CB(skb)->flags & IP6SKB_FRAGMENTED))
 		return NFZR_STAY_PACKET;
 	if (ip6h->hop_limit <= 1)
 		return NFZR_STAY_TTL;

@@ -71,9 +71,9 @@ static __always_inline void nfzr_leave(struct sk_buff *skb, const struct nfzr_pa
  * Attaches a tracked packet to its connection, as nfzr_helper_attach(), and sends it: from
  * PRE_ROUTING's NAT to ip_finish_output2(). Consumes the packet.
  */
-void nfzr_helper_leave4(struct sk_buff *skb, const struct nf_hook_state *state,
-			const struct nfzr_lookup *l, u32 timeout, u64 __percpu *in_zone,
-			u64 __percpu *in_net)
+static __always_inline void nfzr_leave4(struct sk_buff *skb, const struct nf_hook_state *state,
+					const struct nfzr_lookup *l, u32 timeout,
+					u64 __percpu *in_zone, u64 __percpu *in_net)
 {
 	struct nf_conn *ct = l->found->ct;
 	const struct nf_conntrack_tuple *other = nfzr_other_tuple(ct, l->dir);
@@ -101,10 +101,17 @@ void nfzr_helper_leave4(struct sk_buff *skb, const struct nf_hook_state *state,
 	nfzr_leave(skb, l->pass, &l->exit);
 }
 
-/* As nfzr_helper_leave4(). */
-void nfzr_helper_leave6(struct sk_buff *skb, const struct nf_hook_state *state,
+void nfzr_helper_leave4(struct sk_buff *skb, const struct nf_hook_state *state,
 			const struct nfzr_lookup *l, u32 timeout, u64 __percpu *in_zone,
 			u64 __percpu *in_net)
+{
+	nfzr_leave4(skb, state, l, timeout, in_zone, in_net);
+}
+
+/* As nfzr_leave4(). */
+static __always_inline void nfzr_leave6(struct sk_buff *skb, const struct nf_hook_state *state,
+					const struct nfzr_lookup *l, u32 timeout,
+					u64 __percpu *in_zone, u64 __percpu *in_net)
 {
 	struct nf_conn *ct = l->found->ct;
 	const struct nf_conntrack_tuple *other = nfzr_other_tuple(ct, l->dir);
@@ -128,4 +135,11 @@ void nfzr_helper_leave6(struct sk_buff *skb, const struct nf_hook_state *state,
 	IP6_UPD_PO_STATS(net, idev, IPSTATS_MIB_OUT, skb->len);
 	skb->protocol = htons(ETH_P_IPV6);
 	nfzr_leave(skb, l->pass, &l->exit);
+}
+
+void nfzr_helper_leave6(struct sk_buff *skb, const struct nf_hook_state *state,
+			const struct nfzr_lookup *l, u32 timeout, u64 __percpu *in_zone,
+			u64 __percpu *in_net)
+{
+	nfzr_leave6(skb, state, l, timeout, in_zone, in_net);
 }

@@ -84,7 +84,7 @@ enum nfzr_stay nfzr_helper_observe(struct nfzr_observer __percpu *observer,
 	o->skb = NULL;
 	if (nfzr_has_policies(state->net))
 		return NFZR_STAY_IPSEC;
-	if (nfzr_is_peculiar(skb, state))
+	if (nfzr_is_peculiar(skb, false, state))
 		return NFZR_STAY_PACKET;
 	if (!test_bit(IPS_ASSURED_BIT, &ct->status))
 		return NFZR_STAY_UNASSURED;

@@ -194,7 +194,7 @@ static enum nfzr_ruleset_fit nfzr_record_hooks(struct nfzr_ruleset *r,
 {
 	enum nfzr_ruleset_fit fit = NFZR_RULESET_FIT;
 	const struct nfzr_known_hook *known;
-	bool is_observed = false;
+	bool is_observed = false, is_early = set == r->pre.set;
 	unsigned int i;
 
 	if (set->num_hook_entries > NFZR_RULESET_HOOKS - r->hooks)
@@ -207,6 +207,7 @@ static enum nfzr_ruleset_fit nfzr_record_hooks(struct nfzr_ruleset *r,
 		was->priv = READ_ONCE(set->hooks[i].priv);
 		if (nfzr_is_own_hook((unsigned long)was->hook)) {
 			is_observed |= ops->priority == observer;
+			is_early = false;
 			continue;
 		}
 		known = nfzr_known_hook((unsigned long)was->hook, symbol);
@@ -217,6 +218,7 @@ static enum nfzr_ruleset_fit nfzr_record_hooks(struct nfzr_ruleset *r,
 			fit = NFZR_RULESET_BEHIND;
 		} else if (known->is_chain) {
 			fit = nfzr_record_chain(r, &set->hooks[i], was);
+			r->is_early |= is_early;
 		}
 	}
 	return fit;
@@ -252,6 +254,7 @@ void nfzr_helper_ruleset_record(const struct net *net, u8 pf,
 	r->gencursor = READ_ONCE(net->nft.gencursor);
 	r->chains = 0;
 	r->hooks = 0;
+	r->is_early = false;
 	r->unknown[0] = '\0';
 	r->checked = (u32)jiffies - 1;
 	r->fit = NFZR_RULESET_FIT;

@@ -127,11 +127,12 @@ static __always_inline bool nfzr_tcp_is_plain(const struct sk_buff *skb, const s
 }
 
 /* Mirrors tcp_error() and segment_seq_plus_len(). */
-static __always_inline enum nfzr_track nfzr_probe_tcp(const struct sk_buff *skb, struct nfzr_probe *p)
+static __always_inline enum nfzr_track nfzr_probe_tcp(const struct sk_buff *skb, u32 end,
+						       struct nfzr_probe *p)
 {
 	struct tcphdr _th __uninitialized;
 	const struct tcphdr *th = skb_header_pointer(skb, p->dataoff, sizeof(_th), &_th);
-	u32 len = skb->len - p->dataoff;
+	u32 len = end - p->dataoff;
 
 	if (!th || th->doff * 4 < sizeof(*th) || len < th->doff * 4)
 		return NFZR_UNTRACK_MALFORMED;
@@ -152,7 +153,8 @@ static __always_inline enum nfzr_track nfzr_probe_tcp(const struct sk_buff *skb,
 }
 
 /* Mirrors udp_error(). */
-static __always_inline enum nfzr_track nfzr_probe_udp(const struct sk_buff *skb, struct nfzr_probe *p)
+static __always_inline enum nfzr_track nfzr_probe_udp(const struct sk_buff *skb, u32 end,
+						       struct nfzr_probe *p)
 {
 	struct udphdr _uh __uninitialized;
 	const struct udphdr *uh = skb_header_pointer(skb, p->dataoff, sizeof(_uh), &_uh);
@@ -161,7 +163,7 @@ static __always_inline enum nfzr_track nfzr_probe_udp(const struct sk_buff *skb,
 	if (!uh)
 		return NFZR_UNTRACK_MALFORMED;
 	len = udp_get_len(skb, uh, p->dataoff);
-	if (len > skb->len - p->dataoff || len < sizeof(*uh))
+	if (len > end - p->dataoff || len < sizeof(*uh))
 		return NFZR_UNTRACK_MALFORMED;
 	p->tuple.src.u.udp.port = uh->source;
 	p->tuple.dst.u.udp.port = uh->dest;
@@ -175,10 +177,10 @@ static __always_inline enum nfzr_track nfzr_probe_udp(const struct sk_buff *skb,
 }
 
 /*
- * Reads a packet that conntrack has not seen yet. Fills *p if it returns NFZR_TRACK: the packet is
- * of a kind that is looked up.
+ * Reads a packet that conntrack has not seen yet, and that ends at the offset `end' from skb->data;
+ * padding may follow. Fills *p if it returns NFZR_TRACK: the packet is of a kind that is looked up.
  */
-static __always_inline enum nfzr_track nfzr_probe(const struct sk_buff *skb, const u8 pf,
+static __always_inline enum nfzr_track nfzr_probe(const struct sk_buff *skb, const u8 pf, u32 end,
 						  const struct nf_hook_state *state,
 						  const struct nf_conn *tmpl, struct nfzr_probe *p)
 {
@@ -194,9 +196,9 @@ static __always_inline enum nfzr_track nfzr_probe(const struct sk_buff *skb, con
 	if (why != NFZR_TRACK)
 		return why;
 	if (protocol == IPPROTO_TCP)
-		why = nfzr_probe_tcp(skb, p);
+		why = nfzr_probe_tcp(skb, end, p);
 	else if (protocol == IPPROTO_UDP)
-		why = nfzr_probe_udp(skb, p);
+		why = nfzr_probe_udp(skb, end, p);
 	else
 		why = NFZR_UNTRACK_PROTOCOL;
 	if (why != NFZR_TRACK)
@@ -259,21 +261,22 @@ static __always_inline enum nfzr_track nfzr_ct_why(const struct nf_conn *ct)
 
 /*
  * As nf_checksum() for a linear packet whose sum is not known, without its calls. Returns true if the
- * checksum is right, and leaves the sum in the skb. Returns false if nf_checksum() is to decide.
+ * checksum is right, and leaves the sum in the skb if `keep' is set. Returns false if nf_checksum() is
+ * to decide.
  */
-static __always_inline bool nfzr_checksum_linear(struct sk_buff *skb, const u8 pf,
-						 const struct nfzr_probe *p)
+static __always_inline bool nfzr_checksum_linear(struct sk_buff *skb, const u8 pf, u32 end,
+						 const struct nfzr_probe *p, const bool keep)
 {
 	const u8 protocol = p->tuple.dst.protonum;
-	const int len = skb->len - p->dataoff;
+	const int len = end - p->dataoff;
 	__wsum sum, header = 0;
 	__sum16 rest;
 
 	if (skb->ip_summed != CHECKSUM_NONE || skb_is_nonlinear(skb) || skb_shared(skb))
 		return false;
 	if (pf == NFPROTO_IPV4) {
-		/* The IP header's sum is 0: ip_rcv() checked it. */
-		sum = csum_partial(skb->data, skb->len, 0);
+		/* The IP header's sum is 0, which was checked before. */
+		sum = csum_partial(skb->data, end, 0);
 		rest = csum_tcpudp_magic(ip_hdr(skb)->saddr, ip_hdr(skb)->daddr, len, protocol, sum);
 	} else {
 		header = csum_partial(skb->data, p->dataoff, 0);
@@ -283,6 +286,8 @@ static __always_inline bool nfzr_checksum_linear(struct sk_buff *skb, const u8 p
 	}
 	if (rest)
 		return false;
+	if (!keep)
+		return true;
 	skb->csum = csum_add(header, sum);
 	skb->ip_summed = CHECKSUM_COMPLETE;
 	skb->csum_complete_sw = 1;
@@ -291,19 +296,32 @@ static __always_inline bool nfzr_checksum_linear(struct sk_buff *skb, const u8 p
 }
 
 /*
+ * Returns whether nf_checksum() may decide. It leaves its result in the skb. At ingress that must be
+ * the same as when conntrack calls it, and there may be padding.
+ */
+static __always_inline bool nfzr_may_checksum(const struct sk_buff *skb, const bool at_ingress,
+					      u32 end)
+{
+	return !at_ingress || (skb->ip_summed == CHECKSUM_COMPLETE && end == skb->len);
+}
+
+/*
  * Mirrors the checksum check of tcp_error() and udp_error(). The result stays in the skb for the
- * kernel's own check.
+ * kernel's own check, but not at ingress.
  */
 static __always_inline bool nfzr_checksum_good(struct sk_buff *skb, const u8 pf,
+						const bool at_ingress, u32 end,
 						const struct nf_hook_state *state,
 						const struct nfzr_probe *p)
 {
 	/* nf_checksum() looks at no other packets. */
 	if (skb->ip_summed != CHECKSUM_NONE && skb->ip_summed != CHECKSUM_COMPLETE)
 		return true;
-	return !p->has_checksum || !state->net->ct.sysctl_checksum ||
-	       nfzr_checksum_linear(skb, pf, p) ||
-	       !nf_checksum(skb, state->hook, p->dataoff, p->tuple.dst.protonum, pf);
+	if (!p->has_checksum || !state->net->ct.sysctl_checksum ||
+	    nfzr_checksum_linear(skb, pf, end, p, !at_ingress))
+		return true;
+	return nfzr_may_checksum(skb, at_ingress, end) &&
+	       !nf_checksum(skb, NF_INET_PRE_ROUTING, p->dataoff, p->tuple.dst.protonum, pf);
 }
 
 /* Reads the timeouts that a TCP connection may get. */

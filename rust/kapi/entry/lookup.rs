@@ -8,7 +8,6 @@
 use core::{
     marker::PhantomData,
     mem::{ManuallyDrop, MaybeUninit},
-    ops::Deref,
     ptr::{self, NonNull}, //
 };
 
@@ -21,23 +20,22 @@ use crate::{
             table::Tabled,
             Entry, //
         },
-        mem::array::{RcuArray, RcuBoxArray},
+        mem::array::RcuArray,
         net::family::Family,
         nf::{
             conn::{Conn, Dir},
-            jump::{Jump, Learned, Stays},
             ruleset::Ruleset,
             skb::{HookSkb, PreRouting},
             tcp::Segment,
             track::{Session, TcpGuard, Untracked},
             udp::Stream, //
         },
-        sync::percpu::OneCounter,
+        sync::{percpu::OneCounter, rcu::ReadSide},
     },
 };
 
 /// Memory for a lookup, which is too large to be copied.
-pub(crate) struct LookupBuf(MaybeUninit<bindings::nfzr_lookup>);
+pub(crate) struct LookupBuf(pub(super) MaybeUninit<bindings::nfzr_lookup>);
 
 impl LookupBuf {
     /// Creates memory that is not initialised.
@@ -111,17 +109,22 @@ impl<'r, T: Send + Sync, U> Trail<'_, 'r, T, U> {
 ///
 /// `raw` was filled by a lookup of `skb` that found an `Entry<T>`, in zones `Tabled<T, U>` that
 /// live for `'r`. We own the reference to the connection that the lookup took.
-pub(crate) struct Found<'p, 'r, T: Send + Sync, U> {
-    raw: NonNull<bindings::nfzr_lookup>,
-    skb: &'p HookSkb<'r, PreRouting>,
-    _zones: PhantomData<&'r Tabled<T, U>>,
+pub(crate) struct Found<'p, 'r, T: Send + Sync, U, At = PreRouting> {
+    pub(super) raw: NonNull<bindings::nfzr_lookup>,
+    pub(super) skb: &'p HookSkb<'r, At>,
+    pub(super) _zones: PhantomData<&'r Tabled<T, U>>,
 }
 
-impl<'r, T: Send + Sync, U> Found<'_, 'r, T, U> {
+impl<'r, T: Send + Sync, U, At> Found<'_, 'r, T, U, At> {
     #[inline(always)]
     fn probe(&self) -> &bindings::nfzr_probe {
         // SAFETY: By the type invariant; a lookup that finds an entry fills this field.
         unsafe { &(*self.raw.as_ptr()).probe }
+    }
+
+    /// Returns the read side in which the packet was looked up.
+    pub(crate) fn rcu(&self) -> &ReadSide<'r> {
+        self.skb.rcu()
     }
 
     /// Returns the packet's entry.
@@ -201,6 +204,14 @@ impl<'r, T: Send + Sync, U> Found<'_, 'r, T, U> {
         }))
     }
 
+    pub(super) fn into_conn(self) -> ARef<Conn> {
+        let found = ManuallyDrop::new(self);
+        // SAFETY: By the type invariant the reference is ours, and it is not dropped here.
+        unsafe { ARef::from_raw(found.conn_ptr()) }
+    }
+}
+
+impl<T: Send + Sync, U> Found<'_, '_, T, U> {
     /// Attaches the packet to its connection, in place of a template, and updates the connection's
     /// timeout (in jiffies) and counters. Increments `hits`.
     #[inline(always)]
@@ -208,90 +219,13 @@ impl<'r, T: Send + Sync, U> Found<'_, 'r, T, U> {
         let (skb, dir) = (self.skb, self.dir());
         skb.attach(self.into_conn(), dir, timeout, hits);
     }
-
-    fn into_conn(self) -> ARef<Conn> {
-        let found = ManuallyDrop::new(self);
-        // SAFETY: By the type invariant the reference is ours, and it is not dropped here.
-        unsafe { ARef::from_raw(found.conn_ptr()) }
-    }
 }
 
-impl<T: Send + Sync, U> Drop for Found<'_, '_, T, U> {
+impl<T: Send + Sync, U, At> Drop for Found<'_, '_, T, U, At> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant the reference is ours.
         drop(unsafe { ARef::from_raw(self.conn_ptr()) });
     }
-}
-
-/// As [`Found`], of a packet that may jump on terms `P`.
-///
-/// # Invariants
-///
-/// The lookup searched an array of passes `Learned<P>`.
-pub(crate) struct FoundToJump<'p, 'b, 'r, T: Send + Sync, U, P> {
-    found: Found<'p, 'r, T, U>,
-    _buf: PhantomData<&'b mut LookupBuf>,
-    _passes: PhantomData<&'r P>,
-}
-
-impl<'p, 'r, T: Send + Sync, U, P> Deref for FoundToJump<'p, '_, 'r, T, U, P> {
-    type Target = Found<'p, 'r, T, U>;
-
-    #[inline(always)]
-    fn deref(&self) -> &Self::Target {
-        &self.found
-    }
-}
-
-impl<'p, 'b, 'r, T: Send + Sync, U, P> FoundToJump<'p, 'b, 'r, T, U, P> {
-    /// Returns the pass of the packet's direction by which the packet may jump, as far as the
-    /// packet, the firewall and the kernel's state are concerned, or the reason why it may not.
-    #[inline(always)]
-    pub(crate) fn pass(&self) -> Result<&'r Learned<P>, Stays> {
-        let raw = self.found.raw.as_ptr();
-        // SAFETY: By the type invariant; a lookup that finds an entry, and searches passes, fills
-        // this field.
-        Stays::check(unsafe { (*raw).stay })?;
-        // SAFETY: As above: a packet that may jump has a pass.
-        let pass = unsafe { (*raw).pass };
-        // SAFETY: By the type invariant it was in the array, in the read-side critical section
-        // `'r`. A `Learned<P>` begins with its pass.
-        Ok(unsafe { &*pass.cast() })
-    }
-
-    /// Returns whether the kernel may have changed its choice of the route of [`Self::pass`].
-    #[inline(always)]
-    pub(crate) fn is_outdated(&self) -> bool {
-        let raw = self.found.raw.as_ptr();
-        // SAFETY: By the type invariant the buffer is valid. The field is filled if the packet may
-        // jump, and read as a number.
-        unsafe { ptr::addr_of!((*raw).exit.is_outdated).cast::<u8>().read() != 0 }
-    }
-
-    /// Returns the jump of the packet. It will update the connection's timeout (in jiffies), and
-    /// increment `counters`. Returns `None` if [`Self::pass`] fails.
-    #[inline(always)]
-    pub(crate) fn leave(self, timeout: u32, counters: [OneCounter<'r>; 2]) -> Option<Jump<'b, 'r>> {
-        self.pass().ok()?;
-        let (raw, skb) = (self.found.raw, self.found.skb.id());
-        let conn = self.found.into_conn();
-        // SAFETY: By the type invariants, and as checked above.
-        Some(unsafe { Jump::from_raw(raw, skb, conn, timeout, counters) })
-    }
-
-    /// As [`Found::attach`].
-    #[inline(always)]
-    pub(crate) fn attach(self, timeout: u32, hits: [OneCounter<'_>; 2]) {
-        self.found.attach(timeout, hits);
-    }
-}
-
-/// As [`Looked`], of a packet that may jump on terms `P`.
-pub(crate) struct LookedToJump<'p, 'b, 'r, T: Send + Sync, U, P> {
-    /// The packet's connection, or why the packet is left to conntrack.
-    pub(crate) result: Result<FoundToJump<'p, 'b, 'r, T, U, P>, Untracked>,
-    /// What the lookup met.
-    pub(crate) trail: Trail<'b, 'r, T, U>,
 }
 
 impl<T: Send + Sync, U: Send + Sync> RcuArray<Tabled<T, U>> {
@@ -310,36 +244,13 @@ impl<T: Send + Sync, U: Send + Sync> RcuArray<Tabled<T, U>> {
         Some(Looked { result, trail })
     }
 
-    /// As [`Self::look_up`]. If the packet's connection was found, also looks for the pass of its
-    /// direction, at the index of its entry, and at all that may keep the packet from jumping.
-    /// `ruleset` is the firewall that was recorded last.
-    #[inline(always)]
-    pub(crate) fn look_up_to_jump<'p, 'b, 'r, P: Send + Sync>(
-        &'r self,
-        skb: &'p HookSkb<'r, PreRouting>,
-        buf: &'b mut LookupBuf,
-        passes: &'r RcuBoxArray<Learned<P>>,
-        ruleset: Option<&'r Ruleset>,
-    ) -> Option<LookedToJump<'p, 'b, 'r, T, U, P>> {
-        // SAFETY: The array holds `Learned<P>`, which begin with their pass, and which are freed a
-        // grace period after they were removed.
-        let (result, trail) = unsafe { self.look_up_raw(skb, buf, passes.tree(), ruleset) }?;
-        // INVARIANT: The passes were searched.
-        let result = result.map(|found| FoundToJump {
-            found,
-            _buf: PhantomData,
-            _passes: PhantomData,
-        });
-        Some(LookedToJump { result, trail })
-    }
-
     /// # Safety
     ///
     /// `passes` is null, or an array whose objects begin with a `struct nfzr_pass`, and are freed a
     /// grace period after they were removed.
     #[inline(always)]
     #[allow(clippy::type_complexity)]
-    unsafe fn look_up_raw<'p, 'b, 'r>(
+    pub(super) unsafe fn look_up_raw<'p, 'b, 'r>(
         &'r self,
         skb: &'p HookSkb<'r, PreRouting>,
         buf: &'b mut LookupBuf,

@@ -27,6 +27,7 @@
 //!
 //! This is the module's own domain. It is here because it needs `unsafe`.
 
+pub(crate) mod jump;
 pub(crate) mod lookup;
 mod raw_table;
 pub(crate) mod registry;

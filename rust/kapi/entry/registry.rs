@@ -37,7 +37,7 @@ use crate::{
         },
         nf::{
             conn::{Conn, CtRef, Dir},
-            skb::HookSkb, //
+            skb::{HookSkb, Point}, //
         },
         sync::rcu::ReadSide, //
     },
@@ -209,7 +209,7 @@ impl<T: Send + Sync> Registry<T> {
     /// Also returns the connection's entry if the handle is the sum of `zero` and the entry's
     /// number. Any context.
     #[inline(always)]
-    pub(crate) fn of_packet<'p, 'b, 'r, P>(
+    pub(crate) fn of_packet<'p, 'b, 'r, P: Point>(
         &'r self,
         skb: &'p HookSkb<'r, P>,
         (first, most): (u64, u8),

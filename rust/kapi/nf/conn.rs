@@ -22,7 +22,7 @@ use crate::{
             family::Family,
             netns::Net, //
         },
-        nf::skb::HookSkb,
+        nf::skb::{HookSkb, Point},
         sync::rcu::ReadSide, //
     },
 };
@@ -238,7 +238,7 @@ impl<'p> CtRef<'p> {
     }
 }
 
-impl<P> HookSkb<'_, P> {
+impl<P: Point> HookSkb<'_, P> {
     /// Reads the packet's connection. Returns `None` if the packet has none, or is untracked.
     #[inline(always)]
     pub(crate) fn ct(&self) -> Option<CtRef<'_>> {

@@ -20,7 +20,7 @@ use crate::{
         net::{dst::Dst, family::Family},
         nf::{
             conn::Conn,
-            skb::{HookSkb, PreRouting, SkbId, Verdict}, //
+            skb::{HookSkb, Ingress, PreRouting, SkbId, Verdict}, //
         },
         sync::percpu::OneCounter,
     },
@@ -205,16 +205,17 @@ impl Marks {
 ///
 /// `raw` was filled by a lookup of the packet `skb` that found `conn`, and a pass by which the
 /// packet may jump.
-pub(crate) struct Jump<'b, 'r> {
+pub(crate) struct Jump<'b, 'r, At = PreRouting> {
     raw: NonNull<bindings::nfzr_lookup>,
     skb: SkbId,
     conn: ARef<Conn>,
     timeout: u32,
     counters: [OneCounter<'r>; 2],
     _buf: PhantomData<&'b mut bindings::nfzr_lookup>,
+    _at: PhantomData<At>,
 }
 
-impl<'r> Jump<'_, 'r> {
+impl<'r, At> Jump<'_, 'r, At> {
     /// # Safety
     ///
     /// `raw` was filled by a lookup of `skb` that found `conn`, and a pass by which the packet may
@@ -235,22 +236,20 @@ impl<'r> Jump<'_, 'r> {
             timeout,
             counters,
             _buf: PhantomData,
+            _at: PhantomData,
         }
     }
 }
 
-impl<'r> HookSkb<'r, PreRouting> {
-    /// Attaches the packet to its connection, updates the connection's timeout and counters, and
-    /// sends the packet, if the jump is this packet's. Otherwise lets it continue.
+impl<'r, At> HookSkb<'r, At> {
+    /// # Safety
+    ///
+    /// `leave` is the helper for packets at this point, of this family.
     #[inline(always)]
-    pub(crate) fn jump(self, jump: Jump<'_, 'r>) -> Verdict {
+    unsafe fn leave(self, jump: Jump<'_, 'r, At>, leave: Leave) -> Verdict {
         if jump.skb != self.id() {
             return self.accept();
         }
-        let leave = match self.family() {
-            Family::Ipv4 => bindings::nfzr_helper_leave4,
-            Family::Ipv6 => bindings::nfzr_helper_leave6,
-        };
         let (raw, timeout) = (jump.raw.as_ptr(), jump.timeout);
         let [in_zone, in_net] = jump.counters.map(OneCounter::as_raw);
         // The helper gives the reference to the packet.
@@ -259,5 +258,38 @@ impl<'r> HookSkb<'r, PreRouting> {
         // up here. The counters are borrowed.
         unsafe { leave(self.as_raw(), self.state(), raw, timeout, in_zone, in_net) };
         Verdict::stolen()
+    }
+}
+
+/// Attaches a packet to its connection, and sends it.
+type Leave = unsafe extern "C" fn(
+    *mut bindings::sk_buff,
+    *const bindings::nf_hook_state,
+    *const bindings::nfzr_lookup,
+    u32,
+    *mut u64,
+    *mut u64,
+);
+
+impl<'r> HookSkb<'r, PreRouting> {
+    /// Attaches the packet to its connection, updates the connection's timeout and counters, and
+    /// sends the packet, if the jump is this packet's. Otherwise lets it continue.
+    #[inline(always)]
+    pub(crate) fn jump(self, jump: Jump<'_, 'r>) -> Verdict {
+        let leave = match self.family() {
+            Family::Ipv4 => bindings::nfzr_helper_leave4,
+            Family::Ipv6 => bindings::nfzr_helper_leave6,
+        };
+        // SAFETY: As chosen above.
+        unsafe { self.leave(jump, leave) }
+    }
+}
+
+impl<'r> HookSkb<'r, Ingress> {
+    /// As for a packet in PRE_ROUTING.
+    #[inline(always)]
+    pub(crate) fn jump(self, jump: Jump<'_, 'r, Ingress>) -> Verdict {
+        // SAFETY: The helper is for both families.
+        unsafe { self.leave(jump, bindings::nfzr_helper_ingress_leave) }
     }
 }

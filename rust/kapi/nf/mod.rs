@@ -5,6 +5,7 @@
 pub(crate) mod conn;
 pub(crate) mod ends;
 pub(crate) mod hook;
+pub(crate) mod ingress;
 pub(crate) mod jump;
 pub(crate) mod key;
 pub(crate) mod observe;

@@ -22,7 +22,7 @@ use crate::{
         nf::{
             conn::{Conn, Dir},
             jump::{Marks, OwnerId, Pass, Stays},
-            skb::{HookSkb, PostRouting, PreRouting}, //
+            skb::{HookSkb, Ingress, PostRouting, PreRouting}, //
         },
     },
 };
@@ -95,6 +95,14 @@ impl Observer {
     pub(crate) fn observe_not(&self, skb: &HookSkb<'_, PreRouting>) {
         // SAFETY: By the type invariant; the packet's address is only compared.
         unsafe { bindings::nfzr_helper_observe_not(self.base.as_ptr(), skb.as_raw()) };
+    }
+
+    /// Notes that a packet at ingress goes on into IP, so that no later packet of its direction
+    /// overtakes it.
+    pub(crate) fn stays(&self, skb: &HookSkb<'_, Ingress>) {
+        let base = self.base.as_ptr();
+        // SAFETY: By the type invariant; the packet is in this hook, with this state, under RCU.
+        unsafe { bindings::nfzr_helper_ingress_stays(base, skb.as_raw(), skb.state()) };
     }
 
     /// Notes that a packet goes on from PRE_ROUTING, if its connection has such a mark, and whether

@@ -24,7 +24,7 @@ use crate::{
         nf::{
             conn::CtRef,
             key::Key,
-            skb::{Forward, HookSkb, PostRouting, PreRouting}, //
+            skb::{Forward, HookSkb, Point, PostRouting, PreRouting}, //
         },
         sync::rcu::ReadSide, //
     },
@@ -219,7 +219,7 @@ pub(crate) struct Forwarded<'p> {
     pub(crate) xfrm: bool,
 }
 
-impl<P> HookSkb<'_, P> {
+impl<P: Point> HookSkb<'_, P> {
     /// Reads the packet's headers. Returns `None` if the packet has no receiving device that is
     /// configured for its family.
     #[inline(always)]

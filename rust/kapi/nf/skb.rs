@@ -42,6 +42,10 @@ impl Point for Forward {
     const HOOKNUM: u32 = bindings::nf_inet_hooks_NF_INET_FORWARD;
 }
 
+/// At the ingress of a device, before the packet enters IP. Not a [`Point`], because most of what
+/// may be done with a packet needs a family.
+pub(crate) enum Ingress {}
+
 /// Before the packet leaves.
 pub(crate) enum PostRouting {}
 
@@ -57,8 +61,9 @@ pub(crate) struct SkbId(usize);
 ///
 /// # Invariants
 ///
-/// `skb` is in a hook at `P` for `family`, with the state `state`, and is the hook's alone for
-/// `'r`.
+/// `skb` is in a hook at `P`, with the state `state`, and is the hook's alone for `'r`. If `P` is a
+/// [`Point`], the hook is for `family`. At [`Ingress`] it is for all families, and the packet may
+/// be shared.
 pub(crate) struct HookSkb<'r, P> {
     skb: NonNull<bindings::sk_buff>,
     state: &'r bindings::nf_hook_state,
@@ -71,8 +76,7 @@ pub(crate) struct HookSkb<'r, P> {
 impl<'r, P> HookSkb<'r, P> {
     /// # Safety
     ///
-    /// For `'r`: `skb` is the caller's alone and is, as `state` says, in a hook at `P` for `family`
-    /// or an equivalent context.
+    /// For `'r`, the type's invariant holds, or that of an equivalent context.
     #[inline(always)]
     pub(in crate::kapi) unsafe fn from_raw(
         skb: NonNull<bindings::sk_buff>,
@@ -96,11 +100,6 @@ impl<'r, P> HookSkb<'r, P> {
 
     pub(in crate::kapi) fn state(&self) -> *const bindings::nf_hook_state {
         self.state
-    }
-
-    /// Returns the family that the hook is registered for.
-    pub(crate) fn family(&self) -> Family {
-        self.family
     }
 
     /// Returns the read side that the hook is called in.
@@ -128,6 +127,13 @@ impl<'r, P> HookSkb<'r, P> {
     pub(crate) fn steal(self) -> (StolenSkb, Verdict) {
         // INVARIANT: The hook owned the packet, and the verdict tells netfilter to forget it.
         (StolenSkb(self.skb), Verdict(bindings::NF_STOLEN))
+    }
+}
+
+impl<P: Point> HookSkb<'_, P> {
+    /// Returns the family that the hook is registered for.
+    pub(crate) fn family(&self) -> Family {
+        self.family
     }
 }
 
