@@ -28,6 +28,7 @@ impl NetListener for NetNs {
         state.announce(Change::Device(event));
         if event == DeviceEvent::Unregister {
             NetState::device_gone(state.as_arc_borrow(), device.ifindex());
+            state.jumps.devices().remove(device.ifindex());
         }
     }
 

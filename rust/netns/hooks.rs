@@ -25,6 +25,7 @@ use crate::{
         sync::rcu::ReadSide, //
     },
     netns::{
+        ingress::Devices,
         owner::Owner,
         stages::{Needs, Stage}, //
     },
@@ -263,12 +264,26 @@ impl Hooks {
         registered.try_switch(needs, state).inspect_err(|_| {
             settings.set_mode(old);
             registered.awake = was_awake;
+            self.switch_devices(old);
         })?;
+        self.switch_devices(mode);
+        if mode.jumps_at_ingress() {
+            // The devices are those of packets that are observed from now on.
+            state.jumps.forget();
+        }
         if limits && mode.is_on() && !had_limits {
             // Connections that were confirmed while no packet passed the limits.
             state.flows.zones().count_present();
         }
         Ok(())
+    }
+
+    fn switch_devices(&self, mode: Mode) {
+        match self.owner.as_ref() {
+            Some(owner) if mode.jumps_at_ingress() => Devices::hook_later(owner.devices.clone()),
+            Some(owner) => owner.devices.unhook(),
+            None => (),
+        }
     }
 
     fn has_work(&self) -> bool {
@@ -295,6 +310,9 @@ impl Hooks {
                 .enqueue_delayed::<Arc<Self>, 0>(this.clone(), 0);
         }
         drop(registered);
+        if let Some(owner) = this.owner.as_ref() {
+            owner.devices.end(cx);
+        }
         if let Some(state) = this.state() {
             state.end_all();
         }

@@ -5,6 +5,7 @@
 mod command;
 mod events;
 mod hooks;
+mod ingress;
 mod owner;
 mod proc;
 pub(crate) mod sleepers;

@@ -6,6 +6,7 @@ use kernel::{prelude::*, sync::Arc};
 
 use crate::{
     kapi::{net::netns::NetHandle, sync::work::CancelOnDrop},
+    netns::ingress::Devices,
     state::{
         shared::Shared,
         NetState,
@@ -24,6 +25,9 @@ pub(super) struct Owner {
     sweeper: CancelOnDrop<NetState, SWEEP>,
     purger: CancelOnDrop<NetState, PURGE>,
     recorder: CancelOnDrop<NetState, EPOCH>,
+    hooker: CancelOnDrop<Devices>,
+    /// The hooks of devices.
+    pub(super) devices: Arc<Devices>,
     /// The state.
     pub(super) state: Arc<NetState>,
 }
@@ -32,12 +36,15 @@ impl Owner {
     /// Creates the state. Process context.
     pub(super) fn new(net: NetHandle, shared: &Arc<Shared>) -> Result<Self> {
         let state = NetState::new(net, shared)?;
+        let devices = Devices::new(net, state.clone())?;
         Ok(Self {
             settler: CancelOnDrop(state.clone()),
             collector: CancelOnDrop(state.clone()),
             sweeper: CancelOnDrop(state.clone()),
             purger: CancelOnDrop(state.clone()),
             recorder: CancelOnDrop(state.clone()),
+            hooker: CancelOnDrop(devices.clone()),
+            devices,
             state,
         })
     }
@@ -49,6 +56,7 @@ impl Owner {
         self.sweeper.cancel();
         self.purger.cancel();
         self.recorder.cancel();
+        self.hooker.cancel();
         self.state.end_all();
     }
 }

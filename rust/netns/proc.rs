@@ -322,7 +322,8 @@ impl Text for Stats {
         let state = hooks.state();
         let sum = |counter| state.map_or(0, |state| state.stats.sum(counter));
         // Packets that jumped were found, and took their cached route.
-        let jumped = sum(Counter::Jumped);
+        let at_ingress = sum(Counter::JumpedAtIngress);
+        let jumped = sum(Counter::Jumped).saturating_add(at_ingress);
         let hits = |counter| sum(counter).saturating_add(jumped);
         seq_print!(to, "lookup_hit {}\n", hits(Counter::LookupHit));
         for &miss in LookupMiss::ALL {
@@ -333,7 +334,7 @@ impl Text for Stats {
         for &miss in Miss::ALL {
             seq_print!(to, "miss_{} {}\n", miss.name(), sum(Counter::Miss(miss)));
         }
-        seq_print!(to, "jumped {jumped}\n");
+        seq_print!(to, "jumped {jumped}\njumped_at_ingress {at_ingress}\n");
         for &stay in Stay::ALL {
             seq_print!(to, "stay_{} {}\n", stay.name(), sum(Counter::Stay(stay)));
         }

@@ -96,6 +96,9 @@ impl Stage {
 /// Returns the hooks of a mode, in reverse packet order: each hook relies on the later ones.
 fn stages(mode: Mode) -> &'static [Stage] {
     use Stage::*;
+    if mode.jumps() {
+        return &[CommitAndLearn, ServeAndNote, LookupAndJump];
+    }
     let (lookup, routes) = match mode {
         Mode::Off => return &[],
         Mode::Verify { routes: true } => {
@@ -108,7 +111,6 @@ fn stages(mode: Mode) -> &'static [Stage] {
             ]
         }
         Mode::Verify { routes: false } => return &[CommitWatched, Learn, Compare, Predict],
-        Mode::On { jumps: true, .. } => return &[CommitAndLearn, ServeAndNote, LookupAndJump],
         Mode::On { lookup, routes, .. } => (lookup, routes),
     };
     match (lookup, routes) {

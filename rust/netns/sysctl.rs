@@ -27,6 +27,9 @@ static AGE: Bounds = Bounds {
 /// The bounds of `learn_after`.
 static PACKETS: Bounds = Bounds { min: 0, max: 255 };
 
+/// The bounds of `jump`.
+static JUMPING: Bounds = Bounds { min: 0, max: 2 };
+
 /// The path of the sysctls below /proc/sys.
 const PATH: &CStr = c"net/nf_zoneroute";
 
@@ -55,7 +58,7 @@ static VARS: [Var<Hooks>; 9] = [
     var(c"route_cache", |hooks| &hooks.sysctls.route_cache, &SWITCH),
     var(c"max_age_ms", |hooks| &hooks.sysctls.max_age_ms, &AGE),
     var(c"learn_after", |hooks| &hooks.sysctls.learn_after, &PACKETS),
-    var(c"jump", |hooks| &hooks.sysctls.jump, &SWITCH),
+    var(c"jump", |hooks| &hooks.sysctls.jump, &JUMPING),
     var(c"jump_mark", |hooks| &hooks.sysctls.jump_mark, &MARK),
     var(c"jump_mask", |hooks| &hooks.sysctls.jump_mask, &MARK),
     var(c"verify", |hooks| &hooks.sysctls.verify, &SWITCH),

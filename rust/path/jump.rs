@@ -119,7 +119,7 @@ fn attach<'b, 'r>(
     found: FoundToJump<'_, 'b, 'r>,
     epoch: Option<&'r Epoch>,
 ) -> Result<Next<'b, 'r>, LookupMiss> {
-    let checked = check(state, skb, &found, epoch);
+    let checked = check(state, &found, epoch);
     let timeout = lookup::track(&found)?;
     match checked {
         Ok(()) => {
@@ -146,15 +146,24 @@ fn attach<'b, 'r>(
 #[inline(always)]
 fn check(
     net: &NetState,
-    skb: &HookSkb<'_, PreRouting>,
     found: &FoundToJump<'_, '_, '_>,
     epoch: Option<&Epoch>,
 ) -> Result<(), Stay> {
-    let pass = found.pass()?;
     let epoch = epoch.ok_or(Stay::Rules)?;
+    check_pass(net, found, epoch)
+}
+
+/// As [`check`], of a packet at any point.
+#[inline(always)]
+pub(super) fn check_pass<At>(
+    net: &NetState,
+    found: &FoundToJump<'_, '_, '_, At>,
+    epoch: &Epoch,
+) -> Result<(), Stay> {
+    let pass = found.pass()?;
     pass.check(epoch.number, net, || found.conn().ends(found.dir()))?;
     // By now, a change that cannot have changed the route does not count any more.
-    if found.is_outdated() && !pass.dst().is_valid(skb.rcu()) {
+    if found.is_outdated() && !pass.dst().is_valid(found.rcu()) {
         return Err(Stay::Route);
     }
     Ok(())
@@ -276,10 +285,14 @@ fn learn(net: &NetState, skb: &HookSkb<'_, PostRouting>, observer: &Observer) ->
         .find(|slot| observed.dst() == *slot.dst() && slot.key().iif == observed.iif())?;
     slot.check_now(net, || ct.ends(), rcu).ok()?;
     let (seen, epoch) = (Stamp::from_raw(observed.stamp()), observed.epoch());
+    let iif = observed.iif();
     let terms = Terms::new(seen, slot.stamp(), epoch, &net.refs);
     let dst = slot.dst().duplicate(rcu)?;
     let pass = observed.into_pass(dst, skb.family(), OwnerId::new(flow))?;
     let pass = Pass::new(pass, terms);
+    if net.settings.mode().jumps_at_ingress() {
+        net.jumps.devices().add(iif);
+    }
     let stored = net
         .shared
         .passes

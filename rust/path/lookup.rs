@@ -135,7 +135,7 @@ pub(super) fn end_gone(
 
 /// Tracks the packet as conntrack would. Returns the connection's new timeout, in jiffies.
 #[inline(always)]
-pub(super) fn track(found: &Found<'_, '_>) -> Result<u32, LookupMiss> {
+pub(super) fn track<At>(found: &Found<'_, '_, At>) -> Result<u32, LookupMiss> {
     match found.begin()? {
         Session::Tcp(mut guard) => {
             let timeouts = guard.timeouts();

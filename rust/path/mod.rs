@@ -32,6 +32,7 @@
 //! Which hooks are registered depends on the mode of the netns: no hook tests a mode.
 
 pub(crate) mod commit;
+pub(crate) mod ingress;
 pub(crate) mod jump;
 pub(crate) mod learn;
 pub(crate) mod limit;

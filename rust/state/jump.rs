@@ -42,6 +42,7 @@ pub(crate) struct Jumps {
     ipv6: RcuCell<Epoch>,
     /// The last number.
     number: Atomic<u32>,
+    devices: Wanted,
     observer: SetOnce<Arc<Observer>>,
 }
 
@@ -52,6 +53,7 @@ impl Jumps {
             ipv4: RcuCell::new(),
             ipv6: RcuCell::new(),
             number: Atomic::new(0),
+            devices: Wanted::new(),
             observer: SetOnce::new(),
         }
     }
@@ -126,5 +128,66 @@ impl Jumps {
         let epoch = SlabBox::alloc_rare(Epoch { number, ruleset })?;
         drop(self.cell(family).swap(Some(RcuBox::from(epoch))));
         Ok(true)
+    }
+
+    /// Returns the devices whose packets may jump at ingress.
+    pub(crate) fn devices(&self) -> &Wanted {
+        &self.devices
+    }
+}
+
+/// The devices that receive packets of connections that jump. There is room for a few: the packets
+/// of others jump in PRE_ROUTING only.
+pub(crate) struct Wanted([Atomic<u32>; Self::MOST]);
+
+impl Wanted {
+    const MOST: usize = 32;
+
+    /// Beside an index: the device has its hook, or cannot have one.
+    const SETTLED: u32 = 1 << 31;
+
+    fn new() -> Self {
+        Self([const { Atomic::new(0) }; Self::MOST])
+    }
+
+    /// Adds a device. Any context.
+    pub(crate) fn add(&self, ifindex: u32) {
+        let is_known = |place: &Atomic<u32>| place.load(Relaxed) & !Self::SETTLED == ifindex;
+        if self.0.iter().any(is_known) {
+            return;
+        }
+        for place in &self.0 {
+            if place.load(Relaxed) == 0 && place.cmpxchg(0, ifindex, Relaxed).is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Removes a device. Any context.
+    pub(crate) fn remove(&self, ifindex: u32) {
+        for place in &self.0 {
+            let _ = place.cmpxchg(ifindex, 0, Relaxed);
+            let _ = place.cmpxchg(ifindex | Self::SETTLED, 0, Relaxed);
+        }
+    }
+
+    /// Notes that a device has its hook, or cannot have one. Any context.
+    pub(crate) fn settle(&self, ifindex: u32) {
+        for place in &self.0 {
+            let _ = place.cmpxchg(ifindex, ifindex | Self::SETTLED, Relaxed);
+        }
+    }
+
+    /// Removes all devices. Any context.
+    pub(crate) fn clear(&self) {
+        for place in &self.0 {
+            place.store(0, Relaxed);
+        }
+    }
+
+    /// Returns the devices that may need a hook; one may be there twice. Any context.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = u32> + '_ {
+        let all = self.0.iter().map(|place| place.load(Relaxed));
+        all.filter(|&ifindex| ifindex != 0 && ifindex & Self::SETTLED == 0)
     }
 }

@@ -9,6 +9,27 @@ use crate::kapi::{
     sync::{once::ReadOnce, time}, //
 };
 
+/// Where packets may jump: sysctl `jump`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub(crate) enum Jumping {
+    /// Nowhere.
+    No = 0,
+    /// In the hook before conntrack.
+    BeforeConntrack = 1,
+    /// At the ingress of devices too.
+    AtIngress = 2,
+}
+
+impl Jumping {
+    const fn from_raw(raw: u32) -> Self {
+        match raw {
+            0 => Self::No,
+            1 => Self::BeforeConntrack,
+            _ => Self::AtIngress,
+        }
+    }
+}
+
 /// What a netns does with packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -20,8 +41,8 @@ pub(crate) enum Mode {
         lookup: bool,
         /// sysctl `route_cache`.
         routes: bool,
-        /// Packets may jump: sysctl `jump`, if the other two are set.
-        jumps: bool,
+        /// Where packets may jump, if the other two are set.
+        jumps: Jumping,
     },
     /// No packet is changed. Predictions are compared with what the kernel does.
     Verify {
@@ -51,7 +72,7 @@ impl Mode {
             Self::On { lookup, .. } => Self::On {
                 lookup,
                 routes: false,
-                jumps: false,
+                jumps: Jumping::No,
             },
             Self::Verify { .. } => Self::Verify { routes: false },
         }
@@ -63,7 +84,7 @@ impl Mode {
             Self::On { lookup, routes, .. } => Self::On {
                 lookup,
                 routes,
-                jumps: false,
+                jumps: Jumping::No,
             },
             Self::Off | Self::Verify { .. } => self,
         }
@@ -71,7 +92,18 @@ impl Mode {
 
     /// Returns whether packets may jump.
     pub(crate) fn jumps(self) -> bool {
-        matches!(self, Self::On { jumps: true, .. })
+        matches!(self, Self::On { jumps, .. } if jumps != Jumping::No)
+    }
+
+    /// Returns whether packets may jump at ingress.
+    pub(crate) fn jumps_at_ingress(self) -> bool {
+        matches!(
+            self,
+            Self::On {
+                jumps: Jumping::AtIngress,
+                ..
+            }
+        )
     }
 
     /// Returns whether predictions are compared.
@@ -99,7 +131,7 @@ impl Mode {
             Self::On {
                 lookup,
                 routes,
-                jumps: raw & 16 != 0,
+                jumps: Jumping::from_raw(raw >> 4 & 3),
             }
         } else {
             Self::Off
@@ -127,7 +159,7 @@ pub(crate) struct SysctlValues {
     pub(crate) max_age_ms: Atomic<u32>,
     /// sysctl `learn_after`: 0 to 255 packets.
     pub(crate) learn_after: Atomic<u32>,
-    /// sysctl `jump`: 0 or 1.
+    /// sysctl `jump`: 0 to 2, see [`Jumping`].
     pub(crate) jump: Atomic<u32>,
     /// sysctl `jump_mark`.
     pub(crate) jump_mark: Atomic<u32>,
@@ -164,10 +196,15 @@ impl SysctlValues {
             Mode::Verify { routes }
         } else {
             let lookup = is(&self.zone_lookup);
+            let jumps = if lookup && routes {
+                Jumping::from_raw(self.jump.load(Relaxed))
+            } else {
+                Jumping::No
+            };
             Mode::On {
                 lookup,
                 routes,
-                jumps: lookup && routes && is(&self.jump),
+                jumps,
             }
         }
     }

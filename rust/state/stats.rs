@@ -111,8 +111,10 @@ named_enum! {
 /// A counter.
 #[derive(Clone, Copy)]
 pub(crate) enum Counter {
-    /// Packets that jumped.
+    /// Packets that jumped before conntrack.
     Jumped,
+    /// Packets that jumped at ingress.
+    JumpedAtIngress,
     /// Packets that the lookup attached to their connection, and that did not jump.
     LookupHit,
     /// Packets that the lookup left to conntrack, by reason.
@@ -129,7 +131,7 @@ pub(crate) enum Counter {
 
 impl Counter {
     /// The indices of the first counter of each kind.
-    const LOOKUP_MISS: usize = 2;
+    const LOOKUP_MISS: usize = 3;
     const HIT: usize = Self::LOOKUP_MISS + LookupMiss::COUNT;
     const MISS: usize = Self::HIT + 1;
     const STAY: usize = Self::MISS + Miss::COUNT;
@@ -143,7 +145,8 @@ impl CounterSet for Counter {
         // CAST: The variants' numbers.
         match self {
             Self::Jumped => 0,
-            Self::LookupHit => 1,
+            Self::JumpedAtIngress => 1,
+            Self::LookupHit => 2,
             Self::LookupMiss(miss) => Self::LOOKUP_MISS.saturating_add(miss as usize),
             Self::Hit => Self::HIT,
             Self::Miss(miss) => Self::MISS.saturating_add(miss as usize),
@@ -162,10 +165,16 @@ impl Stats {
         Ok(Self(Counters::new()?))
     }
 
-    /// Returns the counter of packets that jumped.
+    /// Returns the counter of packets that jumped before conntrack.
     #[inline(always)]
     pub(crate) fn jumps(&self) -> OneCounter<'_> {
         self.0.one(Counter::Jumped)
+    }
+
+    /// Returns the counter of packets that jumped at ingress.
+    #[inline(always)]
+    pub(crate) fn jumps_at_ingress(&self) -> OneCounter<'_> {
+        self.0.one(Counter::JumpedAtIngress)
     }
 
     /// Returns the counter of packets that the lookup attached to their connection.

@@ -158,7 +158,13 @@ mod key_cases {
         let misses = Miss::ALL.iter().map(|&miss| Counter::Miss(miss));
         let stays = Stay::ALL.iter().map(|&stay| Counter::Stay(stay));
         let events = Event::ALL.iter().map(|&event| Counter::Event(event));
-        let hits = [Counter::Jumped, Counter::LookupHit, Counter::Hit].into_iter();
+        let hits = [
+            Counter::Jumped,
+            Counter::JumpedAtIngress,
+            Counter::LookupHit,
+            Counter::Hit,
+        ]
+        .into_iter();
         let misses = Iterator::chain(misses, stays);
         let packets = Iterator::chain(Iterator::chain(lookups, misses), hits);
         for counter in Iterator::chain(packets, events) {
