@@ -316,9 +316,9 @@ no_ipsec() {
 	done
 }
 
-# mac_of NS DEV: prints the link-layer address of a device.
+# mac_of NS DEV: prints the Ethernet address of a device, if it has one.
 mac_of() {
-	ip -n "$1" -o link show dev "$2" | sed 's/.*link\/ether \([0-9a-f:]*\).*/\1/'
+	ip -n "$1" -o link show dev "$2" | sed -n 's/.*link\/ether \([0-9a-f:]*\).*/\1/p'
 }
 
 # synproxy: lets r's SYNPROXY answer TCP clients of port 7, until no_synproxy.

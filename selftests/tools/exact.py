@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 """Sends random packets of one connection through the router, and prints each frame as it arrives at the
-other end. Run by jump/exact.sh, which compares the frames with and without jumps.
+other end. Run by lib/exact.sh, which compares the frames with and without jumps.
 
-exact.py udp|tcp orig|reply COUNT SEED MAC-C MAC-S C-TUPLE S-TUPLE
+exact.py udp|tcp orig|reply COUNT SEED DEV-C MAC-C MAC-S C-TUPLE S-TUPLE
 
 A tuple is "SRC SPORT DST DPORT" of the original direction, as c sends it and as s receives it. The
-MACs are those of the router.
+device is that of c; the MACs are those of the router.
 
 The packets differ in TTL, ECN, IP id, DF, size, payload, padding, TCP flags, window and options, and
 in their checksum: it is right, or none (UDP over IPv4), or still to be made, or the packet is to be
@@ -25,6 +25,7 @@ import time
 
 SOL_PACKET, PACKET_VNET_HDR = 263, 15
 SO_RCVBUFFORCE = 33
+ARPHRD_ETHER = 1
 GSO = {(socket.AF_INET, 6): 1, (socket.AF_INET6, 6): 4}
 GSO_UDP_L4 = 5
 FIN, SYN, PSH, ACK = 1, 2, 8, 16
@@ -64,9 +65,11 @@ class Side:
         self.sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
         self.sock.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
         self.sock.bind((dev, 3))
-        kind = 0x86DD if self.family == socket.AF_INET6 else 0x0800
-        self.kind = struct.pack("!H", kind)
-        self.ether = bytes.fromhex(mac.replace(":", "")) + self.sock.getsockname()[4] + self.kind
+        self.kind = 0x86DD if self.family == socket.AF_INET6 else 0x0800
+        name = self.sock.getsockname()
+        self.ether = b""
+        if name[3] == ARPHRD_ETHER:
+            self.ether = bytes.fromhex(mac.replace(":", "")) + name[4] + struct.pack("!H", self.kind)
         # The kernel must not answer.
         subprocess.run(["nft", "-f", "-"], check=True, text=True, input=f"""
             table inet exact
@@ -100,7 +103,7 @@ class Side:
 
     def vnet(self, header, at, size):
         """Returns the header that asks for a checksum, and for segments of a size."""
-        start = 14 + (20 if self.family == socket.AF_INET else 40)
+        start = len(self.ether) + (20 if self.family == socket.AF_INET else 40)
         kind = (GSO.get((self.family, self.proto)) or GSO_UDP_L4) if size else 0
         return struct.pack("=BBHHHH", 1, kind, start + header if size else 0, size, start, at)
 
@@ -109,11 +112,11 @@ class Side:
         own = struct.pack("!H", self.own[1])
         while select.select([self.sock], [], [], timeout)[0]:
             data, addr = self.sock.recvfrom(70000)
-            frame = data[10:]
-            head = 14 + ((frame[14] & 15) * 4 if self.family == socket.AF_INET else 40)
-            if addr[2] != socket.PACKET_OUTGOING and frame[12:14] == self.kind and \
-                    frame[23 if self.family == socket.AF_INET else 20] == self.proto and \
-                    frame[head + 2:head + 4] == own:
+            packet = data[10 + len(self.ether):]
+            head = (packet[0] & 15) * 4 if self.family == socket.AF_INET else 40
+            if addr[2] != socket.PACKET_OUTGOING and addr[1] == self.kind and \
+                    packet[9 if self.family == socket.AF_INET else 6] == self.proto and \
+                    packet[head + 2:head + 4] == own:
                 return data
         return None
 
@@ -205,10 +208,10 @@ def one(rng, side, proto):
 
 
 def main():
-    name, direction, count, seed, mac_c, mac_s, tuple_c, tuple_s = sys.argv[1:]
+    name, direction, count, seed, dev_c, mac_c, mac_s, tuple_c, tuple_s = sys.argv[1:]
     rng = random.Random(int(seed))
     number = 6 if name == "tcp" else 17
-    client = Side("c", "c0", mac_c, tuple_c, True, number)
+    client = Side("c", dev_c, mac_c, tuple_c, True, number)
     server = Side("s", "s0", mac_s, tuple_s, False, number)
     proto = (Tcp if name == "tcp" else Udp)(rng, (client, server))
     proto.open(client, server)

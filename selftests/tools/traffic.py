@@ -166,13 +166,24 @@ def frame(args):
         data = bytes(args.size)
         payload = struct.pack("!HHHH", args.sport, args.dport, 8 + len(data), args.checksum) + data
         proto = 17
+        if args.tcp is not None:
+            proto = 6
+            payload = struct.pack("!HHIIBBHHH", args.sport, args.dport, args.tcp, 0, 0x50, 0x10, 64, 0, 0)
+            pseudo = socket.inet_aton(args.src) + socket.inet_aton(args.dst) + struct.pack("!HH", 6, 20)
+            payload = payload[:16] + struct.pack("!H", checksum(pseudo + payload)) + payload[18:]
     packets = [ip_header(proto, args.src, args.dst, payload, tos, bytes.fromhex(args.options),
                          flags=args.flags, ttl=args.ttl) + payload for tos in args.tos]
+    if args.ip_checksum:
+        packets = [one[:10] + struct.pack("!H", args.ip_checksum) + one[12:] for one in packets]
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     sock.bind((args.dev, 0))
     source = mac(args.source) if args.source else sock.getsockname()[4]
-    for number in range(args.count):
-        sock.send(mac(args.mac) + source + b"\x08\x00" + packets[number % len(packets)])
+    for number in range(args.count * args.spread):
+        packet = packets[number % len(packets)]
+        if args.spread > 1:
+            # Their checksums become wrong.
+            packet = packet[:15] + bytes([packet[15] + number % args.spread]) + packet[16:]
+        sock.send(mac(args.mac) + source + b"\x08\x00" + packet + bytes(args.padding))
         if args.interval:
             time.sleep(args.interval)
     return f"sent={args.count}"
@@ -255,6 +266,10 @@ def run(arguments):
     verb.add_argument("--source", help="source MAC")
     verb.add_argument("--size", type=int, default=16)
     verb.add_argument("--checksum", type=int, default=0, help="of UDP; 0: none")
+    verb.add_argument("--ip-checksum", type=int, help="in place of the right one")
+    verb.add_argument("--spread", type=int, default=1, help="from so many addresses, from src on")
+    verb.add_argument("--padding", type=int, default=0, help="behind the packet")
+    verb.add_argument("--tcp", type=int, help="a segment with this sequence number, not UDP")
     verb.add_argument("--count", type=int, default=1)
     verb.add_argument("--interval", type=float, default=0)
     verb.add_argument("--quote", help="send fragmentation needed about this destination")
