@@ -9,8 +9,10 @@
 # Long: quick
 
 . lib/test.sh
-plan 24
+plan 31
 
+# Notes of packets that did not jump are per CPU.
+taskset -pc 0 $$ >/dev/null
 load
 router
 six_router
@@ -21,7 +23,7 @@ SPORT=4000
 
 # jumps on|off: switches jumps.
 jumps() {
-	in_ns r sysctl -qw net.nf_zoneroute.jump="$([ "$1" = on ] && echo 1 || echo 0)"
+	in_ns r sysctl -qw net.nf_zoneroute.jump="$([ "$1" = on ] && echo "${LEVEL:-1}" || echo 0)"
 }
 
 # rules [RULES]: loads the rules of the forward chain after the one that sets the mark.
@@ -61,6 +63,15 @@ soon() {
 	check "$1" until_true 20 both_jump "${@:2}"
 }
 
+# at_ingress: succeeds if packets jump at ingress, or with jump=1 do not.
+at_ingress() {
+	if [ "${LEVEL:-1}" = 1 ]; then
+		is "$(gained jumped_at_ingress talk 5 2>/dev/null)" 0
+	else
+		until_true 10 eval '[ "$(gained jumped_at_ingress talk 5 2>/dev/null)" = 10 ]'
+	fi
+}
+
 # counted FAMILY TABLE COUNTER: prints how many packets a counter has counted.
 counted() {
 	in_ns r nft -j list counter "$@" | grep -o '"packets": *[0-9]*' | tr -dc 0-9
@@ -77,6 +88,7 @@ test_udp_jumps() {
 	soon 'UDP: both directions jump' talk
 	before=$(counted inet fast forwarded)
 	check 'UDP: all packets jump' is "$(gained jumped talk 50 2>/dev/null)" 100
+	check 'UDP: at ingress, with jump=2 only' at_ingress
 	check 'UDP: no packet meets the forward chain' is "$(counted inet fast forwarded)" "$before"
 	check 'UDP: routes shows the path' is "$(routes ' udp ' path=jump | wc -l)" 2
 	check 'UDP: all packets are hits' is "$(gained hit talk 50 2>/dev/null)" 100
@@ -89,6 +101,44 @@ test_a_new_route_of_another_prefix() {
 	check 'a new route of another prefix: all packets jump' is "$(gained jumped talk 5 2>/dev/null)" 10
 	ip -n r route del 198.51.100.0/24
 	soon 'without it, packets jump again' talk
+}
+
+# A chain that may choose a zone.
+test_a_chain_before_the_lookup() {
+	in_ns r nft -f - <<-'END'
+		table ip early {
+			chain raw {
+				type filter hook prerouting priority raw
+			}
+		}
+	END
+	soon 'a chain before the lookup: packets jump' talk
+	sleep 0.5
+	check 'a chain before the lookup: no packet jumps at ingress' is \
+		"$(gained jumped_at_ingress talk 5 2>/dev/null)" 0
+	in_ns r nft delete table ip early
+	soon 'without it, packets jump again' talk
+}
+
+# A packet that IP drops passes the ingress, but not PRE_ROUTING.
+test_packets_that_get_lost_do_not_keep_others_from_jumping() {
+	local jumped
+	in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=200
+	in_ns c python3 tools/traffic.py frame c0 "$(mac_of r c1)" 10.0.1.20 10.0.1.1 --ip-checksum 1 \
+		--spread 200 >/dev/null
+	jumped=$(gained jumped_at_ingress talk 1000 2>/dev/null)
+	echo "# $jumped of 2000 jumped at ingress"
+	check 'lost packets from many addresses: most packets jump at ingress' \
+		[ "$jumped" -ge $((${LEVEL:-1} == 1 ? 0 : 1500)) ]
+	in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000
+}
+
+# Devices get their hooks by packets that are learned from then on.
+test_from_one_level_to_the_other() {
+	in_ns r sysctl -qw net.nf_zoneroute.jump=1
+	soon 'jump=1: packets jump' talk
+	jumps on
+	check 'back: packets jump at ingress with jump=2 only' at_ingress
 }
 
 test_udp6_jumps() {

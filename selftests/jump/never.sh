@@ -20,7 +20,7 @@ router
 rm -f /tmp/never.queue
 mkfifo /tmp/never.queue
 in_ns r sysctl -qw net.nf_zoneroute.jump_mark=0x100 net.nf_zoneroute.jump_mask=0x100 \
-	net.nf_zoneroute.jump=1
+	net.nf_zoneroute.jump="${LEVEL:-1}"
 # While s receives nothing, no answer disturbs the counts.
 in_ns s nft add table ip mute
 in_ns s nft add chain ip mute in '{ type filter hook prerouting priority raw; }'
@@ -192,7 +192,7 @@ test_firewalls_that_are_not_skipped() {
 	in_ns r sysctl -qw net.nf_zoneroute.jump=0
 	rules
 	in_ns r nft add chain inet fast late '{ type filter hook postrouting priority 2147483647; }'
-	in_ns r sysctl -qw net.nf_zoneroute.jump=1
+	in_ns r sysctl -qw net.nf_zoneroute.jump="${LEVEL:-1}"
 	refused 'a chain behind the last hook' behind
 	rules
 	check 'without it, the flow jumps again' until_true 20 both_jump

@@ -24,7 +24,7 @@ in_ns r nft -f - <<-'END'
 	}
 END
 in_ns r sysctl -qw net.nf_zoneroute.jump_mark=0x100 net.nf_zoneroute.jump_mask=0x100 \
-	net.nf_zoneroute.jump=1
+	net.nf_zoneroute.jump="${LEVEL:-1}"
 serve udp
 
 # burst: sends packets of the flow at once, and prints how many arrive, and how many arrive after a

@@ -17,7 +17,7 @@ load
 router
 serve udp
 SPORT=4000
-in_ns r sysctl -qw net.nf_zoneroute.jump_mark=0x100 net.nf_zoneroute.jump_mask=0x100 net.nf_zoneroute.jump=1
+in_ns r sysctl -qw net.nf_zoneroute.jump_mark=0x100 net.nf_zoneroute.jump_mask=0x100 net.nf_zoneroute.jump="${LEVEL:-1}"
 
 # The rules before each change.
 base_rules() {

@@ -7,7 +7,7 @@
 # Kernel: stock debug
 
 . lib/test.sh
-plan 19
+plan 21
 
 load
 router
@@ -25,7 +25,7 @@ END
 
 jumps_on() {
 	in_ns r sysctl -qw net.nf_zoneroute.max_age_ms=60000 net.nf_zoneroute.jump_mark=0x100 \
-		net.nf_zoneroute.jump_mask=0x100 net.nf_zoneroute.jump=1
+		net.nf_zoneroute.jump_mask=0x100 net.nf_zoneroute.jump="${LEVEL:-1}"
 }
 jumps_on
 
@@ -76,6 +76,18 @@ test_a_device_goes_down() {
 	check 'another device is gone: packets jump' until_true 20 both_jump
 }
 
+# With jump=2, the device has a hook that must not go with it.
+test_a_device_leaves_the_netns() {
+	check 'packets of another device jump' until_true 20 eval \
+		'[ "$(gained jumped ask d udp 5 --sport 4100 --timeout 2 2>/dev/null)" = 10 ]'
+	sleep 0.5
+	ip -n r link set d1 netns c
+	ip -n c link set d1 up
+	ip -n c addr add 10.0.4.1/24 dev d1
+	check 'the device is in another netns: it answers there' until_true 10 \
+		in_ns d ping -q -c 3 -i 0.1 10.0.4.1
+}
+
 # all_answered FILE: succeeds if the client that wrote FILE got an answer to each request.
 all_answered() {
 	grep -q '^sent=\([1-9][0-9]*\) answered=\1$' "$1" || {
@@ -108,7 +120,7 @@ test_the_module_is_unloaded() {
 	check 'packets jump again' until_true 20 both_clients_jump
 	for _ in $(seq 20); do
 		in_ns r sysctl -qw net.nf_zoneroute.jump=0
-		in_ns r sysctl -qw net.nf_zoneroute.jump=1
+		in_ns r sysctl -qw net.nf_zoneroute.jump="${LEVEL:-1}"
 	done
 	check 'jumps are switched off and on: packets jump again' until_true 20 both_clients_jump
 	touch "$end"

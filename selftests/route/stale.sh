@@ -75,7 +75,7 @@ if [ -n "${JUMPS-}" ]; then
 		}
 	END
 	in_ns r sysctl -qw net.nf_zoneroute.jump_mark=0x100 net.nf_zoneroute.jump_mask=0x100 \
-		net.nf_zoneroute.jump=1
+		net.nf_zoneroute.jump="${LEVEL:-1}"
 fi
 
 # try_changes KINDS [PREFIX]: makes one check of each change whose name matches KINDS, for both

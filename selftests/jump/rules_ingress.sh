@@ -1,0 +1,13 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# As rules_at_once.sh, for packets that jump at ingress too.
+#
+# Group: jump
+# Long: stock quick
+
+# For the other script, and the file with the cases.
+# shellcheck disable=SC2034
+LEVEL=2 CASES=jump/rules_at_once.sh
+# shellcheck source=selftests/jump/rules_at_once.sh
+. jump/rules_at_once.sh
