@@ -14,12 +14,12 @@
 . ./router.sh
 
 # The forwarding methods, in the order in which they are tried. From `off' on the module is loaded.
-WAYS=(floor plain conntrack flowtable off route zone both jump)
+WAYS=(floor plain conntrack flowtable off route zone both jump ingress)
 # "idle": as "plain", with the module loaded and nothing to do for it. "ft_counter": as "flowtable", which
 # also counts.
-[ "$idle" = 0 ] || WAYS=(floor plain conntrack flowtable ft_counter idle off route zone both jump)
+[ "$idle" = 0 ] || WAYS=(floor plain conntrack flowtable ft_counter idle off route zone both jump ingress)
 # NAT needs connections.
-[ "$snat" = 0 ] || WAYS=(floor conntrack flowtable off route zone both jump)
+[ "$snat" = 0 ] || WAYS=(floor conntrack flowtable off route zone both jump ingress)
 [ -z "$profile" ] || read -ra WAYS <<<"${profile//,/ }"
 
 # The number of packets, or of connections, to measure. It covers more than a second if the scenario
@@ -32,7 +32,7 @@ N=20000
 HUGE=
 if [ "$flows" -gt 100000 ]; then
 	HUGE=again N=500000
-	WAYS=(floor plain conntrack off zone route both jump flowtable)
+	WAYS=(floor plain conntrack off zone route both jump ingress flowtable)
 fi
 # If routes become stale during the run, not every packet is served.
 PARTLY=
@@ -78,6 +78,11 @@ counted() {
 	if [ -d /sys/module/nf_zoneroute ]; then stat_of "$1"; else echo 0; fi
 }
 
+# jumped: prints how many packets have jumped; of the way "ingress", at ingress.
+jumped() {
+	counted "$([ "$way" = ingress ] && echo jumped_at_ingress || echo jumped)"
+}
+
 TRACING=/sys/kernel/tracing
 [ -d "$TRACING/events" ] || mount -t tracefs none "$TRACING"
 
@@ -116,16 +121,16 @@ went() {
 		;;
 	route) wanted_hits=$SENT ;;
 	zone) wanted_found=$SENT ;;
-	both | jump) wanted_hits=$SENT wanted_found=$SENT ;;
+	both | jump | ingress) wanted_hits=$SENT wanted_found=$SENT ;;
 	esac
-	[ "$1" != jump ] || [ -n "$PARTLY" ] || is "jumped $JUMPED" "jumped $SENT" || return 1
+	[[ $1 != jump && $1 != ingress ]] || [ -n "$PARTLY" ] || is "jumped $JUMPED" "jumped $SENT" || return 1
 	[ "$1" = plain ] || [ "$1" = idle ] || [ "$CONNECTIONS" -ge "$flows" ] || is "$CONNECTIONS connections" "$flows" || return 1
 	is "forwarded $FORWARDED" "forwarded $forwarded" && about "$SENT" || return 1
 	is "found $FOUND" "found $wanted_found" || return 1
 	[ "$CHANGES" -ge $((churn + quote)) ] || is "$CHANGES changes" $((churn + quote)) || return 1
 	[ "$quote" = 0 ] || [ "$QUOTED" -ge "$CHANGES" ] || is "$QUOTED errors" "$CHANGES" || return 1
 	case $1 in
-	route | both | jump)
+	route | both | jump | ingress)
 		if [ "$churn" != 0 ]; then
 			[ "$TOLD" -ge "$CHANGES" ] || is "told of $TOLD" "told of $CHANGES"
 		elif [ "$quote" != 0 ]; then
@@ -158,7 +163,7 @@ went_new() {
 	conntrack | off) is "$FORWARDED $NEW" "$((8 * SENT)) 0" && about $((8 * SENT)) ;;
 	# They are too short for a flow. All packets but the first find that there is none.
 	# If there are others in the zone, those are looked up that neither open nor close.
-	route | zone | both | jump)
+	route | zone | both | jump | ingress)
 		is "$FORWARDED $NEW" "$((8 * SENT)) 0" && about $((8 * SENT)) || return 1
 		[ "$1" = zone ] || is "without a flow $UNLEARNED" "without a flow $((7 * SENT))" || return 1
 		[ "$1" = route ] || [ "$lasting" = 0 ] || is "looked up $UNKNOWN" "looked up $((4 * SENT))"
@@ -170,17 +175,17 @@ went_new() {
 warm() {
 	local hits found jumped rounds
 	for rounds in $(seq 50); do
-		hits=$(counted hit) found=$(counted lookup_hit) jumped=$(counted jumped)
+		hits=$(counted hit) found=$(counted lookup_hit) jumped=$(jumped)
 		tell run "$SLICE"
 		read -r SENT _ <<<"$ANSWER"
 		[ "$rounds" -ge 3 ] || continue
 		hits=$(($(counted hit) - hits)) found=$(($(counted lookup_hit) - found))
-		jumped=$(($(counted jumped) - jumped))
+		jumped=$(($(jumped) - jumped))
 		case $1 in
 		route) if [ -n "$PARTLY" ] || [ "$hits" -ge "$SENT" ]; then break; fi ;;
 		zone) [ "$found" -lt "$SENT" ] || break ;;
 		both) if [ "$found" -ge "$SENT" ] && { [ -n "$PARTLY" ] || [ "$hits" -ge "$SENT" ]; }; then break; fi ;;
-		jump) if [ "$found" -ge "$SENT" ] && { [ -n "$PARTLY" ] || [ "$jumped" -ge "$SENT" ]; }; then break; fi ;;
+		jump | ingress) if [ "$found" -ge "$SENT" ] && { [ -n "$PARTLY" ] || [ "$jumped" -ge "$SENT" ]; }; then break; fi ;;
 		*) break ;;
 		esac
 		sleep 0.1
@@ -252,10 +257,10 @@ for way in "${WAYS[@]}"; do
 	fi
 	forwarded=$(forwarded) got=$(got) hits=$(counted hit) found=$(counted lookup_hit) made=$(counted flow_new)
 	told=$(counted "$TELLER") unlearned=$(counted miss_no_flow)
-	unknown=$(counted lookup_miss_unknown) quoted=$(quoted) jumped=$(counted jumped)
+	unknown=$(counted lookup_miss_unknown) quoted=$(quoted) jumped=$(jumped)
 	tell "$([ "$new" = 0 ] && echo run || echo new)" "$N"
 	read -r SENT ns CHANGES <<<"$ANSWER"
-	JUMPED=$(($(counted jumped) - jumped))
+	JUMPED=$(($(jumped) - jumped))
 	TOLD=$(($(counted "$TELLER") - told)) QUOTED=$(($(quoted) - quoted))
 	FORWARDED=$(($(forwarded) - forwarded)) GOT=$(($(got) - got)) HITS=$(($(counted hit) - hits))
 	FOUND=$(($(counted lookup_hit) - found)) NEW=$(($(counted flow_new) - made))

@@ -47,7 +47,7 @@ bench_guest() {
 # side by side, and the lines that two CPUs share which forward different connections. Prints tables.
 count_lines() {
 	local settings=$1 log=$2 trace=${2%.log}.trace control=${2%.log}.control
-	local ways=plain,conntrack,flowtable,both,jump status=0
+	local ways=plain,conntrack,flowtable,both,jump,ingress status=0
 	in_toolchain gcc -O2 -Wall -Wextra -Werror -shared -fPIC -o build/bench/lines.so selftests/bench/lines.c
 	rm -rf -- "$control" "$log"
 	mkdir -p "$control"

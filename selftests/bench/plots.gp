@@ -16,5 +16,5 @@ do for [plot in 'rules routes flows zones'] {
 	if (plot eq 'rules') { set logscale y; set yrange [1000:*] } else { unset logscale y; set yrange [0:*] }
 	set xlabel (plot eq 'rules' ? 'policy rules, 100 UDP connections' : plot eq 'routes' ? 'routes, 100 UDP connections' : \
 		plot eq 'flows' ? 'TCP connections' : 'zones, 10,000 UDP connections in all')
-	plot for [i = 2:6] sprintf('%s/%s.dat', results, plot) using i:xtic(1) with linespoints linewidth 2 pointtype 7
+	plot for [i = 2:7] sprintf('%s/%s.dat', results, plot) using i:xtic(1) with linespoints linewidth 2 pointtype 7
 }

@@ -150,7 +150,7 @@ set_way() {
 		;;
 	plain | idle) ;;
 	conntrack | route | zone | both | off) firewall ;;
-	jump) firewall 'meta l4proto { tcp, udp } ct mark set ct mark or 0x100' ;;
+	jump | ingress) firewall 'meta l4proto { tcp, udp } ct mark set ct mark or 0x100' ;;
 	flowtable | ft_counter)
 		[ ! -d /sys/module/nf_zoneroute ] || in_ns r sysctl -qw net.nf_zoneroute.enable=0
 		firewall 'meta l4proto { tcp, udp } flow add @ft' \
@@ -161,7 +161,7 @@ set_way() {
 	esac
 	case $1 in
 	idle) load ;;
-	off | route | zone | both | jump)
+	off | route | zone | both | jump | ingress)
 		[ -d /sys/module/nf_zoneroute ] || load
 		in_ns r sysctl -qw net.nf_zoneroute.max_age_ms="$max_age"
 		[ "${2-}" = again ] || until_true 60 no_references
@@ -169,7 +169,7 @@ set_way() {
 			net.nf_zoneroute.route_cache="$([ "$1" = zone ] && echo 0 || echo 1)" \
 			net.nf_zoneroute.zone_lookup="$([ "$1" = route ] && echo 0 || echo 1)" \
 			net.nf_zoneroute.jump_mark=0x100 net.nf_zoneroute.jump_mask=0x100 \
-			net.nf_zoneroute.jump="$([ "$1" = jump ] && echo 1 || echo 0)"
+			net.nf_zoneroute.jump="$(case $1 in jump) echo 1 ;; ingress) echo 2 ;; *) echo 0 ;; esac)"
 		;;
 	esac
 }

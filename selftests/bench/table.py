@@ -16,7 +16,7 @@ PLOTS = {
     "flows": {"100": "tcp4", "10,000": "flows-10000", "1,000,000": "flows-1000000"},
     "zones": {"1": "zones-1", "1,000": "zones-1000"},
 }
-WAYS = ["floor", "plain", "idle", "conntrack", "flowtable", "ft_counter", "off", "route", "zone", "both", "jump"]
+WAYS = ["floor", "plain", "idle", "conntrack", "flowtable", "ft_counter", "off", "route", "zone", "both", "jump", "ingress"]
 
 
 def main():
@@ -53,12 +53,12 @@ def main():
             print(what, size, sep="\t", file=file)
     for plot, points in PLOTS.items():
         with open(f"{directory}/{plot}.dat", "w", encoding="ascii") as file:
-            print("", "plain", "conntrack", "flowtable", "zoneroute", "jump", sep="\t", file=file)
+            print("", "plain", "conntrack", "flowtable", "zoneroute", "jump", "ingress", sep="\t", file=file)
             for tick, row in points.items():
                 costs = rows.get(row)
                 if costs:
                     print(tick, *(f"{costs[way] - costs['floor']:.0f}"
-                                  for way in ("plain", "conntrack", "flowtable", "both", "jump")),
+                                  for way in ("plain", "conntrack", "flowtable", "both", "jump", "ingress")),
                           sep="\t", file=file)
     with open(f"{directory}/results.md", "w", encoding="ascii") as file:
         print("| row | floor | " + " | ".join(WAYS[1:]) + " | served |", file=file)

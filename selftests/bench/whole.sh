@@ -10,7 +10,7 @@
 # shellcheck source=selftests/bench/router.sh
 . ./router.sh
 
-WAYS=(plain conntrack flowtable both jump)
+WAYS=(plain conntrack flowtable both jump ingress)
 plan $((${#WAYS[@]} * 4))
 
 ip -n s addr add "$SERVER/32" dev lo
@@ -39,7 +39,7 @@ measured() {
 	[ "$value" -gt 0 ] && [ "$came" -ge 1000 ] || return 1
 	case $way in
 	flowtable) [ "$forwarded" -le $((came / 10)) ] ;;
-	both | jump) [ "$hits" -ge $((came * 9 / 10)) ] ;;
+	both | jump | ingress) [ "$hits" -ge $((came * 9 / 10)) ] ;;
 	*) [ "$forwarded" -ge $((came * 9 / 10)) ] && [ "$hits" = 0 ] ;;
 	esac
 }
