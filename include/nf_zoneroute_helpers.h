@@ -406,6 +406,19 @@ struct nfzr_observed {
 	u8 ttl;
 	u8 dir;
 	bool in_task;
+	/* In verify mode: whether the packet would have jumped, and how it would have left. */
+	bool is_predicted;
+	bool is_right;		/* it leaves by that device and with those marks */
+	u32 out_mark;
+	u32 out_priority;
+	u32 oif;
+};
+
+/* How an observed packet leaves. */
+enum nfzr_seen {
+	NFZR_UNSEEN,		/* it is not the one that was observed, or it has waited */
+	NFZR_SEEN_OTHERWISE,	/* not as a jump would have sent it */
+	NFZR_SEEN,		/* as a jump would have sent it, but for its marks */
 };
 
 /*
@@ -505,9 +518,12 @@ void nfzr_helper_goes_on(struct nfzr_observer __percpu *observer, const struct s
 			 bool is_served, u32 mark, u32 mask);
 bool nfzr_helper_leaves(struct nfzr_observer __percpu *observer, const struct sk_buff *skb,
 			const struct nf_hook_state *state);
-bool nfzr_helper_observed(struct nfzr_observer __percpu *observer, const struct sk_buff *skb,
-			  const struct nf_hook_state *state, struct nfzr_observed *o,
-			  struct nfzr_pass *p);
+void nfzr_helper_predict(struct nfzr_observer __percpu *observer, const struct sk_buff *skb,
+			 const struct nfzr_lookup *l);
+void nfzr_helper_observe_route(struct nfzr_observer __percpu *observer, const struct sk_buff *skb);
+enum nfzr_seen nfzr_helper_observed(struct nfzr_observer __percpu *observer,
+				    const struct sk_buff *skb, const struct nf_hook_state *state,
+				    struct nfzr_observed *o, struct nfzr_pass *p);
 
 bool nfzr_helper_dst_hold(struct dst_entry *dst);
 bool nfzr_helper_dst_valid(const struct nfzr_cached *cached);

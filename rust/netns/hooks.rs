@@ -234,7 +234,7 @@ impl Hooks {
         let settings = &state.settings;
         settings.set_max_age(self.sysctls.max_age());
         settings.set_learn_after(self.sysctls.learn_after());
-        if mode.jumps() {
+        if mode.learns_jumps() {
             match state.jumps.prepare() {
                 Err(err) if err == EOPNOTSUPP => mode = mode.without_jumps(),
                 prepared => prepared?,

@@ -101,7 +101,7 @@ fn stages(mode: Mode) -> &'static [Stage] {
     }
     let (lookup, routes) = match mode {
         Mode::Off => return &[],
-        Mode::Verify { routes: true } => {
+        Mode::Verify { routes: true, .. } => {
             return &[
                 CommitWatched,
                 CompareRoute,
@@ -110,7 +110,7 @@ fn stages(mode: Mode) -> &'static [Stage] {
                 Predict,
             ]
         }
-        Mode::Verify { routes: false } => return &[CommitWatched, Learn, Compare, Predict],
+        Mode::Verify { routes: false, .. } => return &[CommitWatched, Learn, Compare, Predict],
         Mode::On { lookup, routes, .. } => (lookup, routes),
     };
     match (lookup, routes) {

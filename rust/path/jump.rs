@@ -28,7 +28,7 @@ use crate::{
         nf::{
             hook::{priority, Hook},
             jump::{Jump, OwnerId},
-            observe::{Before, Observer},
+            observe::{Before, Observed},
             skb::{HookSkb, PostRouting, PreRouting, Verdict}, //
         },
     },
@@ -40,7 +40,7 @@ use crate::{
     route::{
         pass::{Pass, Terms},
         slot::Changes,
-        stamp::Stamp,
+        stamp::{Facts, Stamp},
         stay::Stay, //
     },
     state::{jump::Epoch, stats::Event, NetState},
@@ -144,7 +144,7 @@ fn attach<'b, 'r>(
 
 /// Returns whether a packet may jump, or the reason why not.
 #[inline(always)]
-fn check(
+pub(super) fn check(
     net: &NetState,
     found: &FoundToJump<'_, '_, '_>,
     epoch: Option<&Epoch>,
@@ -172,7 +172,7 @@ pub(super) fn check_pass<At>(
 /// Counts a packet that could jump and does not. Observes it if that may help the next one. Returns
 /// whether it is observed.
 #[cold]
-fn count_stay(
+pub(super) fn count_stay(
     net: ArcBorrow<'_, NetState>,
     skb: &HookSkb<'_, PreRouting>,
     found: &Found<'_, '_>,
@@ -211,14 +211,25 @@ fn observe(
     if net.flows.pass(flow, dir, rcu).is_some_and(is_fresh) {
         return Ok(false);
     }
-    let stamp = Stamp::new(&facts).to_raw();
-    let (observer, conn) = (epoch.ruleset.observer(), found.conn());
+    begin(skb, found, epoch, &facts)?;
+    Ok(true)
+}
+
+/// Begins to observe a packet. `facts` were taken before it meets the rules of the epoch. Fails
+/// with the reason why such a packet never jumps.
+pub(super) fn begin(
+    skb: &HookSkb<'_, PreRouting>,
+    found: &Found<'_, '_>,
+    epoch: &Epoch,
+    facts: &Facts,
+) -> Result<(), Stay> {
+    let stamp = Stamp::new(facts).to_raw();
     let before = Before {
         epoch: epoch.number,
         stamp,
     };
-    observer.observe(skb, conn, dir, before)?;
-    Ok(true)
+    let observer = epoch.ruleset.observer();
+    Ok(observer.observe(skb, found.conn(), found.dir(), before)?)
 }
 
 /// As [`LearnAndServe`], where packets may jump.
@@ -255,18 +266,23 @@ impl Hook for CommitAndLearn {
             commit::run(net, &skb);
         }
         if let Some(observer) = net.jumps.observer().filter(|all| all.leaves(&skb)) {
-            learn(&net, &skb, observer);
+            if let Some((observed, true)) = observer.take(&skb) {
+                learn(&net, &skb, observed);
+            }
         }
         skb.accept()
     }
 }
 
-/// Ends the observation of a packet. If the packet leaves as a jump would have sent it, by a route
-/// that is still valid, and no rule has changed, the direction's next packets may jump.
+/// Learns from a packet that leaves as a jump would have sent it: if its route is still valid, and
+/// no rule has changed, the direction's next packets may jump.
 #[cold]
-fn learn(net: &NetState, skb: &HookSkb<'_, PostRouting>, observer: &Observer) -> Option<()> {
+pub(super) fn learn(
+    net: &NetState,
+    skb: &HookSkb<'_, PostRouting>,
+    observed: Observed,
+) -> Option<()> {
     let rcu = skb.rcu();
-    let observed = observer.take(skb)?;
     let packet = skb.forwarded()?;
     let (ct, dir) = (&packet.ct, packet.ct.dir());
     let flow = net.flows.of_conn(ct, rcu).ok()?;

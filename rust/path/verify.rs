@@ -12,29 +12,39 @@
 //!     POST_ROUTING   MAX  CommitWatched   in place of commit
 //! ```
 //!
+//! If jumps are predicted too, each packet that would have jumped is observed, and compared when it
+//! leaves. It does not count if its CPU has lost its note, or if something has changed meanwhile.
+//!
 //! The result of conntrack depends on what other packets did before. A prediction therefore counts
 //! only if no other packet of the netns was between the first two hooks at the same time.
 
 use kernel::sync::ArcBorrow;
 
 use crate::{
+    flow::table::{Found, FoundToJump, Trail},
     kapi::{
         entry::lookup::LookupBuf,
         nf::{
             conn::CtRef,
             hook::{priority, Hook},
+            observe::Observed,
             skb::{Forward, HookSkb, PostRouting, PreRouting, Verdict}, //
         },
         sync::time, //
     },
     path::{
         commit,
+        jump,
         learn,
         lookup,
         serve, //
     },
-    route::slot::Slot,
+    route::{
+        slot::{Changes, Slot},
+        stay::Stay, //
+    },
     state::{
+        jump::Epoch,
         meter::{Expected, Forecast, Prediction},
         stats::Event,
         NetState, //
@@ -52,36 +62,98 @@ impl Hook for Predict {
     const PRIORITY: i32 = priority::CONNTRACK - 1;
 
     fn hook(net: ArcBorrow<'_, NetState>, skb: HookSkb<'_, PreRouting>) -> Verdict {
-        let forecast = || predict(&net, &skb);
+        let forecast = || predict(net, &skb);
         net.meter.predict(skb.id(), time::jiffies32(), forecast);
         skb.accept()
     }
 }
 
-/// Predicts what conntrack does with a packet.
-fn predict(net: &ArcBorrow<'_, NetState>, skb: &HookSkb<'_, PreRouting>) -> Forecast {
-    let mut buf = LookupBuf::new();
-    let Some(looked) = net.flows.look_up(skb, &mut buf) else {
-        return Forecast::Anything;
+/// Predicts what conntrack does with a packet, and whether the packet would have jumped.
+fn predict(net: ArcBorrow<'_, NetState>, skb: &HookSkb<'_, PreRouting>) -> Forecast {
+    let (state, mut buf) = (&*net, LookupBuf::new());
+    if !net.settings.mode().predicts_jumps() {
+        let Some(looked) = state.flows.look_up(skb, &mut buf) else {
+            return Forecast::Anything;
+        };
+        let tracked = looked.result.map_err(LookupMiss::from);
+        return forecast(
+            net,
+            skb,
+            &looked.trail,
+            tracked.and_then(|found| prediction(&found)),
+        );
+    }
+    let epoch = net.jumps.epoch(skb.family(), skb.rcu());
+    let ruleset = epoch.map(|epoch| &epoch.ruleset);
+    let mut is_observed = false;
+    let forecast = match state.flows.look_up_to_jump(skb, &mut buf, ruleset) {
+        Some(looked) => {
+            let found = looked.result.map_err(LookupMiss::from);
+            let tracked = found.and_then(|found| {
+                let tracked = prediction(&found)?;
+                is_observed = predict_jump(net, skb, &found, epoch);
+                Ok(tracked)
+            });
+            forecast(net, skb, &looked.trail, tracked)
+        }
+        None => Forecast::Anything,
     };
-    let tracked = looked.result.map_err(LookupMiss::from).and_then(|found| {
-        let (timeout, tcp) = lookup::predict(&found)?;
-        Ok(Prediction {
-            ct: found.conn().id(),
-            flow: found.entry().index(),
-            dir: found.dir(),
-            tcp,
-            timeout,
-        })
-    });
+    if let Some(observer) = net.jumps.observer().filter(|_| !is_observed) {
+        observer.observe_not(skb);
+    }
+    forecast
+}
+
+/// Predicts how conntrack tracks a packet that was found.
+fn prediction(found: &Found<'_, '_>) -> Result<Prediction, LookupMiss> {
+    let (timeout, tcp) = lookup::predict(found)?;
+    Ok(Prediction {
+        ct: found.conn().id(),
+        flow: found.entry().index(),
+        dir: found.dir(),
+        tcp,
+        timeout,
+    })
+}
+
+fn forecast(
+    net: ArcBorrow<'_, NetState>,
+    skb: &HookSkb<'_, PreRouting>,
+    trail: &Trail<'_, '_>,
+    tracked: Result<Prediction, LookupMiss>,
+) -> Forecast {
     if let Err(miss) = tracked {
-        lookup::end_gone(*net, skb, &looked.trail, miss);
+        lookup::end_gone(net, skb, trail, miss);
     }
     net.stats.count_lookup(tracked.map(|_| ()));
     match tracked {
         Ok(prediction) => Forecast::Known(prediction),
         Err(LookupMiss::Unknown) => Forecast::Unknown,
         Err(_) => Forecast::Anything,
+    }
+}
+
+/// Observes a packet that would have jumped, or that may teach. Returns whether it is observed.
+fn predict_jump(
+    net: ArcBorrow<'_, NetState>,
+    skb: &HookSkb<'_, PreRouting>,
+    found: &FoundToJump<'_, '_, '_>,
+    epoch: Option<&Epoch>,
+) -> bool {
+    if !net.settings.jump_marks().has(found.conn().mark()) {
+        return false;
+    }
+    let facts = net.facts();
+    let epoch = epoch.ok_or(Stay::Rules);
+    let checked = epoch.and_then(|epoch| {
+        jump::check_pass(&net, found, epoch)?;
+        jump::begin(skb, found, epoch, &facts)?;
+        found.predict(epoch.ruleset.observer());
+        Ok(())
+    });
+    match checked {
+        Ok(()) => true,
+        Err(stay) => jump::count_stay(net, skb, found, stay),
     }
 }
 
@@ -208,7 +280,11 @@ impl Hook for CompareRoute {
         if let Some(slot) = cached(&net, &skb) {
             let stamp = slot.stamp();
             let is_the_same = |now: &Slot| core::ptr::eq(now, slot) && now.stamp() == stamp;
-            net.stats.count(match skb.goes_by(slot.dst()) {
+            let is_right = skb.goes_by(slot.dst());
+            if let (Some(true), Some(observer)) = (is_right, net.jumps.observer()) {
+                observer.takes_cached_route(&skb);
+            }
+            net.stats.count(match is_right {
                 Some(true) => Event::VerifiedRoute,
                 // Only if no change came just before the kernel was asked.
                 Some(false) if cached(&net, &skb).is_some_and(is_the_same) => Event::MismatchRoute,
@@ -227,7 +303,8 @@ fn cached<'r>(net: &'r NetState, skb: &HookSkb<'r, Forward>) -> Option<&'r Slot>
     serve::would_serve(net, skb, (&ct, flow), &headers).ok()
 }
 
-/// Last in POST_ROUTING: commits, and notes that a flow is being created.
+/// Last in POST_ROUTING: commits, and notes that a flow is being created. Compares how a packet
+/// leaves with how it would have jumped.
 pub(crate) struct CommitWatched;
 
 impl Hook for CommitWatched {
@@ -245,6 +322,47 @@ impl Hook for CommitWatched {
                 commit::finish(net, made);
             }
         }
+        if let Some(observer) = net.jumps.observer().filter(|all| all.leaves(&skb)) {
+            if let Some((observed, is_as_a_jump)) = observer.take(&skb) {
+                compare_jump(&net, &skb, observed, is_as_a_jump);
+            }
+        }
         skb.accept()
     }
+}
+
+/// Compares an observed packet with the prediction, or learns from it if there was none.
+fn compare_jump(
+    net: &NetState,
+    skb: &HookSkb<'_, PostRouting>,
+    observed: Observed,
+    is_as_a_jump: bool,
+) {
+    if !observed.is_predicted() {
+        if is_as_a_jump {
+            jump::learn(net, skb, observed);
+        }
+        return;
+    }
+    net.stats.count(if is_as_a_jump && observed.is_right() {
+        Event::VerifiedJump
+    } else if would_jump(net, skb, &observed) == Some(true) {
+        Event::MismatchJump
+    } else {
+        // Something has changed since.
+        Event::VerifySkipped
+    });
+}
+
+/// Returns whether a packet that has met all rules would jump if it came now.
+fn would_jump(net: &NetState, skb: &HookSkb<'_, PostRouting>, observed: &Observed) -> Option<bool> {
+    let rcu = skb.rcu();
+    let ct = skb.ct()?;
+    let flow = net.flows.of_conn(&ct, rcu).ok()?;
+    let epoch = net.jumps.epoch(skb.family(), rcu)?;
+    let pass = net.flows.pass(flow, ct.dir(), rcu)?;
+    let is_current = epoch.number == observed.epoch() && epoch.ruleset.is_current(&net.net, rcu);
+    let is_marked = ct.conn().mark() == observed.ct_mark();
+    let is_good = pass.check(epoch.number, net, || ct.ends()).is_ok();
+    Some(is_current && is_marked && is_good && observed.has_route())
 }

@@ -48,6 +48,8 @@ pub(crate) enum Mode {
     Verify {
         /// sysctl `route_cache`.
         routes: bool,
+        /// Whether jumps are predicted: sysctl `jump`.
+        jumps: bool,
     },
 }
 
@@ -61,7 +63,7 @@ impl Mode {
     pub(crate) fn caches_routes(self) -> bool {
         match self {
             Self::Off => false,
-            Self::On { routes, .. } | Self::Verify { routes } => routes,
+            Self::On { routes, .. } | Self::Verify { routes, .. } => routes,
         }
     }
 
@@ -74,7 +76,10 @@ impl Mode {
                 routes: false,
                 jumps: Jumping::No,
             },
-            Self::Verify { .. } => Self::Verify { routes: false },
+            Self::Verify { .. } => Self::Verify {
+                routes: false,
+                jumps: false,
+            },
         }
     }
 
@@ -86,13 +91,27 @@ impl Mode {
                 routes,
                 jumps: Jumping::No,
             },
-            Self::Off | Self::Verify { .. } => self,
+            Self::Verify { routes, .. } => Self::Verify {
+                routes,
+                jumps: false,
+            },
+            Self::Off => self,
         }
     }
 
     /// Returns whether packets may jump.
     pub(crate) fn jumps(self) -> bool {
         matches!(self, Self::On { jumps, .. } if jumps != Jumping::No)
+    }
+
+    /// Returns whether it is learned what becomes of packets.
+    pub(crate) fn learns_jumps(self) -> bool {
+        self.jumps() || self.predicts_jumps()
+    }
+
+    /// Returns whether jumps are predicted, and compared.
+    pub(crate) fn predicts_jumps(self) -> bool {
+        matches!(self, Self::Verify { jumps: true, .. })
     }
 
     /// Returns whether packets may jump at ingress.
@@ -119,14 +138,17 @@ impl Mode {
                 routes,
                 jumps,
             } => 1 | (lookup as u32) << 1 | (routes as u32) << 2 | (jumps as u32) << 4,
-            Self::Verify { routes } => 8 | (routes as u32) << 2,
+            Self::Verify { routes, jumps } => 8 | (routes as u32) << 2 | (jumps as u32) << 4,
         }
     }
 
     const fn from_raw(raw: u32) -> Self {
         let (lookup, routes) = (raw & 2 != 0, raw & 4 != 0);
         if raw & 8 != 0 {
-            Self::Verify { routes }
+            Self::Verify {
+                routes,
+                jumps: raw & 1 << 4 != 0,
+            }
         } else if raw & 1 != 0 {
             Self::On {
                 lookup,
@@ -193,7 +215,8 @@ impl SysctlValues {
         if !is(&self.enable) {
             Mode::Off
         } else if is(&self.verify) {
-            Mode::Verify { routes }
+            let jumps = routes && is(&self.jump);
+            Mode::Verify { routes, jumps }
         } else {
             let lookup = is(&self.zone_lookup);
             let jumps = if lookup && routes {

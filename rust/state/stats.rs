@@ -91,6 +91,8 @@ named_enum! {
         Verified = "verify_packets",
         /// In verify mode: a packet's route was the cached one.
         VerifiedRoute = "verify_routes",
+        /// In verify mode: a packet that would have jumped left as predicted.
+        VerifiedJump = "verify_jumps",
         /// In verify mode: another packet was between the hooks, so the prediction does not count.
         VerifySkipped = "verify_skipped",
         /// In verify mode: conntrack found another connection, or none.
@@ -105,6 +107,9 @@ named_enum! {
         MismatchUnfound = "mismatch_unfound",
         /// In verify mode: the kernel chose a route other than the cached one.
         MismatchRoute = "mismatch_route",
+        /// In verify mode: a packet that would have jumped left in another form, with other marks
+        /// or by another device.
+        MismatchJump = "mismatch_jump",
     }
 }
 

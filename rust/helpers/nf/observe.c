@@ -119,8 +119,34 @@ enum nfzr_stay nfzr_helper_observe(struct nfzr_observer __percpu *observer,
 	o->dir = dir;
 	o->task = current;
 	o->in_task = in_task();
+	o->is_predicted = false;
+	o->oif = 0;
+	o->out_mark = 0;
+	o->out_priority = 0;
 	o->skb = skb;
 	return NFZR_JUMP;
+}
+
+/* Adds to the note of an observed packet that it would have jumped as a lookup found. */
+void nfzr_helper_predict(struct nfzr_observer __percpu *observer, const struct sk_buff *skb,
+			 const struct nfzr_lookup *l)
+{
+	struct nfzr_observed *o;
+
+	if (!nfzr_is_observed(observer, skb))
+		return;
+	o = nfzr_observed_at(observer, skb);
+	o->is_predicted = true;
+	o->out_mark = l->pass->mark;
+	o->out_priority = l->pass->priority;
+	o->oif = l->exit.out->ifindex;
+}
+
+/* Adds to the note of an observed packet that the kernel chose the cached route for it. In FORWARD. */
+void nfzr_helper_observe_route(struct nfzr_observer __percpu *observer, const struct sk_buff *skb)
+{
+	if (softirq_count() && nfzr_is_observed(observer, skb))
+		nfzr_observed_at(observer, skb)->dst = skb_dst(skb);
 }
 
 /*
@@ -197,39 +223,26 @@ static bool nfzr_leaves_as6(const struct sk_buff *skb, const struct nfzr_observe
 }
 
 /*
- * Ends the note of a packet that leaves, in POST_ROUTING after all rules. Returns true if it is this
- * packet's, and it leaves as a jump would have sent it. Then writes the note, and all of the pass but
- * its route and its owner.
+ * Returns whether a packet that was noted has not waited for a verdict of userspace, after which it goes
+ * on in the task that gives it. Neither has it found the queue full: then it goes on at once, but queueing
+ * took a reference to its route. So does the translation of a source.
  */
-bool nfzr_helper_observed(struct nfzr_observer __percpu *observer, const struct sk_buff *skb,
-			  const struct nf_hook_state *state, struct nfzr_observed *o,
-			  struct nfzr_pass *p)
+static bool nfzr_has_not_waited(const struct sk_buff *skb, const struct nfzr_observed *o,
+				const struct nf_conn *ct)
 {
-	struct nfzr_observed *noted;
-	enum ip_conntrack_info ctinfo;
-	const struct nf_conn *ct = nf_ct_get(skb, &ctinfo);
-	const struct nf_conntrack_tuple *other;
+	return o->task == current && o->in_task == in_task() &&
+	       ((READ_ONCE(ct->status) & IPS_NAT_MASK) || skb_dst_is_noref(skb));
+}
 
-	if (!softirq_count())
-		return false;
-	noted = nfzr_observed_at(observer, skb);
-	if (noted->skb != skb)
-		return false;
-	*o = *noted;
-	noted->skb = NULL;
-	/* A packet that waited for a verdict of userspace goes on in the task that gives it. */
-	if (o->task != current || o->in_task != in_task())
-		return false;
-	/*
-	 * So does a packet that found the queue full, at once. Queueing took a reference to the route;
-	 * so does the translation of a source.
-	 */
-	if (ct && !(READ_ONCE(ct->status) & IPS_NAT_MASK) && !skb_dst_is_noref(skb))
-		return false;
-	if (!ct || ct != o->ct || CTINFO2DIR(ctinfo) != o->dir || !o->dst || o->dst != skb_dst(skb) ||
-	    !state->in || state->in->ifindex != o->entry.key.iif || skb->len != o->len ||
-	    nfzr_is_marked(skb) || nfzr_ct_stay(ct, o->ct_mark) != NFZR_JUMP ||
-	    nfzr_has_policies(state->net))
+/* Returns whether a packet that was noted leaves POST_ROUTING as a jump would have sent it. */
+static bool nfzr_leaves_as_jump(const struct sk_buff *skb, const struct nf_hook_state *state,
+				const struct nfzr_observed *o, const struct nf_conn *ct)
+{
+	const struct nf_conntrack_tuple *other = nfzr_other_tuple(ct, o->dir);
+
+	if (!o->dst || o->dst != skb_dst(skb) || state->in->ifindex != o->entry.key.iif ||
+	    skb->len != o->len || nfzr_is_marked(skb) ||
+	    nfzr_ct_stay(ct, o->ct_mark) != NFZR_JUMP || nfzr_has_policies(state->net))
 		return false;
 #ifdef CONFIG_NETWORK_SECMARK
 	if (skb->secmark)
@@ -240,13 +253,37 @@ bool nfzr_helper_observed(struct nfzr_observer __percpu *observer, const struct 
 	if (o->dst->tclassid)
 		return false;
 #endif
-	other = nfzr_other_tuple(ct, o->dir);
-	if (state->pf == NFPROTO_IPV4 ? !nfzr_leaves_as4(skb, o, other) :
-					!nfzr_leaves_as6(skb, o, other))
-		return false;
+	return state->pf == NFPROTO_IPV4 ? nfzr_leaves_as4(skb, o, other) :
+					   nfzr_leaves_as6(skb, o, other);
+}
+
+/*
+ * Ends the note of a packet that leaves, in POST_ROUTING after all rules. Unless it returns NFZR_UNSEEN,
+ * writes the note, and all of the pass but its route and its owner.
+ */
+enum nfzr_seen nfzr_helper_observed(struct nfzr_observer __percpu *observer,
+				    const struct sk_buff *skb, const struct nf_hook_state *state,
+				    struct nfzr_observed *o, struct nfzr_pass *p)
+{
+	struct nfzr_observed *noted;
+	enum ip_conntrack_info ctinfo;
+	const struct nf_conn *ct = nf_ct_get(skb, &ctinfo);
+
+	if (!softirq_count())
+		return NFZR_UNSEEN;
+	noted = nfzr_observed_at(observer, skb);
+	if (noted->skb != skb)
+		return NFZR_UNSEEN;
+	*o = *noted;
+	noted->skb = NULL;
+	if (!ct || ct != o->ct || CTINFO2DIR(ctinfo) != o->dir || !state->in ||
+	    !nfzr_has_not_waited(skb, o, ct))
+		return NFZR_UNSEEN;
+	o->is_right = skb->mark == o->out_mark && skb->priority == o->out_priority &&
+		      state->out->ifindex == o->oif;
 	p->entry = o->entry;
 	p->ct_mark = o->ct_mark;
 	p->mark = skb->mark;
 	p->priority = skb->priority;
-	return true;
+	return nfzr_leaves_as_jump(skb, state, o, ct) ? NFZR_SEEN : NFZR_SEEN_OTHERWISE;
 }

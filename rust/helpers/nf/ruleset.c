@@ -258,9 +258,9 @@ void nfzr_helper_ruleset_record(const struct net *net, u8 pf,
 	r->unknown[0] = '\0';
 	r->checked = (u32)jiffies - 1;
 	r->fit = NFZR_RULESET_FIT;
-	/* No hook of ours has that priority in the first two. */
-	nfzr_record_point(net, r, &r->pre, NF_INET_PRE_ROUTING, INT_MIN, symbol);
-	nfzr_record_point(net, r, &r->forward, NF_INET_FORWARD, INT_MIN, symbol);
+	/* No hook of ours has the priority 0. */
+	nfzr_record_point(net, r, &r->pre, NF_INET_PRE_ROUTING, 0, symbol);
+	nfzr_record_point(net, r, &r->forward, NF_INET_FORWARD, 0, symbol);
 	nfzr_record_point(net, r, &r->post, NF_INET_POST_ROUTING, NF_IP_PRI_LAST, symbol);
 	rcu_read_unlock();
 }

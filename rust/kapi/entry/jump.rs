@@ -20,6 +20,7 @@ use crate::{
         mem::array::{RcuArray, RcuBoxArray},
         nf::{
             jump::{Jump, Learned, Stays},
+            observe::Observer,
             ruleset::Ruleset,
             skb::{HookSkb, Ingress, PreRouting},
             track::Untracked, //
@@ -93,6 +94,14 @@ impl<'b, 'r, T: Send + Sync, U, P, At> FoundToJump<'_, 'b, 'r, T, U, P, At> {
 }
 
 impl<T: Send + Sync, U, P> FoundToJump<'_, '_, '_, T, U, P> {
+    /// Notes for an observed packet that it would have jumped, if [`Self::pass`] succeeds.
+    pub(crate) fn predict(&self, observer: &Observer) {
+        if self.pass().is_ok() {
+            // SAFETY: By the type invariant, and as just checked.
+            unsafe { observer.predict(self.found.skb, self.found.raw.as_ptr()) };
+        }
+    }
+
     /// As [`Found::attach`].
     #[inline(always)]
     pub(crate) fn attach(self, timeout: u32, hits: [OneCounter<'_>; 2]) {

@@ -22,7 +22,7 @@ use crate::{
         nf::{
             conn::{Conn, Dir},
             jump::{Marks, OwnerId, Pass, Stays},
-            skb::{HookSkb, Ingress, PostRouting, PreRouting}, //
+            skb::{Forward, HookSkb, Ingress, PostRouting, PreRouting}, //
         },
     },
 };
@@ -120,23 +120,45 @@ impl Observer {
         unsafe { bindings::nfzr_helper_leaves(self.base.as_ptr(), skb.as_raw(), skb.state()) }
     }
 
-    /// Ends the observation of a packet that leaves. Returns what was observed if the packet leaves
-    /// as a jump would have sent it.
-    pub(crate) fn take(&self, skb: &HookSkb<'_, PostRouting>) -> Option<Observed> {
+    /// Notes that an observed packet would have jumped as its lookup found.
+    ///
+    /// # Safety
+    ///
+    /// `lookup` was filled by a lookup of the packet that found where it leaves.
+    pub(in crate::kapi) unsafe fn predict(
+        &self,
+        skb: &HookSkb<'_, PreRouting>,
+        lookup: *const bindings::nfzr_lookup,
+    ) {
+        // SAFETY: By the type invariant and the function's requirement; the packet's address is
+        // only compared.
+        unsafe { bindings::nfzr_helper_predict(self.base.as_ptr(), skb.as_raw(), lookup) };
+    }
+
+    /// Notes that the kernel chose the cached route for a packet.
+    pub(crate) fn takes_cached_route(&self, skb: &HookSkb<'_, Forward>) {
+        // SAFETY: By the type invariant; the packet is in this hook, under RCU.
+        unsafe { bindings::nfzr_helper_observe_route(self.base.as_ptr(), skb.as_raw()) };
+    }
+
+    /// Ends the observation of a packet that leaves. Returns what was observed, and whether the
+    /// packet leaves as a jump would have sent it.
+    pub(crate) fn take(&self, skb: &HookSkb<'_, PostRouting>) -> Option<(Observed, bool)> {
         let mut packet = MaybeUninit::uninit();
         let mut pass = MaybeUninit::zeroed();
         let (to, base) = (packet.as_mut_ptr(), self.base.as_ptr());
         // SAFETY: By the type invariant; the packet is in this hook, with this state, under RCU.
         // The results are valid to write to.
-        let is_plain = unsafe {
+        let seen = unsafe {
             bindings::nfzr_helper_observed(base, skb.as_raw(), skb.state(), to, pass.as_mut_ptr())
         };
-        if !is_plain {
+        if seen == bindings::nfzr_seen::NFZR_UNSEEN {
             return None;
         }
         // SAFETY: The helper wrote both, except for the pass's route and owner, which are all zero.
         let (packet, pass) = unsafe { (packet.assume_init(), pass.assume_init()) };
-        Some(Observed { packet, pass })
+        let is_as_a_jump = seen == bindings::nfzr_seen::NFZR_SEEN;
+        Some((Observed { packet, pass }, is_as_a_jump))
     }
 }
 
@@ -173,6 +195,21 @@ impl Observed {
     /// Returns the index of the device that received the packet.
     pub(crate) fn iif(&self) -> u32 {
         self.packet.entry.key.iif
+    }
+
+    /// Returns whether the packet would have jumped.
+    pub(crate) fn is_predicted(&self) -> bool {
+        self.packet.is_predicted
+    }
+
+    /// Returns whether the packet leaves with the marks and by the device that were predicted.
+    pub(crate) fn is_right(&self) -> bool {
+        self.packet.is_right
+    }
+
+    /// Returns whether the kernel chose the cached route for the packet.
+    pub(crate) fn has_route(&self) -> bool {
+        !self.packet.dst.is_null()
     }
 
     /// Returns the cached route by which the packet leaves.
