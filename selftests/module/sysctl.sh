@@ -74,7 +74,7 @@ test_values_out_of_range_are_rejected() {
 	done
 	check 'max_age_ms rejects 0' refuses max_age_ms 0 EINVAL
 	check 'max_age_ms rejects more than a minute' refuses max_age_ms 60001 EINVAL
-	check 'jump rejects 2' refuses jump 2 EINVAL
+	check 'jump rejects 3' refuses jump 3 EINVAL
 	check 'jump_mask rejects more than 32 bits' refuses jump_mask 4294967296 EINVAL
 	check 'jump_mark takes all of 32 bits' eval \
 		'set_to jump_mark=0xffffffff && is "$(in_ns r cat /proc/sys/net/nf_zoneroute/jump_mark)" 4294967295'

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Verify mode compares the predicted connection, TCP state, timeout and route of each packet with
-# the kernel's own result: for regular and irregular TCP, UDP and IPv6. Then packets are really
-# attached: conntrack must find none of them invalid.
+# the kernel's own result: for regular and irregular TCP, UDP and IPv6; and how each packet leaves, with
+# how it would have left by a jump. Then packets are really attached: conntrack must find none of them
+# invalid.
 #
 # NFZR_VERIFY_PACKETS=N: continues until N packets were compared.
 #
@@ -11,7 +12,7 @@
 # Kernel: stock quick
 
 . lib/test.sh
-plan 42
+plan 43
 
 TARGET=${NFZR_VERIFY_PACKETS:-$((60000 / SLOW))}
 SEED=${NFZR_SEED:-$RANDOM}
@@ -149,7 +150,17 @@ transfer() {
 	in_ns c python3 tools/transfer.py "$@" "$SERVER" 5300
 }
 
-# All cases but the last one run in verify mode.
+# All cases but the last one run in verify mode, and predict jumps.
+in_ns r nft -f - <<-'END'
+	table inet fast {
+		chain forward {
+			type filter hook forward priority 10
+			ct state established ct mark set ct mark or 0x100
+		}
+	}
+END
+in_ns r sysctl -qw net.nf_zoneroute.jump_mark=0x100 net.nf_zoneroute.jump_mask=0x100 \
+	net.nf_zoneroute.jump=1
 verify 1
 
 test_tcp_is_predicted() {
@@ -249,11 +260,13 @@ test_the_required_number_of_packets_matches() {
 			iperf 40M -M 120 -R >/dev/null || true
 		}
 	done
-	echo "# verified $(stat_of verify_packets) packets and $(stat_of verify_routes) routes" \
-		"in all, $(stat_of verify_skipped) skipped: $(mismatches) mismatches"
+	echo "# verified $(stat_of verify_packets) packets, $(stat_of verify_routes) routes and" \
+		"$(stat_of verify_jumps) jumps in all, $(stat_of verify_skipped) skipped:" \
+		"$(mismatches) mismatches"
 	check 'the required number of packets was compared' \
 		[ "$(stat_of verify_packets)" -ge "$TARGET" ]
 	check 'routes were compared' [ "$(stat_of verify_routes)" -gt 1000 ]
+	check 'jumps were compared' [ "$(stat_of verify_jumps)" -gt $((TARGET / 2)) ]
 	check 'no mismatch in total' is "$(mismatches)" 0
 }
 
@@ -262,6 +275,7 @@ test_the_required_number_of_packets_matches() {
 test_conntrack_finds_no_attached_packet_invalid() {
 	local hits before kind pid
 	single_segments
+	in_ns r sysctl -qw net.nf_zoneroute.jump=0
 	verify 0
 	check 'no packet was attached in verify mode' is "$(shown zones | field hits)" 0
 	hits=$(stat_of lookup_hit)
