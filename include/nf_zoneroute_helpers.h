@@ -408,10 +408,10 @@ struct nfzr_observed {
 	bool in_task;
 	/* In verify mode: whether the packet would have jumped, and how it would have left. */
 	bool is_predicted;
-	bool is_right;		/* it leaves by that device and with those marks */
+	bool is_right;		/* it leaves that way and with those marks */
 	u32 out_mark;
 	u32 out_priority;
-	u32 oif;
+	const struct dst_entry *out_dst;	/* valid in the packet's read-side section */
 };
 
 /* How an observed packet leaves. */

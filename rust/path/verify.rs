@@ -27,7 +27,7 @@ use crate::{
         nf::{
             conn::CtRef,
             hook::{priority, Hook},
-            observe::Observed,
+            observe::{Observed, Observer},
             skb::{Forward, HookSkb, PostRouting, PreRouting, Verdict}, //
         },
         sync::time, //
@@ -102,6 +102,12 @@ fn predict(net: ArcBorrow<'_, NetState>, skb: &HookSkb<'_, PreRouting>) -> Forec
         observer.observe_not(skb);
     }
     forecast
+}
+
+/// Returns the observer of packets that would jump, if jumps are predicted.
+fn observer(net: &NetState) -> Option<&Observer> {
+    let is_on = net.settings.mode().predicts_jumps();
+    net.jumps.observer().filter(|_| is_on)
 }
 
 /// Predicts how conntrack tracks a packet that was found.
@@ -281,7 +287,7 @@ impl Hook for CompareRoute {
             let stamp = slot.stamp();
             let is_the_same = |now: &Slot| core::ptr::eq(now, slot) && now.stamp() == stamp;
             let is_right = skb.goes_by(slot.dst());
-            if let (Some(true), Some(observer)) = (is_right, net.jumps.observer()) {
+            if let (Some(true), Some(observer)) = (is_right, observer(&net)) {
                 observer.takes_cached_route(&skb);
             }
             net.stats.count(match is_right {
@@ -322,7 +328,7 @@ impl Hook for CommitWatched {
                 commit::finish(net, made);
             }
         }
-        if let Some(observer) = net.jumps.observer().filter(|all| all.leaves(&skb)) {
+        if let Some(observer) = observer(&net).filter(|all| all.leaves(&skb)) {
             if let Some((observed, is_as_a_jump)) = observer.take(&skb) {
                 compare_jump(&net, &skb, observed, is_as_a_jump);
             }

@@ -186,7 +186,7 @@ impl NetState {
     pub(super) fn drop_passes(&self, flow: &Entry<Flow>, mode: Mode, rcu: &ReadSide<'_>) {
         self.flows.drop_passes(flow, rcu, |dir, pass| {
             let ends = flow.peek(rcu, |conn| conn.ends(dir));
-            !mode.jumps() || ends.is_none_or(|ends| pass.is_obsolete(self, || ends, rcu))
+            !mode.learns_jumps() || ends.is_none_or(|ends| pass.is_obsolete(self, || ends, rcu))
         });
     }
 

@@ -12,7 +12,7 @@
 # Kernel: stock quick
 
 . lib/test.sh
-plan 43
+plan 44
 
 TARGET=${NFZR_VERIFY_PACKETS:-$((60000 / SLOW))}
 SEED=${NFZR_SEED:-$RANDOM}
@@ -161,6 +161,8 @@ in_ns r nft -f - <<-'END'
 END
 in_ns r sysctl -qw net.nf_zoneroute.jump_mark=0x100 net.nf_zoneroute.jump_mask=0x100 \
 	net.nf_zoneroute.jump=1
+# A listener: events wait to be reported.
+background r conntrack -E
 verify 1
 
 test_tcp_is_predicted() {
@@ -240,7 +242,10 @@ test_tcp_with_a_timeout_policy_is_predicted() {
 
 test_ipv6_tcp_is_predicted() {
 	single_segments
+	local before
+	before=$(stat_of verify_jumps)
 	checked 'IPv6 TCP' in_ns c iperf3 -6 -c fd00:9::9 -p 5202 -n "$SIZE"
+	check 'IPv6 TCP: jumps were compared' [ "$(stat_of verify_jumps)" -gt $((before + 200 / SLOW)) ]
 }
 
 test_udp_is_predicted() {

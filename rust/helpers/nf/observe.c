@@ -120,7 +120,7 @@ enum nfzr_stay nfzr_helper_observe(struct nfzr_observer __percpu *observer,
 	o->task = current;
 	o->in_task = in_task();
 	o->is_predicted = false;
-	o->oif = 0;
+	o->out_dst = NULL;
 	o->out_mark = 0;
 	o->out_priority = 0;
 	o->skb = skb;
@@ -139,7 +139,7 @@ void nfzr_helper_predict(struct nfzr_observer __percpu *observer, const struct s
 	o->is_predicted = true;
 	o->out_mark = l->pass->mark;
 	o->out_priority = l->pass->priority;
-	o->oif = l->exit.out->ifindex;
+	o->out_dst = l->pass->cached.dst;
 }
 
 /* Adds to the note of an observed packet that the kernel chose the cached route for it. In FORWARD. */
@@ -241,8 +241,7 @@ static bool nfzr_leaves_as_jump(const struct sk_buff *skb, const struct nf_hook_
 	const struct nf_conntrack_tuple *other = nfzr_other_tuple(ct, o->dir);
 
 	if (!o->dst || o->dst != skb_dst(skb) || state->in->ifindex != o->entry.key.iif ||
-	    skb->len != o->len || nfzr_is_marked(skb) ||
-	    nfzr_ct_stay(ct, o->ct_mark) != NFZR_JUMP || nfzr_has_policies(state->net))
+	    skb->len != o->len || nfzr_is_marked(skb))
 		return false;
 #ifdef CONFIG_NETWORK_SECMARK
 	if (skb->secmark)
@@ -279,8 +278,11 @@ enum nfzr_seen nfzr_helper_observed(struct nfzr_observer __percpu *observer,
 	if (!ct || ct != o->ct || CTINFO2DIR(ctinfo) != o->dir || !state->in ||
 	    !nfzr_has_not_waited(skb, o, ct))
 		return NFZR_UNSEEN;
-	o->is_right = skb->mark == o->out_mark && skb->priority == o->out_priority &&
-		      state->out->ifindex == o->oif;
+	/* By now, no packet would jump. */
+	if (nfzr_ct_stay(ct, o->ct_mark) != NFZR_JUMP || nfzr_has_policies(state->net))
+		return NFZR_UNSEEN;
+	o->is_right = o->is_predicted && skb->mark == o->out_mark &&
+		      skb->priority == o->out_priority && nfzr_same_way(o->out_dst, skb_dst(skb));
 	p->entry = o->entry;
 	p->ct_mark = o->ct_mark;
 	p->mark = skb->mark;

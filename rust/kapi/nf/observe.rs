@@ -202,7 +202,7 @@ impl Observed {
         self.packet.is_predicted
     }
 
-    /// Returns whether the packet leaves with the marks and by the device that were predicted.
+    /// Returns whether the packet leaves the way and with the marks that were predicted.
     pub(crate) fn is_right(&self) -> bool {
         self.packet.is_right
     }
