@@ -520,6 +520,9 @@ bool nfzr_helper_leaves(struct nfzr_observer __percpu *observer, const struct sk
 			const struct nf_hook_state *state);
 void nfzr_helper_predict(struct nfzr_observer __percpu *observer, const struct sk_buff *skb,
 			 const struct nfzr_lookup *l);
+bool nfzr_helper_entered(struct nfzr_observer __percpu *observer, struct sk_buff *skb,
+			 const struct nf_hook_state *state, struct nfzr_observed *o,
+			 struct nfzr_pass *p);
 void nfzr_helper_observe_route(struct nfzr_observer __percpu *observer, const struct sk_buff *skb);
 enum nfzr_seen nfzr_helper_observed(struct nfzr_observer __percpu *observer,
 				    const struct sk_buff *skb, const struct nf_hook_state *state,

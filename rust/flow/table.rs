@@ -226,7 +226,7 @@ impl FlowTable {
     }
 
     #[cold]
-    pub(super) fn of_conn_by_tuple<'r>(
+    pub(crate) fn of_conn_by_tuple<'r>(
         &'r self,
         ct: &CtRef<'_>,
         rcu: &ReadSide<'r>,

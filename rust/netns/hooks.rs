@@ -240,7 +240,7 @@ impl Hooks {
                 prepared => prepared?,
             }
         }
-        if settings.set_jump_marks(&self.sysctls) {
+        if settings.set_marks(&self.sysctls) {
             state.jumps.forget();
         }
         let was_awake = registered.awake;

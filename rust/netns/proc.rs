@@ -37,10 +37,12 @@ use crate::{
     },
     route::{
         miss::Miss,
+        pass::{Fate, Pass},
         slot::{Changes, Slot},
         stay::Stay, //
     },
     state::{
+        jump::Epoch,
         stats::{Counter, Event},
         NetState, //
     },
@@ -172,13 +174,15 @@ impl Rows for Routes {
         let Some((tuples, family)) = flow.peek(rcu, read) else {
             return;
         };
-        let may_jump = |dir, ends| {
+        let fate = |dir, ends| {
             let epoch = net.jumps.epoch(family, rcu);
             let epoch = epoch.filter(|epoch| epoch.ruleset.is_current(&net.net, rcu));
             let pass = net.flows.pass(flow, dir, rcu);
-            pass.zip(epoch).is_some_and(|(pass, epoch)| {
+            let is_good = |&(pass, epoch): &(&Pass, &Epoch)| {
                 pass.check(epoch.number, &**net, || ends).is_ok() && pass.dst().is_valid(rcu)
-            })
+            };
+            let (pass, _) = pass.zip(epoch).filter(is_good)?;
+            pass.terms().fate().ok()
         };
         for (dir, tuple, ends) in tuples {
             let direction = flow.direction(dir);
@@ -205,10 +209,11 @@ impl Rows for Routes {
                     // The second route has no count of its own.
                     OrWord(hits, "-"),
                     row.stale.unwrap_or(flow.last(dir)).name(),
-                    match row.state {
-                        _ if may_jump(dir, ends) => "jump",
-                        "live" => "serve",
-                        _ => "none",
+                    match (fate(dir, ends), row.state) {
+                        (Some(Fate::Leaves), _) => "jump",
+                        (Some(Fate::Dropped), _) => "drop",
+                        (None, "live") => "serve",
+                        (None, _) => "none",
                     },
                     flow.last_stay(dir).name(),
                 );

@@ -52,7 +52,7 @@ static MARK: Bounds = Bounds {
     max: u32::MAX,
 };
 
-static VARS: [Var<Hooks>; 9] = [
+static VARS: [Var<Hooks>; 11] = [
     var(c"enable", |hooks| &hooks.sysctls.enable, &SWITCH),
     var(c"zone_lookup", |hooks| &hooks.sysctls.zone_lookup, &SWITCH),
     var(c"route_cache", |hooks| &hooks.sysctls.route_cache, &SWITCH),
@@ -61,6 +61,8 @@ static VARS: [Var<Hooks>; 9] = [
     var(c"jump", |hooks| &hooks.sysctls.jump, &JUMPING),
     var(c"jump_mark", |hooks| &hooks.sysctls.jump_mark, &MARK),
     var(c"jump_mask", |hooks| &hooks.sysctls.jump_mask, &MARK),
+    var(c"drop_mark", |hooks| &hooks.sysctls.drop_mark, &MARK),
+    var(c"drop_mask", |hooks| &hooks.sysctls.drop_mask, &MARK),
     var(c"verify", |hooks| &hooks.sysctls.verify, &SWITCH),
 ];
 

@@ -23,6 +23,7 @@ use crate::{
         },
     },
     path::{jump, lookup},
+    route::pass::Fate,
     state::{jump::Epoch, NetState},
 };
 
@@ -89,7 +90,10 @@ fn jump<'b, 'r>(
         Family::Ipv4 => ipv4?,
         Family::Ipv6 => ipv6?,
     };
-    jump::check_pass(net, &found, epoch).ok()?;
+    // A packet that rules drop is dropped before conntrack.
+    if jump::check_pass(net, &found, epoch) != Ok(Fate::Leaves) {
+        return None;
+    }
     let timeout = lookup::track(&found).ok()?;
     found.entry().direction(found.dir()).count_hit();
     let counters = [

@@ -8,41 +8,32 @@
 //! neither the firewall, nor the route, nor the connection's mark. [`LookupAndJump`] begins the
 //! observation, [`ServeAndNote`] notes the route, and [`CommitAndLearn`] ends it.
 //!
+//! A packet of a connection with the drop mark is dropped in the same hook, if it is known that
+//! rules drop it: an earlier one of its direction went on to FORWARD, a grace period has ended
+//! since, and it did not come to the end of POST_ROUTING.
+//!
 //! A packet that jumps is tracked as every other, and the kernel counts it as forwarded.
 
-use kernel::{
-    error::Error,
-    sync::{
-        barrier::{smp_mb, Read},
-        ArcBorrow, //
-    },
-};
+use kernel::sync::ArcBorrow;
 
 use crate::{
-    flow::{
-        table::{Found, FoundToJump},
-        zone::Tally, //
-    },
+    flow::{table::FoundToJump, zone::Tally},
     kapi::{
         entry::lookup::LookupBuf,
         nf::{
+            conn::Conn,
             hook::{priority, Hook},
-            jump::{Jump, OwnerId},
-            observe::{Before, Observed},
+            jump::Jump,
             skb::{HookSkb, PostRouting, PreRouting, Verdict}, //
         },
     },
     path::{
         commit,
         lookup::{self, Lookup},
+        observe,
         serve::{self, LearnAndServe}, //
     },
-    route::{
-        pass::{Pass, Terms},
-        slot::Changes,
-        stamp::{Facts, Stamp},
-        stay::Stay, //
-    },
+    route::{pass::Fate, stay::Stay},
     state::{jump::Epoch, stats::Event, NetState},
     track::outcome::LookupMiss,
 };
@@ -61,6 +52,7 @@ impl Hook for LookupAndJump {
         let mut buf = LookupBuf::new();
         match look_up(net, &net, &skb, &mut buf) {
             Next::Jump(jump) => return skb.jump(jump),
+            Next::Drop => return skb.drop(),
             Next::Observed => (),
             // An earlier packet at this address may have been observed, and dropped.
             Next::Other => {
@@ -77,6 +69,8 @@ impl Hook for LookupAndJump {
 enum Next<'b, 'r> {
     /// It leaves.
     Jump(Jump<'b, 'r>),
+    /// It is dropped.
+    Drop,
     /// It goes on, and is observed.
     Observed,
     /// It goes on.
@@ -122,15 +116,21 @@ fn attach<'b, 'r>(
     let checked = check(state, &found, epoch);
     let timeout = lookup::track(&found)?;
     match checked {
-        Ok(()) => {
+        Ok(Fate::Leaves) => {
             found.entry().direction(found.dir()).count_hit();
             let counters = [found.zone().counter(Tally::Hit), state.stats.jumps()];
             let jump = found.leave(timeout, counters);
             Ok(jump.map_or(Next::Other, Next::Jump))
         }
+        Ok(Fate::Dropped) => {
+            let hits = lookup::hits_of(state, &found);
+            found.attach(timeout, hits);
+            state.stats.count(Event::Dropped);
+            Ok(Next::Drop)
+        }
         Err(stay) => {
-            let may_jump = state.settings.jump_marks().has(found.conn().mark());
-            let is_observed = may_jump && count_stay(net, skb, &found, stay);
+            let is_observed =
+                is_marked(state, found.conn()) && observe::count_stay(net, skb, &found, stay);
             let hits = lookup::hits_of(state, &found);
             found.attach(timeout, hits);
             Ok(if is_observed {
@@ -142,15 +142,41 @@ fn attach<'b, 'r>(
     }
 }
 
-/// Returns whether a packet may jump, or the reason why not.
+/// Returns whether packets of a connection may jump, or be dropped.
 #[inline(always)]
-pub(super) fn check(
+fn is_marked(net: &NetState, conn: &Conn) -> bool {
+    let mark = conn.mark();
+    net.settings.jump_marks().has(mark) || net.settings.drop_marks().has(mark)
+}
+
+/// Returns what becomes of a packet that need not meet the rules, or the reason why it must.
+#[inline(always)]
+fn check(
     net: &NetState,
     found: &FoundToJump<'_, '_, '_>,
     epoch: Option<&Epoch>,
-) -> Result<(), Stay> {
+) -> Result<Fate, Stay> {
     let epoch = epoch.ok_or(Stay::Rules)?;
-    check_pass(net, found, epoch)
+    let fate = check_pass(net, found, epoch)?;
+    if fate == Fate::Dropped {
+        check_drop(net, found)?;
+    }
+    Ok(fate)
+}
+
+/// Returns whether a packet may be dropped now that the grace period has ended: a packet that rules
+/// let pass has removed the pass before, unless the marks had changed.
+#[cold]
+fn check_drop(net: &NetState, found: &FoundToJump<'_, '_, '_>) -> Result<(), Stay> {
+    let stored = net.flows.pass(found.entry(), found.dir(), found.rcu());
+    let used = found.pass()?;
+    if !stored.is_some_and(|stored| core::ptr::eq(stored, used)) {
+        return Err(Stay::Unlearned);
+    }
+    if !net.settings.drop_marks().has(found.conn().mark()) {
+        return Err(Stay::CtMark);
+    }
+    Ok(())
 }
 
 /// As [`check`], of a packet at any point.
@@ -159,77 +185,14 @@ pub(super) fn check_pass<At>(
     net: &NetState,
     found: &FoundToJump<'_, '_, '_, At>,
     epoch: &Epoch,
-) -> Result<(), Stay> {
+) -> Result<Fate, Stay> {
     let pass = found.pass()?;
     pass.check(epoch.number, net, || found.conn().ends(found.dir()))?;
     // By now, a change that cannot have changed the route does not count any more.
     if found.is_outdated() && !pass.dst().is_valid(found.rcu()) {
         return Err(Stay::Route);
     }
-    Ok(())
-}
-
-/// Counts a packet that could jump and does not. Observes it if that may help the next one. Returns
-/// whether it is observed.
-#[cold]
-pub(super) fn count_stay(
-    net: ArcBorrow<'_, NetState>,
-    skb: &HookSkb<'_, PreRouting>,
-    found: &Found<'_, '_>,
-    stay: Stay,
-) -> bool {
-    let observed = match stay {
-        Stay::Unlearned | Stay::Rules | Stay::Route | Stay::Entry | Stay::CtMark => {
-            observe(net, skb, found)
-        }
-        _ => Ok(false),
-    };
-    let stay = observed.err().unwrap_or(stay);
-    found.entry().note_stay(found.dir(), stay);
-    net.stats.count_stay(stay);
-    observed.unwrap_or(false)
-}
-
-/// Begins to observe a packet. Returns whether it does: a direction whose packets are of two kinds
-/// would be observed all the time, so one is observed in a jiffy. Fails with the reason why such a
-/// packet never jumps.
-fn observe(
-    net: ArcBorrow<'_, NetState>,
-    skb: &HookSkb<'_, PreRouting>,
-    found: &Found<'_, '_>,
-) -> Result<bool, Stay> {
-    let (flow, dir, rcu) = (found.entry(), found.dir(), skb.rcu());
-    let epoch = net.jumps.epoch(skb.family(), rcu);
-    let Some(epoch) = epoch.filter(|epoch| epoch.ruleset.is_current(&net.net, rcu)) else {
-        NetState::record_rules_later(net);
-        return Err(Stay::Rules);
-    };
-    epoch.ruleset.check().map_err(|_| Stay::Unskippable)?;
-    // Taken before the packet meets rules.
-    let facts = net.facts();
-    let is_fresh = |pass: &Pass| pass.terms().are_fresh(epoch.number, facts.jiffies);
-    if net.flows.pass(flow, dir, rcu).is_some_and(is_fresh) {
-        return Ok(false);
-    }
-    begin(skb, found, epoch, &facts)?;
-    Ok(true)
-}
-
-/// Begins to observe a packet. `facts` were taken before it meets the rules of the epoch. Fails
-/// with the reason why such a packet never jumps.
-pub(super) fn begin(
-    skb: &HookSkb<'_, PreRouting>,
-    found: &Found<'_, '_>,
-    epoch: &Epoch,
-    facts: &Facts,
-) -> Result<(), Stay> {
-    let stamp = Stamp::new(facts).to_raw();
-    let before = Before {
-        epoch: epoch.number,
-        stamp,
-    };
-    let observer = epoch.ruleset.observer();
-    Ok(observer.observe(skb, found.conn(), found.dir(), before)?)
+    pass.terms().fate()
 }
 
 /// As [`LearnAndServe`], where packets may jump.
@@ -245,7 +208,10 @@ impl Hook for ServeAndNote {
     fn hook(net: ArcBorrow<'_, NetState>, skb: HookSkb<'_, PreRouting>) -> Verdict {
         let is_served = serve::learn_and_serve(net, &skb);
         if let Some(observer) = net.jumps.observer() {
-            observer.goes_on(&skb, is_served, net.settings.jump_marks());
+            let drops = net.settings.drop_marks();
+            if drops.mask == 0 || !observe::enter(&net, &skb, (observer, is_served)) {
+                observer.goes_on(&skb, is_served, net.settings.jump_marks());
+            }
         }
         skb.accept()
     }
@@ -265,59 +231,14 @@ impl Hook for CommitAndLearn {
         if net.pending.has(&skb) {
             commit::run(net, &skb);
         }
+        if net.settings.drop_marks().mask != 0 {
+            observe::pass_rules(&net, &skb);
+        }
         if let Some(observer) = net.jumps.observer().filter(|all| all.leaves(&skb)) {
             if let Some((observed, true)) = observer.take(&skb) {
-                learn(&net, &skb, observed);
+                observe::learn(&net, &skb, observed);
             }
         }
         skb.accept()
     }
-}
-
-/// Learns from a packet that leaves as a jump would have sent it: if its route is still valid, and
-/// no rule has changed, the direction's next packets may jump.
-#[cold]
-pub(super) fn learn(
-    net: &NetState,
-    skb: &HookSkb<'_, PostRouting>,
-    observed: Observed,
-) -> Option<()> {
-    let rcu = skb.rcu();
-    let packet = skb.forwarded()?;
-    let (ct, dir) = (&packet.ct, packet.ct.dir());
-    let flow = net.flows.of_conn(ct, rcu).ok()?;
-    net.jumps.epoch(skb.family(), rcu).filter(|epoch| {
-        epoch.number == observed.epoch() && epoch.ruleset.is_current(&net.net, rcu)
-    })?;
-    // ORDERING: Pairs with the full exchange in `forget`: a change of the marks ends all epochs
-    // before it. So if the marks are the old ones here, so is the epoch.
-    smp_mb(Read);
-    if !net.settings.jump_marks().has(observed.ct_mark()) {
-        return None;
-    }
-    let slot = flow
-        .direction(dir)
-        .live(rcu)
-        .find(|slot| observed.dst() == *slot.dst() && slot.key().iif == observed.iif())?;
-    slot.check_now(net, || ct.ends(), rcu).ok()?;
-    let (seen, epoch) = (Stamp::from_raw(observed.stamp()), observed.epoch());
-    let iif = observed.iif();
-    let terms = Terms::new(seen, slot.stamp(), epoch, &net.refs);
-    let dst = slot.dst().duplicate(rcu)?;
-    let pass = observed.into_pass(dst, skb.family(), OwnerId::new(flow))?;
-    let pass = Pass::new(pass, terms);
-    if net.settings.mode().jumps_at_ingress() {
-        net.jumps.devices().add(iif);
-    }
-    let stored = net
-        .shared
-        .passes
-        .alloc(pass)
-        .map_err(Error::from)
-        .and_then(|pass| net.flows.store_pass(flow, dir, pass.into(), rcu));
-    net.stats.count(match stored {
-        Ok(()) => Event::Learned,
-        Err(_) => Event::LearnedNoMemory,
-    });
-    Some(())
 }

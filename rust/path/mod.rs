@@ -37,5 +37,6 @@ pub(crate) mod jump;
 pub(crate) mod learn;
 pub(crate) mod limit;
 pub(crate) mod lookup;
+mod observe;
 pub(crate) mod serve;
 pub(crate) mod verify;

@@ -37,9 +37,11 @@ use crate::{
         jump,
         learn,
         lookup,
+        observe,
         serve, //
     },
     route::{
+        pass::Fate,
         slot::{Changes, Slot},
         stay::Stay, //
     },
@@ -152,14 +154,16 @@ fn predict_jump(
     let facts = net.facts();
     let epoch = epoch.ok_or(Stay::Rules);
     let checked = epoch.and_then(|epoch| {
-        jump::check_pass(&net, found, epoch)?;
-        jump::begin(skb, found, epoch, &facts)?;
+        if jump::check_pass(&net, found, epoch)? != Fate::Leaves {
+            return Err(Stay::Undecided);
+        }
+        observe::begin(skb, found, epoch, &facts)?;
         found.predict(epoch.ruleset.observer());
         Ok(())
     });
     match checked {
         Ok(()) => true,
-        Err(stay) => jump::count_stay(net, skb, found, stay),
+        Err(stay) => observe::count_stay(net, skb, found, stay),
     }
 }
 
@@ -346,7 +350,7 @@ fn compare_jump(
 ) {
     if !observed.is_predicted() {
         if is_as_a_jump {
-            jump::learn(net, skb, observed);
+            observe::learn(net, skb, observed);
         }
         return;
     }

@@ -10,7 +10,10 @@ use crate::{
         mem::array::RcuBoxArray,
         net::prefix::Ends,
         nf::jump::{self, Learned},
-        sync::{held::Held, rcu::ReadSide}, //
+        sync::{
+            held::Held,
+            rcu::{GracePeriod, ReadSide}, //
+        },
     },
     refs::RefCounts,
     route::{
@@ -52,9 +55,20 @@ pub(crate) struct Terms {
     stamp: Atomic<u64>,
     /// When the packet was observed, in jiffies.
     learned: u32,
-    /// The number of the firewall that the observed packet passed.
+    /// The number of the firewall that the observed packet passed, or met.
     epoch: u32,
+    /// If the rules drop such packets, the grace period after which it is certain.
+    dropped: Option<GracePeriod>,
     _held: Held,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It leaves.
+    Leaves,
+    /// Rules drop it.
+    Dropped,
 }
 
 /// A pass of a direction.
@@ -67,12 +81,34 @@ pub(crate) type Passes = RcuBoxArray<Pass>;
 impl Terms {
     /// Creates the terms of a pass. `seen` was made before the observed packet met rules; `route`
     /// is the stamp of its route, which is valid.
-    pub(crate) fn new(seen: Stamp, route: Stamp, epoch: u32, refs: &RefCounts) -> Self {
+    pub(crate) fn new(
+        fate: Fate,
+        (seen, route): (Stamp, Stamp),
+        epoch: u32,
+        refs: &RefCounts,
+    ) -> Self {
         Self {
+            dropped: (fate == Fate::Dropped).then(GracePeriod::next),
             stamp: Atomic::new(seen.as_old_as(route).to_raw()),
             learned: seen.born(),
             epoch,
             _held: refs.slots.hold(),
+        }
+    }
+
+    /// Returns whether the pass says that rules drop packets.
+    pub(crate) fn is_drop(&self) -> bool {
+        self.dropped.is_some()
+    }
+
+    /// Returns what becomes of a packet. Fails with [`Stay::Undecided`] if the observed packet may
+    /// still be on its way through the rules.
+    #[inline(always)]
+    pub(crate) fn fate(&self) -> Result<Fate, Stay> {
+        match self.dropped {
+            None => Ok(Fate::Leaves),
+            Some(grace) if grace.has_ended() => Ok(Fate::Dropped),
+            Some(_) => Err(Stay::Undecided),
         }
     }
 

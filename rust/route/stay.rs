@@ -44,6 +44,8 @@ named_enum! {
         Events = "events",
         /// Conntrack may drop the connection early.
         Unassured = "unassured",
+        /// The connection has the drop mark, and an earlier packet may still pass the rules.
+        Undecided = "undecided",
     }
 }
 

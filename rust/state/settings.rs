@@ -187,6 +187,10 @@ pub(crate) struct SysctlValues {
     pub(crate) jump_mark: Atomic<u32>,
     /// sysctl `jump_mask`.
     pub(crate) jump_mask: Atomic<u32>,
+    /// sysctl `drop_mark`.
+    pub(crate) drop_mark: Atomic<u32>,
+    /// sysctl `drop_mask`.
+    pub(crate) drop_mask: Atomic<u32>,
     /// sysctl `verify`: 0 or 1.
     pub(crate) verify: Atomic<u32>,
 }
@@ -204,6 +208,8 @@ impl SysctlValues {
             jump: Atomic::new(0),
             jump_mark: Atomic::new(0),
             jump_mask: Atomic::new(0),
+            drop_mark: Atomic::new(0),
+            drop_mask: Atomic::new(0),
             verify: Atomic::new(0),
         }
     }
@@ -243,15 +249,42 @@ impl SysctlValues {
     }
 }
 
+/// [`Marks`] in one number, so that both are read and written at once: the mask in the high half.
+struct AtomicMarks(Atomic<u64>);
+
+impl AtomicMarks {
+    /// Of no connections.
+    fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    #[inline(always)]
+    fn load(&self) -> Marks {
+        let raw = self.0.read_once();
+        // CAST: To the two halves of a `u64`.
+        Marks {
+            mark: raw as u32,
+            mask: (raw >> 32) as u32,
+        }
+    }
+
+    /// Stores marks. Returns whether they were others.
+    fn replace(&self, Marks { mark, mask }: Marks) -> bool {
+        let raw = u64::from(mask) << 32 | u64::from(mark & mask);
+        self.0.xchg(raw, Relaxed) != raw
+    }
+}
+
 /// The settings of a netns that are in force.
 pub(crate) struct Settings {
     /// The age at which a route must be looked up again, in jiffies.
     max_age: Atomic<u32>,
     /// After how many packets a connection gets a flow: at most 255.
     learn_after: Atomic<u32>,
-    /// The [`Marks`] in one number, so that both are read and written at once: the mask in the high
-    /// half.
-    jump_marks: Atomic<u64>,
+    /// The [`Marks`] of connections whose packets may jump.
+    jump_marks: AtomicMarks,
+    /// The [`Marks`] of connections whose packets may be dropped.
+    drop_marks: AtomicMarks,
     /// The [`Mode`].
     mode: Atomic<u32>,
 }
@@ -262,7 +295,8 @@ impl Settings {
         Self {
             max_age: Atomic::new(0),
             learn_after: Atomic::new(0),
-            jump_marks: Atomic::new(0),
+            jump_marks: AtomicMarks::new(),
+            drop_marks: AtomicMarks::new(),
             mode: Atomic::new(Mode::Off.as_raw()),
         }
     }
@@ -291,20 +325,24 @@ impl Settings {
     /// Returns the marks of the connections whose packets may jump.
     #[inline(always)]
     pub(crate) fn jump_marks(&self) -> Marks {
-        let raw = self.jump_marks.read_once();
-        // CAST: To the two halves of a `u64`.
-        Marks {
-            mark: raw as u32,
-            mask: (raw >> 32) as u32,
-        }
+        self.jump_marks.load()
     }
 
-    /// Sets the marks of the connections whose packets may jump. Returns whether they were others.
-    pub(crate) fn set_jump_marks(&self, sysctls: &SysctlValues) -> bool {
-        let mask = sysctls.jump_mask.load(Relaxed);
-        let mark = sysctls.jump_mark.load(Relaxed) & mask;
-        let raw = u64::from(mask) << 32 | u64::from(mark);
-        self.jump_marks.xchg(raw, Relaxed) != raw
+    /// Returns the marks of the connections whose packets may be dropped.
+    #[inline(always)]
+    pub(crate) fn drop_marks(&self) -> Marks {
+        self.drop_marks.load()
+    }
+
+    /// Sets both marks. Returns whether they were others.
+    pub(crate) fn set_marks(&self, sysctls: &SysctlValues) -> bool {
+        let marks = |mark: &Atomic<u32>, mask: &Atomic<u32>| Marks {
+            mark: mark.load(Relaxed),
+            mask: mask.load(Relaxed),
+        };
+        let jump = marks(&sysctls.jump_mark, &sysctls.jump_mask);
+        let drop = marks(&sysctls.drop_mark, &sysctls.drop_mask);
+        self.jump_marks.replace(jump) | self.drop_marks.replace(drop)
     }
 
     /// Returns after how many packets a connection gets a flow; 0: with its first one.

@@ -87,6 +87,8 @@ named_enum! {
         Redirect = "invalidated_redirect",
         /// Routes were invalidated: the multipath hash policy changed.
         HashChange = "invalidated_hash_policy",
+        /// A packet that rules would have dropped was dropped before them.
+        Dropped = "dropped",
         /// In verify mode: a packet's connection, its state and its timeout were as predicted.
         Verified = "verify_packets",
         /// In verify mode: a packet's route was the cached one.

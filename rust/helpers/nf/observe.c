@@ -149,6 +149,16 @@ void nfzr_helper_observe_route(struct nfzr_observer __percpu *observer, const st
 		nfzr_observed_at(observer, skb)->dst = skb_dst(skb);
 }
 
+/* Fills all of the pass of an observed packet but its route and its owner. */
+static void nfzr_fill_pass(struct nfzr_pass *p, const struct nfzr_observed *o,
+			   const struct sk_buff *skb)
+{
+	p->entry = o->entry;
+	p->ct_mark = o->ct_mark;
+	p->mark = skb->mark;
+	p->priority = skb->priority;
+}
+
 /*
  * Notes what becomes of a packet at the end of PRE_ROUTING: its route, if it is a cached one and the
  * packet is observed; and that it goes on, if its connection has the mark.
@@ -168,6 +178,52 @@ void nfzr_helper_goes_on(struct nfzr_observer __percpu *observer, const struct s
 		nfzr_observed_at(observer, skb)->dst = skb_dst(skb);
 	else
 		nfzr_helper_observe_not(observer, skb);
+}
+
+/* Returns whether ip_forward() or ip6_forward() bring a packet that has a route to FORWARD. */
+static bool nfzr_reaches_forward(struct sk_buff *skb, const struct nf_hook_state *state)
+{
+	const struct dst_entry *dst = skb_dst(skb);
+	const struct net_device *out;
+
+	if (!dst)
+		return false;
+	out = dst_dev_rcu(dst);
+	/* They make the same room, for which there may be no memory. */
+	if (!nfzr_make_room(skb, LL_RESERVED_SPACE(out) + dst->header_len, 0))
+		return false;
+	if (state->pf == NFPROTO_IPV4)
+		return ip_hdr(skb)->ttl > 1 &&
+		       nfzr_fits(skb, nfzr_mtu4(state->net, dst_rtable(dst), out));
+	return ipv6_hdr(skb)->hop_limit > 1 &&
+	       nfzr_may_forward6(state->net, state->in, ip6_dst_idev(dst)) &&
+	       nfzr_fits(skb, nfzr_mtu6(dst_rt6_info(dst), out));
+}
+
+/*
+ * Ends the note of a packet at the end of PRE_ROUTING, and that of its direction: none of its packets
+ * jumps. Returns true if the note was this packet's, and it goes to FORWARD by its route. Then writes the
+ * note, and all of the pass but its route and its owner.
+ */
+bool nfzr_helper_entered(struct nfzr_observer __percpu *observer, struct sk_buff *skb,
+			 const struct nf_hook_state *state, struct nfzr_observed *o,
+			 struct nfzr_pass *p)
+{
+	struct nfzr_observed *noted;
+	enum ip_conntrack_info ctinfo;
+	const struct nf_conn *ct = nf_ct_get(skb, &ctinfo);
+
+	if (ct)
+		nfzr_note_left(observer, ct, CTINFO2DIR(ctinfo));
+	if (!softirq_count() || !nfzr_is_observed(observer, skb))
+		return false;
+	noted = nfzr_observed_at(observer, skb);
+	*o = *noted;
+	noted->skb = NULL;
+	o->dst = skb_dst(skb);
+	nfzr_fill_pass(p, o, skb);
+	return ct && ct == o->ct && CTINFO2DIR(ctinfo) == o->dir &&
+	       nfzr_reaches_forward(skb, state);
 }
 
 /* Notes that a packet leaves POST_ROUTING. Returns whether it was observed. */
@@ -283,9 +339,6 @@ enum nfzr_seen nfzr_helper_observed(struct nfzr_observer __percpu *observer,
 		return NFZR_UNSEEN;
 	o->is_right = o->is_predicted && skb->mark == o->out_mark &&
 		      skb->priority == o->out_priority && nfzr_same_way(o->out_dst, skb_dst(skb));
-	p->entry = o->entry;
-	p->ct_mark = o->ct_mark;
-	p->mark = skb->mark;
-	p->priority = skb->priority;
+	nfzr_fill_pass(p, o, skb);
 	return nfzr_leaves_as_jump(skb, state, o, ct) ? NFZR_SEEN : NFZR_SEEN_OTHERWISE;
 }

@@ -192,7 +192,7 @@ pub(crate) struct Marks {
 }
 
 impl Marks {
-    /// Returns whether packets of a connection with this mark may jump.
+    /// Returns whether this is the mark of such a connection.
     #[inline(always)]
     pub(crate) fn has(self, mark: u32) -> bool {
         self.mask != 0 && mark & self.mask == self.mark

@@ -141,6 +141,26 @@ impl Observer {
         unsafe { bindings::nfzr_helper_observe_route(self.base.as_ptr(), skb.as_raw()) };
     }
 
+    /// Ends the observation of a packet at the end of PRE_ROUTING, and the note that an earlier one
+    /// of its direction has not left. Returns what was observed if the packet goes to FORWARD by
+    /// its route.
+    pub(crate) fn enters(&self, skb: &HookSkb<'_, PreRouting>) -> Option<Observed> {
+        let mut packet = MaybeUninit::uninit();
+        let mut pass = MaybeUninit::zeroed();
+        let (to, base) = (packet.as_mut_ptr(), self.base.as_ptr());
+        // SAFETY: By the type invariant; the packet is in this hook, with this state, under RCU.
+        // The results are valid to write to.
+        let enters = unsafe {
+            bindings::nfzr_helper_entered(base, skb.as_raw(), skb.state(), to, pass.as_mut_ptr())
+        };
+        if !enters {
+            return None;
+        }
+        // SAFETY: The helper wrote both, except for the pass's route and owner, which are all zero.
+        let (packet, pass) = unsafe { (packet.assume_init(), pass.assume_init()) };
+        Some(Observed { packet, pass })
+    }
+
     /// Ends the observation of a packet that leaves. Returns what was observed, and whether the
     /// packet leaves as a jump would have sent it.
     pub(crate) fn take(&self, skb: &HookSkb<'_, PostRouting>) -> Option<(Observed, bool)> {

@@ -6,7 +6,9 @@
 
 use core::marker::PhantomData;
 
-use kernel::{sync::rcu::Guard, types::NotThreadSafe};
+use kernel::{ffi::c_ulong, sync::rcu::Guard, types::NotThreadSafe};
+
+use crate::bindings;
 
 /// Evidence that this thread is in an RCU read-side critical section for all of `'r`.
 ///
@@ -30,5 +32,24 @@ impl<'r> ReadSide<'r> {
     pub(crate) fn of(_guard: &'r Guard) -> Self {
         // INVARIANT: The guard holds the lock and is borrowed for `'r`.
         Self(PhantomData, NotThreadSafe)
+    }
+}
+
+/// A grace period that began no earlier than this was created: `start_poll_synchronize_rcu()`.
+#[derive(Clone, Copy)]
+pub(crate) struct GracePeriod(c_ulong);
+
+impl GracePeriod {
+    /// Begins the next grace period. Any context.
+    pub(crate) fn next() -> Self {
+        // SAFETY: Has no requirements.
+        Self(unsafe { bindings::start_poll_synchronize_rcu() })
+    }
+
+    /// Returns whether it has ended: all read-side critical sections that were there when it was
+    /// created have ended too, and what they wrote is visible. Any context.
+    pub(crate) fn has_ended(self) -> bool {
+        // SAFETY: The number is of `start_poll_synchronize_rcu()`.
+        unsafe { bindings::poll_state_synchronize_rcu(self.0) }
     }
 }
