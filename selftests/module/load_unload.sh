@@ -51,8 +51,8 @@ test_loading_and_unloading_are_logged() {
 
 test_every_netns_has_the_files_and_sysctls() {
 	local files=(routes stats zones)
-	local sysctls=(enable jump jump_mark jump_mask learn_after max_age_ms route_cache verify
-		zone_lookup)
+	local sysctls=(drop_mark drop_mask enable jump jump_mark jump_mask learn_after max_age_ms
+		route_cache verify zone_lookup)
 	local dir=/proc/net/nf_zoneroute
 	load
 	check 'a netns that existed before has the files' \
