@@ -12,7 +12,7 @@
 . lib/test.sh
 . lib/exact.sh
 
-KINDS=(none both)
+KINDS=(both)
 if [ -n "${NFZR_LONG-}" ]; then
 	# 100,000 packets a family.
 	KINDS=(none snat masquerade dnat both)

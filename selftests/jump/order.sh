@@ -5,7 +5,8 @@
 # if they are received as a batch.
 #
 # Group: jump
-# Kernel: stock quick
+# Kernel: stock
+# Long: quick
 
 . lib/test.sh
 plan 5

@@ -4,7 +4,8 @@
 # As order.sh, for packets that jump at ingress too.
 #
 # Group: jump
-# Kernel: stock quick
+# Kernel: stock
+# Long: quick
 
 # For the other script, and the file with the cases.
 # shellcheck disable=SC2034

@@ -4,7 +4,8 @@
 # A change of the firewall takes effect at the next packet of connections that jump.
 #
 # Group: jump
-# Kernel: stock quick
+# Kernel: quick
+# Long: stock
 
 . lib/test.sh
 . lib/meanwhile.sh

@@ -4,7 +4,7 @@
 # Neighbours, devices, the module and the netns change while packets jump.
 #
 # Group: debug
-# Kernel: stock debug
+# Long: stock debug
 
 . lib/test.sh
 plan 21
