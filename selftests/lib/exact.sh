@@ -33,7 +33,7 @@ lasting_client() {
 
 # exact_router: a router that receives no other packets than those of the test.
 exact_router() {
-	local addr dev
+	local addr dev ns
 	router
 	six_router
 	echo "# seed $SEED"
@@ -44,6 +44,17 @@ exact_router() {
 	done
 	for dev in c.c0 d.d0 s.s0 s.t0; do
 		in_ns "${dev%.*}" sysctl -qw "net.ipv6.conf.${dev#*.}.router_solicitations=0"
+	done
+	# All neighbours of the packets last, so no host need ask.
+	for ns in c d s; do
+		in_ns "$ns" nft -f - <<-'END'
+			table ip6 quiet {
+				chain out {
+					type filter hook output priority raw
+					meta l4proto icmpv6 drop
+				}
+			}
+		END
 	done
 	in_ns r sysctl -qw net.netfilter.nf_conntrack_acct=1 net.nf_zoneroute.jump_mark=0x100 \
 		net.nf_zoneroute.jump_mask=0x100
