@@ -16,7 +16,7 @@ serve udp
 serve tcp
 in_ns r sysctl -qw net.netfilter.nf_conntrack_acct=1 net.nf_zoneroute.jump_mark=0x100 \
 	net.nf_zoneroute.jump_mask=0x100
-# Frames, whatever becomes of them in s.
+# s counts the frames that reach it, also those that its IP drops.
 in_ns s nft -f - <<-'END'
 	table netdev seen {
 		counter asked {}
